@@ -1,1 +1,17 @@
-//! engine
+//! The Holdfast engine: the repository and what is done to it.
+//!
+//! Rooms: [`format`] is the on-disk format and nothing else; [`crypto`], [`compress`], [`hash`],
+//! [`bundle`] and [`chunker`] are pure functions on bytes; [`repo`] opens, reads and commits;
+//! [`tree`] builds, reads and compares trees; [`ops`] holds one file a verb. [`storage`],
+//! [`source`] and [`destination`] are the three small traits that connectors implement.
+//! The engine knows no command line, network, environment, home directory or terminal.
+
+pub mod destination;
+pub mod error;
+pub mod hash;
+pub mod meta;
+pub mod monitor;
+pub mod source;
+pub mod storage;
+
+pub use error::{Error, Result};
