@@ -6,12 +6,19 @@
 //! [`source`] and [`destination`] are the three small traits that connectors implement.
 //! The engine knows no command line, network, environment, home directory or terminal.
 
+pub mod bundle;
+pub mod compress;
+pub mod crypto;
 pub mod destination;
 pub mod error;
+pub mod format;
 pub mod hash;
 pub mod meta;
 pub mod monitor;
+pub mod ops;
+pub mod repo;
 pub mod source;
 pub mod storage;
+pub mod tree;
 
 pub use error::{Error, Result};

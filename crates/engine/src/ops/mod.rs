@@ -1,0 +1,4 @@
+//! What is done to a repository: one file (or folder) a verb, functions of a repository, options
+//! and a monitor. No file here imports another one.
+
+pub mod backup;

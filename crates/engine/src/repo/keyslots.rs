@@ -1,0 +1,99 @@
+//! Key slots of an open repository: list, add, remove.
+
+use prost::Message;
+
+use crate::crypto::ObjectKind;
+use crate::format::envelope;
+use crate::format::keyslot::{Cost, KeySlot, Label, PASSPHRASE, Secret};
+use crate::hash::RecordId;
+use crate::storage::{Folder, ObjectName};
+use crate::{Error, Result};
+
+use super::{Repository, random};
+
+/// A key slot as `key list` shows it.
+#[derive(Debug, Clone)]
+pub struct SlotInfo {
+    /// Its id.
+    pub id: RecordId,
+    /// "passphrase" or "key file".
+    pub kind: &'static str,
+    /// What its maker said of it.
+    pub label: Label,
+    /// Argon2id memory in KiB, passes and lanes, of a passphrase slot.
+    pub cost: Option<Cost>,
+}
+
+impl Repository {
+    /// Adds a slot that opens with `secret`; its id.
+    pub fn add_slot(
+        &self,
+        secret: &Secret,
+        cost: Cost,
+        label: &str,
+        host: &str,
+        time: i64,
+    ) -> Result<RecordId> {
+        let id = RecordId::new(random()?);
+        let name = ObjectName::key(id);
+        let mut slot = KeySlot::wrap(&self.root, secret, cost, random()?, &self.id, id)
+            .map_err(Error::Usage)?;
+        let label = Label { text: label.into(), host: host.into(), created: time };
+        slot.label = self.seal(ObjectKind::SlotLabel, &name, &label.encode_to_vec())?;
+        self.storage.put(&name, &slot.to_bytes())?;
+        Ok(id)
+    }
+
+    /// All slots, oldest first.
+    pub fn slots(&self) -> Result<Vec<SlotInfo>> {
+        let mut names = Vec::new();
+        self.storage.list(Folder::Keys, &mut |info| names.push(info.name))?;
+        let mut slots = Vec::new();
+        for name in names {
+            let Ok(id) = RecordId::from_hex(name.base()) else { continue };
+            let slot = KeySlot::parse(&self.storage.get(&name)?)
+                .map_err(|what| Error::damaged(&name, what))?;
+            let label = envelope::open(
+                &self.keys,
+                &self.id,
+                ObjectKind::SlotLabel,
+                name.as_str(),
+                slot.label,
+            )?;
+            let label = Label::decode(&label[..]).map_err(|e| Error::damaged(&name, e))?;
+            let cost = (slot.kind == PASSPHRASE).then_some(Cost {
+                memory_kib: slot.memory_kib,
+                passes: slot.passes,
+                lanes: slot.lanes,
+            });
+            let kind = if slot.kind == PASSPHRASE { "passphrase" } else { "key file" };
+            slots.push(SlotInfo { id, kind, label, cost });
+        }
+        slots.sort_by_key(|slot| (slot.label.created, slot.id));
+        Ok(slots)
+    }
+
+    /// The slot whose id starts with `prefix`.
+    pub fn find_slot(&self, prefix: &str) -> Result<RecordId> {
+        let slots = self.slots()?;
+        let fitting: Vec<_> =
+            slots.iter().filter(|slot| slot.id.to_string().starts_with(prefix)).collect();
+        match fitting[..] {
+            [slot] => Ok(slot.id),
+            [] => Err(Error::NoSuchSlot { id: prefix.into() }),
+            _ => Err(Error::Usage(format!("{prefix} fits several key slots"))),
+        }
+    }
+
+    /// Removes a slot, unless it is the last one.
+    pub fn remove_slot(&self, id: RecordId) -> Result<()> {
+        let slots = self.slots()?;
+        if !slots.iter().any(|slot| slot.id == id) {
+            return Err(Error::NoSuchSlot { id: id.to_string() });
+        }
+        if slots.len() == 1 {
+            return Err(Error::LastSlot { id: id.short() });
+        }
+        Ok(self.storage.delete(&ObjectName::key(id))?)
+    }
+}

@@ -1,0 +1,164 @@
+//! The commit protocol of a writer: begin, commit, end (docs/format.md, "Sessions and commit";
+//! the reasons and the model are in docs/design/protocol.md). The order of the storage calls in
+//! here is the protocol: do not move one without the model.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+
+use crate::crypto::ObjectKind;
+use crate::format::session::{Condemned, Lease, Mark};
+use crate::format::snapshot::Snapshot;
+use crate::hash::{ObjectId, RecordId, SnapshotId};
+use crate::storage::{Folder, ObjectName, StorageErrorKind};
+use crate::{Error, Result};
+
+use super::index::Index;
+use super::writer::BlobWriter;
+use super::{Repository, new_session_id};
+
+/// Who writes, for other people to see.
+#[derive(Debug, Clone, Default)]
+pub struct Writer {
+    /// Host name.
+    pub host: String,
+    /// Process number.
+    pub process: u32,
+    /// "backup", …
+    pub verb: String,
+    /// Now, nanoseconds since the epoch.
+    pub time: i64,
+}
+
+/// An open session: a lease, and the index as its rules allow it to be used.
+#[derive(Debug)]
+pub struct Session<'a> {
+    repository: &'a Repository,
+    writer: Writer,
+    id: SnapshotId,
+    condemned: BTreeSet<ObjectId>,
+    index: Index,
+}
+
+impl Repository {
+    /// Stores a fence, a confirmation or an end. One that is there already is as good.
+    pub(crate) fn put_mark(&self, name: &ObjectName, reason: &str) -> Result<()> {
+        let kind = if name.as_str().starts_with("fences/") {
+            ObjectKind::Fence
+        } else {
+            ObjectKind::Session
+        };
+        let mark = Mark { host: String::new(), reason: reason.into() };
+        match self.put_sealed(kind, name, &mark.encode_to_vec()) {
+            Err(Error::Storage(e)) if e.kind == StorageErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Packs that some gc has condemned.
+    pub fn condemned_packs(&self) -> Result<BTreeSet<ObjectId>> {
+        let mut names = Vec::new();
+        self.storage.list(Folder::Condemned, &mut |info| names.push(info.name))?;
+        let mut packs = BTreeSet::new();
+        for name in names {
+            if RecordId::from_hex(name.base()).is_err() {
+                continue;
+            }
+            let message = match self.get_sealed(ObjectKind::Condemned, &name) {
+                // The gc finished with it since the listing.
+                Err(Error::Storage(e)) if e.is_not_found() => continue,
+                other => other?,
+            };
+            let record = Condemned::decode(&message[..]).map_err(|e| Error::damaged(&name, e))?;
+            packs.extend(record.packs.iter().filter_map(|id| ObjectId::from_slice(id)));
+        }
+        Ok(packs)
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Rule 1. Lease; then condemned, index and packs are listed, in that order.
+    pub fn begin(repository: &'a Repository, writer: Writer) -> Result<Self> {
+        let id = new_session_id()?;
+        let lease = Lease {
+            host: writer.host.clone(),
+            process: writer.process,
+            verb: writer.verb.clone(),
+            started: writer.time,
+            acknowledged: Vec::new(),
+        };
+        repository.put_sealed(
+            ObjectKind::Session,
+            &ObjectName::session(id, 0),
+            &lease.encode_to_vec(),
+        )?;
+        let condemned = repository.condemned_packs()?;
+        let index = Index::load(repository, &condemned)?;
+        Ok(Self { repository, writer, id, condemned, index })
+    }
+
+    /// Its id, and that of the snapshot it will commit.
+    pub fn id(&self) -> SnapshotId {
+        self.id
+    }
+
+    /// The index: an entry counts only if its pack was listed at its size and is not condemned.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &'a Repository {
+        self.repository
+    }
+
+    /// Rules 2 and 3. Commits `snapshot`, whose blobs have all been given to `writer`. The
+    /// session's id is used up, be it committed or not.
+    pub fn commit(&self, blobs: &BlobWriter<'_>, snapshot: &Snapshot) -> Result<SnapshotId> {
+        blobs.flush()?;
+        let condemned = self.repository.condemned_packs()?;
+        let fresh: BTreeSet<ObjectId> = condemned.difference(&self.condemned).copied().collect();
+        if blobs.copy_out(&fresh)? > 0 {
+            blobs.flush()?;
+        }
+        let name = ObjectName::snapshot(self.id);
+        let stored =
+            self.repository.put_sealed(ObjectKind::Snapshot, &name, &snapshot.encode_to_vec());
+        if let Err(error) = stored {
+            self.resolve_unknown(&name, error)?;
+        }
+        match self.repository.storage().get(&ObjectName::fence(self.id)) {
+            Ok(_) => return Err(Error::Fenced),
+            Err(e) if e.is_not_found() => {}
+            Err(e) => return Err(e.into()),
+        }
+        // Committed. A lease that stays open costs the next gc a little time and nothing else.
+        let _ = self.end("committed");
+        Ok(self.id)
+    }
+
+    /// The PUT of the snapshot failed, or its answer was lost. Either it is there after all, or
+    /// this id is shut out for good, by our own hand.
+    fn resolve_unknown(&self, name: &ObjectName, error: Error) -> Result<()> {
+        match self.repository.storage().get(name) {
+            Ok(_) => Ok(()),
+            Err(e) if e.is_not_found() => {
+                self.repository.put_mark(&ObjectName::fence(self.id), "the commit failed")?;
+                self.repository
+                    .put_mark(&ObjectName::fence_confirmed(self.id), "the commit failed")?;
+                Err(error)
+            }
+            Err(_) => Err(error),
+        }
+    }
+
+    /// Says that nothing more will come from this session.
+    pub fn end(&self, reason: &str) -> Result<()> {
+        self.repository.put_mark(&ObjectName::session_end(self.id), reason)
+    }
+
+    /// Who writes.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+}

@@ -1,0 +1,181 @@
+//! Snapshots: listing, selecting, forgetting by id.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+
+use crate::crypto::ObjectKind;
+use crate::format::envelope;
+use crate::format::snapshot::Snapshot;
+use crate::hash::SnapshotId;
+use crate::storage::{Folder, ObjectName};
+use crate::{Error, Result};
+
+use super::Repository;
+use super::index::store_in_cache;
+
+/// A snapshot and its id.
+#[derive(Debug, Clone)]
+pub struct SnapshotInfo {
+    /// Its id.
+    pub id: SnapshotId,
+    /// What it records.
+    pub record: Snapshot,
+}
+
+/// Which snapshots to consider.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only those with all of these tags.
+    pub tags: Vec<String>,
+    /// Only those of this host.
+    pub host: Option<String>,
+    /// Only those that hold this absolute path.
+    pub path: Option<Vec<u8>>,
+    /// Only those begun at this time or before, nanoseconds since the epoch.
+    pub until: Option<i64>,
+    /// Also interrupted runs.
+    pub partial: bool,
+}
+
+impl Filter {
+    /// Whether a snapshot passes.
+    pub fn admits(&self, snapshot: &Snapshot) -> bool {
+        (self.partial || !snapshot.partial)
+            && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
+            && self.host.as_ref().is_none_or(|host| snapshot.host == *host)
+            && self.until.is_none_or(|until| snapshot.time <= until)
+            && self
+                .path
+                .as_ref()
+                .is_none_or(|path| snapshot.roots.iter().any(|root| is_within(path, &root.path)))
+    }
+}
+
+/// Whether `path` is `root` or lies below it.
+pub fn is_within(path: &[u8], root: &[u8]) -> bool {
+    path.strip_prefix(root)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || root.ends_with(b"/"))
+}
+
+impl Repository {
+    /// All committed snapshots, oldest first, interrupted runs included. A snapshot whose
+    /// session was shut out for good is not one.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        let mut ids = Vec::new();
+        self.storage.list(Folder::Snapshots, &mut |info| {
+            ids.extend(SnapshotId::from_hex(info.name.base()));
+        })?;
+        let fenced = self.confirmed_fences()?;
+        ids.retain(|id| !fenced.contains(id));
+        let mut snapshots = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.snapshot(id) {
+                Ok(record) => snapshots.push(SnapshotInfo { id, record }),
+                // Forgotten since it was listed.
+                Err(Error::Storage(e)) if e.is_not_found() => {}
+                Err(e) => return Err(e),
+            }
+        }
+        snapshots.sort_by_key(|s| (s.record.time, s.id));
+        Ok(snapshots)
+    }
+
+    /// Sessions that were shut out for good.
+    pub(crate) fn confirmed_fences(&self) -> Result<BTreeSet<SnapshotId>> {
+        let mut fenced = BTreeSet::new();
+        self.storage.list(Folder::Fences, &mut |info| {
+            if let Some(id) = info.name.base().strip_suffix(".confirmed") {
+                fenced.extend(SnapshotId::from_hex(id));
+            }
+        })?;
+        Ok(fenced)
+    }
+
+    /// Reads one snapshot, through the cache if there is one.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        let name = ObjectName::snapshot(id);
+        let path = self.cache().map(|dir| dir.join(name.as_str()));
+        let open = |bytes| {
+            let kind = ObjectKind::Snapshot;
+            let message = envelope::open(&self.keys, &self.id, kind, name.as_str(), bytes)?;
+            Snapshot::decode(&message[..]).map_err(|e| Error::damaged(&name, e))
+        };
+        if let Some(path) = &path
+            && let Ok(bytes) = std::fs::read(path)
+            && let Ok(snapshot) = open(bytes)
+        {
+            return Ok(snapshot);
+        }
+        let bytes = self.storage.get(&name)?;
+        let snapshot = match open(bytes.clone()) {
+            Err(Error::Damaged { .. }) => return open(self.storage.get(&name)?),
+            other => other?,
+        };
+        if let Some(path) = &path {
+            store_in_cache(path, &bytes);
+        }
+        Ok(snapshot)
+    }
+
+    /// The snapshot that `selector` means among those that `filter` admits: an id or the start
+    /// of one, `latest`, or `latest~N` for the Nth before it.
+    pub fn select(&self, selector: &str, filter: &Filter) -> Result<SnapshotInfo> {
+        select(self.snapshots()?, selector, filter)
+    }
+
+    /// Removes a snapshot. One that carries a fence is shut out for good first, so that its
+    /// writer can never think it committed.
+    pub fn forget(&self, id: SnapshotId) -> Result<()> {
+        let exists = |name: &ObjectName| match self.storage.stat(name) {
+            Ok(_) => Ok(true),
+            Err(e) if e.is_not_found() => Ok(false),
+            Err(e) => Err(Error::from(e)),
+        };
+        if exists(&ObjectName::fence(id))? && !exists(&ObjectName::fence_confirmed(id))? {
+            self.put_mark(&ObjectName::fence_confirmed(id), "forgotten")?;
+        }
+        self.storage.delete(&ObjectName::snapshot(id))?;
+        if let Some(dir) = self.cache() {
+            let _ = std::fs::remove_file(dir.join(ObjectName::snapshot(id).as_str()));
+        }
+        Ok(())
+    }
+}
+
+/// What [`Repository::select`] does, on a list at hand (oldest first).
+pub fn select(
+    snapshots: Vec<SnapshotInfo>,
+    selector: &str,
+    filter: &Filter,
+) -> Result<SnapshotInfo> {
+    let none = || Error::NoSuchSnapshot { selector: selector.into() };
+    if let Some(rest) = selector.strip_prefix("latest") {
+        let back: usize = match rest.strip_prefix('~') {
+            None if rest.is_empty() => 0,
+            Some("") => 1,
+            Some(number) => number.parse().map_err(|_| none())?,
+            None => return Err(none()),
+        };
+        return snapshots
+            .into_iter()
+            .rev()
+            .filter(|s| filter.admits(&s.record))
+            .nth(back)
+            .ok_or_else(none);
+    }
+    let is_hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    if selector.is_empty() || !selector.bytes().all(is_hex) {
+        return Err(none());
+    }
+    // An id is an answer by itself: filters and the partial flag do not apply.
+    let mut fitting: Vec<_> =
+        snapshots.into_iter().filter(|s| s.id.to_string().starts_with(selector)).collect();
+    if fitting.len() > 1 {
+        return Err(Error::AmbiguousSnapshot {
+            prefix: selector.into(),
+            matches: fitting.iter().map(|s| s.id).collect(),
+        });
+    }
+    fitting.pop().ok_or_else(none)
+}

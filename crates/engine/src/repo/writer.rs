@@ -1,0 +1,570 @@
+//! Writing blobs: a few threads compress, two more seal and pack, and finished packs are made
+//! durable and indexed. What is on its way is bounded in bytes.
+//!
+//! ```text
+//! put() ─▶ compress (one a core) ─▶ pack data ─▶ finish ─▶ index segment
+//!                                └▶ pack trees ─▶ finish ┘
+//! ```
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use prost::Message;
+
+use crate::compress::{Compressor, Level};
+use crate::crypto::{BlobKind, ObjectCipher, ObjectKind};
+use crate::format::envelope::{self, HEADER_LEN, Header};
+use crate::format::index::{IndexedPack, Segment};
+use crate::format::pack::{self, Directory};
+use crate::hash::{BlobId, ObjectId, Sha256};
+use crate::storage::{ObjectName, StorageError, StorageErrorKind, Upload};
+use crate::{Error, Result};
+
+use super::Repository;
+use super::index::Index;
+
+/// Packs after which an index segment is written.
+const PACKS_PER_SEGMENT: usize = 64;
+
+/// Time after which one is written in any case.
+const SEGMENT_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How to write.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterOptions {
+    /// How hard to compress.
+    pub level: Level,
+    /// Compressing threads.
+    pub threads: usize,
+    /// Bytes of plain blobs that may be on their way.
+    pub budget: usize,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { level: Level::default(), threads, budget: (16 + 8 * threads).min(128) << 20 }
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Blobs.
+    pub blobs: u64,
+    /// Their plain bytes.
+    pub plain: u64,
+    /// Bytes of packs.
+    pub stored: u64,
+    /// Packs.
+    pub packs: u64,
+}
+
+/// A poisoned lock means that a thread panicked; the data under it is still whole here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes that may be on their way at once.
+#[derive(Debug)]
+struct Budget {
+    free: Mutex<isize>,
+    freed: Condvar,
+}
+
+impl Budget {
+    /// Waits for room. Anything fits while nothing else is on its way.
+    fn acquire(&self, bytes: usize, total: usize, failed: &AtomicBool) -> bool {
+        let bytes = bytes.min(total) as isize;
+        let mut free = lock(&self.free);
+        while *free < bytes {
+            if failed.load(Ordering::Relaxed) {
+                return false;
+            }
+            free = self
+                .freed
+                .wait_timeout(free, Duration::from_millis(100))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        *free -= bytes;
+        true
+    }
+
+    fn release(&self, bytes: usize, total: usize) {
+        *lock(&self.free) += bytes.min(total) as isize;
+        self.freed.notify_all();
+    }
+}
+
+struct Blob {
+    kind: BlobKind,
+    id: BlobId,
+    members: u32,
+    plain: Vec<u8>,
+}
+
+enum Job {
+    Blob(Blob),
+    Stop,
+}
+
+struct Frame {
+    kind: BlobKind,
+    id: BlobId,
+    members: u32,
+    plain: u32,
+    bytes: Vec<u8>,
+}
+
+enum PackJob {
+    Frame(Frame),
+    /// Ends the open pack and answers when all before it is durable.
+    Close(Sender<()>),
+    Stop,
+}
+
+enum Finish<'s> {
+    Pack(Box<dyn Upload + 's>, ObjectName, IndexedPack),
+    Barrier(Sender<()>),
+    Stop,
+}
+
+/// Writes blobs. Shared between the threads of an operation; see [`with_writer`].
+pub struct BlobWriter<'a> {
+    repository: &'a Repository,
+    index: &'a Index,
+    options: WriterOptions,
+    jobs: Sender<Job>,
+    packers: [Sender<PackJob>; 2],
+    budget: Budget,
+    waiting: (Mutex<u64>, Condvar),
+    claimed: [Mutex<HashSet<BlobId>>; 16],
+    used: Vec<AtomicU64>,
+    unindexed: Mutex<(Vec<IndexedPack>, Instant)>,
+    failed: AtomicBool,
+    failure: Mutex<Option<Error>>,
+    buffers: Mutex<Vec<Vec<u8>>>,
+    counters: [AtomicU64; 4],
+}
+
+impl std::fmt::Debug for BlobWriter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BlobWriter({:?})", self.options)
+    }
+}
+
+/// Runs `body` with a writer. What it has put is durable and indexed after a
+/// [`flush`](BlobWriter::flush); whatever was put and not flushed may be lost.
+pub fn with_writer<R>(
+    repository: &Repository,
+    index: &Index,
+    options: WriterOptions,
+    body: impl FnOnce(&BlobWriter<'_>) -> Result<R>,
+) -> Result<R> {
+    let threads = options.threads.max(1);
+    let (jobs, job_queue) = bounded::<Job>(256);
+    let (data, data_queue) = bounded::<PackJob>(64);
+    let (trees, tree_queue) = bounded::<PackJob>(64);
+    let writer = BlobWriter {
+        repository,
+        index,
+        options,
+        jobs,
+        packers: [data, trees],
+        budget: Budget { free: Mutex::new(options.budget as isize), freed: Condvar::new() },
+        waiting: (Mutex::new(0), Condvar::new()),
+        claimed: Default::default(),
+        used: (0..index.packs().len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+        unindexed: Mutex::new((Vec::new(), Instant::now())),
+        failed: AtomicBool::new(false),
+        failure: Mutex::new(None),
+        buffers: Mutex::default(),
+        counters: Default::default(),
+    };
+    let writer = &writer;
+    let result = std::thread::scope(|scope| {
+        // Whatever happens to the body, the threads end, or the scope would wait for ever.
+        let _stop = StopAll { writer, threads };
+        for _ in 0..threads {
+            let queue = job_queue.clone();
+            scope.spawn(move || writer.compress_all(&queue));
+        }
+        let kinds = [(ObjectKind::DataPack, data_queue), (ObjectKind::TreePack, tree_queue)];
+        for (kind, queue) in kinds {
+            let (finish, finish_queue) = bounded::<Finish<'_>>(2);
+            scope.spawn(move || writer.pack_all(kind, &queue, &finish));
+            scope.spawn(move || writer.finish_all(&finish_queue));
+        }
+        drop(job_queue);
+        body(writer)
+    });
+    match lock(&writer.failure).take() {
+        Some(failure) => Err(failure),
+        None => result,
+    }
+}
+
+struct StopAll<'a, 'b> {
+    writer: &'a BlobWriter<'b>,
+    threads: usize,
+}
+
+impl Drop for StopAll<'_, '_> {
+    fn drop(&mut self) {
+        for _ in 0..self.threads {
+            let _ = self.writer.jobs.send(Job::Stop);
+        }
+        for packer in &self.writer.packers {
+            let _ = packer.send(PackJob::Stop);
+        }
+    }
+}
+
+impl<'a> BlobWriter<'a> {
+    /// Whether a usable copy of the blob is stored already or on its way. If not, the caller has
+    /// claimed it, and must put it.
+    pub fn known_or_claim(&self, id: &BlobId) -> bool {
+        if self.is_stored(id) {
+            return true;
+        }
+        let [first, ..] = *id.as_bytes();
+        let shard = self.claimed.get(usize::from(first % 16));
+        !shard.is_some_and(|shard| lock(shard).insert(*id))
+    }
+
+    /// Whether a usable copy is stored already. If so, its pack counts as used by this session.
+    pub fn is_stored(&self, id: &BlobId) -> bool {
+        let Some(place) = self.index.find(id) else { return false };
+        if let Some(word) = self.used.get(place.pack as usize / 64) {
+            word.fetch_or(1 << (place.pack % 64), Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Stores a blob that was claimed. Waits while too much is on its way.
+    pub fn put(&self, kind: BlobKind, id: BlobId, members: u32, plain: Vec<u8>) -> Result<()> {
+        if !self.budget.acquire(plain.len(), self.options.budget, &self.failed) {
+            return Err(self.stopped());
+        }
+        *lock(&self.waiting.0) += 1;
+        let blob = Blob { kind, id, members, plain };
+        self.jobs.send(Job::Blob(blob)).map_err(|_| self.stopped())
+    }
+
+    /// Identifies and, if it is new, stores a blob of structure; its id.
+    pub fn put_structure(&self, kind: BlobKind, plain: Vec<u8>) -> Result<BlobId> {
+        let id = self.repository.keys().blob_id(kind, &plain);
+        if !self.known_or_claim(&id) {
+            self.put(kind, id, 0, plain)?;
+        }
+        Ok(id)
+    }
+
+    /// Waits until all that was put is durable, and indexes it.
+    pub fn flush(&self) -> Result<()> {
+        let mut waiting = lock(&self.waiting.0);
+        while *waiting > 0 && !self.failed.load(Ordering::Relaxed) {
+            let wait = self.waiting.1.wait_timeout(waiting, Duration::from_millis(100));
+            waiting = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(waiting);
+        for packer in &self.packers {
+            let (done, finished) = bounded(1);
+            packer.send(PackJob::Close(done)).map_err(|_| self.stopped())?;
+            finished.recv().map_err(|_| self.stopped())?;
+        }
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(self.stopped());
+        }
+        self.write_segment()
+    }
+
+    /// Rule 2: of the packs in `condemned` that this session relies on, copies every blob into
+    /// new packs. Returns how many.
+    pub fn copy_out(&self, condemned: &BTreeSet<ObjectId>) -> Result<u64> {
+        let mut copied = 0;
+        let reader = super::BlobReader::new(self.repository, self.index);
+        for (number, pack) in self.index.packs().iter().enumerate() {
+            let word = self.used.get(number / 64).map_or(0, |w| w.load(Ordering::Relaxed));
+            if word >> (number % 64) & 1 == 0 || !condemned.contains(&pack.id) {
+                continue;
+            }
+            for (id, place) in self.index.blobs().iter().filter(|b| b.1.pack as usize == number) {
+                let plain = reader.read(place.kind, id)?;
+                self.put(place.kind, *id, place.members, plain)?;
+                copied += 1;
+            }
+        }
+        Ok(copied)
+    }
+
+    /// What was written so far.
+    pub fn written(&self) -> Written {
+        let [blobs, plain, stored, packs] =
+            self.counters.each_ref().map(|c| c.load(Ordering::Relaxed));
+        Written { blobs, plain, stored, packs }
+    }
+
+    /// A buffer to fill and put; taken from those that came back.
+    pub fn buffer(&self) -> Vec<u8> {
+        lock(&self.buffers).pop().unwrap_or_default()
+    }
+
+    /// Gives back a buffer that was not put.
+    pub fn recycle(&self, mut buffer: Vec<u8>) {
+        // Fresh memory costs a page fault every 4 KiB; but what is kept must stay little.
+        let mut kept = lock(&self.buffers);
+        if kept.len() < 24 && buffer.capacity() <= 2 << 20 {
+            buffer.clear();
+            kept.push(buffer);
+        }
+    }
+
+    /// The error that stopped the writer stays for [`with_writer`] to return.
+    fn stopped(&self) -> Error {
+        Error::Worker("the writer failed".into())
+    }
+
+    fn fail(&self, error: Error) {
+        lock(&self.failure).get_or_insert(error);
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    fn done(&self, plain: usize) {
+        self.budget.release(plain, self.options.budget);
+        *lock(&self.waiting.0) -= 1;
+        self.waiting.1.notify_all();
+    }
+
+    fn compress_all(&self, queue: &Receiver<Job>) {
+        let mut compressor = Compressor::new(self.options.level);
+        // Tree nodes are always compressed, else a repository without compression would grow by
+        // their size every day.
+        let mut structure = match self.options.level {
+            Level::None => Compressor::new(Level::default()),
+            level => Compressor::new(level),
+        };
+        while let Ok(Job::Blob(blob)) = queue.recv() {
+            let Blob { kind, id, members, plain } = blob;
+            let length = plain.len();
+            if self.failed.load(Ordering::Relaxed) {
+                self.done(length);
+                continue;
+            }
+            let mut bytes = self.buffer();
+            let chosen = if kind.is_structure() { &mut structure } else { &mut compressor };
+            chosen.compress(&plain, &mut bytes);
+            self.recycle(plain);
+            let frame = Frame { kind, id, members, plain: length as u32, bytes };
+            let [data, trees] = &self.packers;
+            let packer = if kind.is_structure() { trees } else { data };
+            if packer.send(PackJob::Frame(frame)).is_err() {
+                self.done(length);
+            }
+        }
+    }
+
+    fn pack_all<'s>(
+        &'s self,
+        kind: ObjectKind,
+        queue: &Receiver<PackJob>,
+        finish: &Sender<Finish<'s>>,
+    ) {
+        let mut open: Option<OpenPack<'s>> = None;
+        while let Ok(job) = queue.recv() {
+            match job {
+                PackJob::Frame(frame) => {
+                    let length = frame.plain as usize;
+                    if !self.failed.load(Ordering::Relaxed)
+                        && let Err(error) = self.pack_one(kind, &mut open, frame, finish)
+                    {
+                        open = None;
+                        self.fail(error);
+                    }
+                    self.done(length);
+                }
+                PackJob::Close(done) => {
+                    if let Some(pack) = open.take()
+                        && let Err(error) = self.close(pack, finish)
+                    {
+                        self.fail(error);
+                    }
+                    let _ = finish.send(Finish::Barrier(done));
+                }
+                PackJob::Stop => break,
+            }
+        }
+        let _ = finish.send(Finish::Stop);
+    }
+
+    fn pack_one<'s>(
+        &'s self,
+        kind: ObjectKind,
+        open: &mut Option<OpenPack<'s>>,
+        frame: Frame,
+        finish: &Sender<Finish<'s>>,
+    ) -> Result<()> {
+        let target = match kind {
+            ObjectKind::DataPack => self.repository.config().data_pack,
+            _ => self.repository.config().tree_pack,
+        };
+        let mut pack = match open.take() {
+            Some(pack) => pack,
+            None => OpenPack::start(self.repository, kind, &frame.id)?,
+        };
+        let [blobs, plain, ..] = &self.counters;
+        blobs.fetch_add(1, Ordering::Relaxed);
+        plain.fetch_add(u64::from(frame.plain), Ordering::Relaxed);
+        self.recycle(pack.add(frame)?);
+        if pack.length >= u64::from(target) {
+            return self.close(pack, finish);
+        }
+        *open = Some(pack);
+        Ok(())
+    }
+
+    fn close<'s>(&self, pack: OpenPack<'s>, finish: &Sender<Finish<'s>>) -> Result<()> {
+        let min_size = match pack.kind {
+            ObjectKind::DataPack => self.repository.config().data_pack_min,
+            _ => self.repository.config().data_pack_min.min(1),
+        };
+        let (upload, indexed) = pack.close(min_size)?;
+        let id = ObjectId::from_slice(&indexed.id).unwrap_or_default();
+        finish.send(Finish::Pack(upload, ObjectName::pack(id), indexed)).map_err(|_| self.stopped())
+    }
+
+    fn finish_all(&self, queue: &Receiver<Finish<'_>>) {
+        while let Ok(job) = queue.recv() {
+            match job {
+                Finish::Pack(upload, name, indexed) => {
+                    if let Err(error) = self.finish_one(upload, &name, indexed) {
+                        self.fail(error);
+                    }
+                }
+                Finish::Barrier(done) => {
+                    let _ = done.send(());
+                }
+                Finish::Stop => break,
+            }
+        }
+    }
+
+    fn finish_one(
+        &self,
+        upload: Box<dyn Upload + '_>,
+        name: &ObjectName,
+        indexed: IndexedPack,
+    ) -> Result<()> {
+        ok_if_exists(upload.finish(name))?;
+        let [.., stored, packs] = &self.counters;
+        stored.fetch_add(indexed.size, Ordering::Relaxed);
+        packs.fetch_add(1, Ordering::Relaxed);
+        self.index.add(&indexed)?;
+        let mut unindexed = lock(&self.unindexed);
+        unindexed.0.push(indexed);
+        let due =
+            unindexed.0.len() >= PACKS_PER_SEGMENT || unindexed.1.elapsed() > SEGMENT_INTERVAL;
+        drop(unindexed);
+        if due { self.write_segment() } else { Ok(()) }
+    }
+
+    fn write_segment(&self) -> Result<()> {
+        let packs = {
+            let mut unindexed = lock(&self.unindexed);
+            unindexed.1 = Instant::now();
+            std::mem::take(&mut unindexed.0)
+        };
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let segment = Segment { supersedes: Vec::new(), packs };
+        put_segment(self.repository, &segment)?;
+        Ok(())
+    }
+}
+
+/// Seals and stores an index segment; its name.
+pub(crate) fn put_segment(repository: &Repository, segment: &Segment) -> Result<ObjectId> {
+    let salt = repository.salt(b"index")?;
+    let bytes = envelope::seal(
+        repository.keys(),
+        repository.id(),
+        ObjectKind::Index,
+        &salt,
+        "index",
+        &segment.encode_to_vec(),
+    )?;
+    let id = Sha256::of(&bytes);
+    ok_if_exists(repository.storage().put(&ObjectName::index(id), &bytes))?;
+    Ok(id)
+}
+
+/// An object named by its content that is there already is there.
+fn ok_if_exists(result: std::result::Result<(), StorageError>) -> Result<()> {
+    match result {
+        Err(e) if e.kind == StorageErrorKind::AlreadyExists => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A pack being written.
+struct OpenPack<'s> {
+    kind: ObjectKind,
+    upload: Box<dyn Upload + 's>,
+    hash: Sha256,
+    header: [u8; HEADER_LEN],
+    cipher: ObjectCipher,
+    directory: Directory,
+    length: u64,
+}
+
+impl<'s> OpenPack<'s> {
+    fn start(repository: &'s Repository, kind: ObjectKind, first: &BlobId) -> Result<Self> {
+        let salt = repository.salt(first.as_bytes())?;
+        let (header, cipher) = Header::new(repository.keys(), repository.id(), kind, &salt);
+        let mut pack = Self {
+            kind,
+            upload: repository.storage().upload()?,
+            hash: Sha256::default(),
+            header,
+            cipher,
+            directory: Directory::default(),
+            length: 0,
+        };
+        pack.write(&header)?;
+        Ok(pack)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.upload.write(bytes)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Seals and appends a frame; gives its buffer back.
+    fn add(&mut self, frame: Frame) -> Result<Vec<u8>> {
+        let Frame { kind, id, members, plain, mut bytes } = frame;
+        let ordinal = self.directory.len() as u64;
+        self.cipher.seal(ordinal, &[], &mut bytes).map_err(|e| Error::damaged("pack", e))?;
+        self.directory.push(&id, kind, bytes.len() as u32, plain, members);
+        self.write(&bytes)?;
+        Ok(bytes)
+    }
+
+    fn close(mut self, min_size: u32) -> Result<(Box<dyn Upload + 's>, IndexedPack)> {
+        let tail = pack::finish(&self.cipher, &self.directory, self.length, min_size)?;
+        self.write(&tail)?;
+        let indexed = IndexedPack {
+            id: self.hash.finish().as_bytes().to_vec(),
+            size: self.length,
+            header: self.header.to_vec(),
+            directory: Some(self.directory),
+        };
+        Ok((self.upload, indexed))
+    }
+}
