@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -17,6 +18,7 @@ def run(argv, env, logs, folder="/", out=None):
     """Runs `argv`, output to files below `logs` (or to `out`); returns wall and cpu seconds, peak memory in bytes, and the output's path."""
     os.makedirs(logs, exist_ok=True)
     out, err = out or os.path.join(logs, "stdout"), os.path.join(logs, "stderr")
+    busy = _busy()
     done = subprocess.run([sys.executable, "-I", "-S", os.path.join(HERE, "timed.py"), out, err, folder, *argv],
                           env=env, stdout=subprocess.PIPE, text=True)
     try:
@@ -26,7 +28,26 @@ def run(argv, env, logs, folder="/", out=None):
     if result["code"] != 0:
         raise Failed(f"{' '.join(argv)}: exit code {result['code']}: {_tail(err) or (_tail(out) if os.path.isfile(out) else '')}")
     result["stdout"] = out
+    # Cores that anybody else kept busy meanwhile; the starting process itself takes some 20 ms.
+    result["others"] = max(0.0, (_busy() - busy - result["cpu"] - 0.04) / max(result["wall"], 0.2))
     return result
+
+
+def _busy():
+    """CPU seconds that this machine has worked or been kept waiting by its host since it started."""
+    with open("/proc/stat") as f:
+        user, nice, system, _idle, _wait, irq, soft, steal = map(int, f.readline().split()[1:9])
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_idle(seconds):
+    """Waits until others use less than a fifth of a core for half a second, at most `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        before = _busy()
+        time.sleep(0.5)
+        if _busy() - before < 0.1:
+            return
 
 
 def _tail(path):

@@ -95,6 +95,10 @@ def markdown(session, tools, machine, options):
             lines.append(f"| {what} | {figure} | {bar} | {f'{ratio:.2f}' if ratio else ''} | {'met' if met else '**missed**'} |")
         parts.append("\n".join(lines) + "\n")
     notes = [f"Source {session.bytes / MIB:.0f} MiB; restored to {session.restores_to}."]
+    others = [s["others"] for runs_by in session.samples.values() for runs_ in runs_by.values() for s in runs_ if s["wall"] > 0.3]
+    if others:
+        notes.append(f"While commands were timed, other processes kept {sum(others) / len(others):.2f} cores busy on average, "
+                     f"{max(others):.2f} at worst" + ("; **wall figures are unreliable, trust cpu**." if sum(others) / len(others) > 0.2 else "."))
     compared = [(t, s) for t, runs_ in session.samples.get("restore", {}).items() for s in runs_ if "differences" in s]
     if compared:
         equal = sum(1 for _, s in compared if not s["differences"])

@@ -81,7 +81,7 @@ class Session:
         if result:
             self.samples.setdefault(op, {}).setdefault(tool.name, []).append(result)
             self.log(f"{self.dataset.name:7} {op:13} {tool.name:9} {result['wall']:8.2f} s wall {result['cpu']:8.2f} s cpu "
-                     f"{result['memory'] / 2**20:6.0f} MiB" + (f"  repository {result['size'] / 2**20:.1f} MiB" if "size" in result else ""))
+                     f"{result['memory'] / 2**20:6.0f} MiB, others {result['others']:.1f} cores" + (f"  repository {result['size'] / 2**20:.1f} MiB" if "size" in result else ""))
 
     def _problem(self, text):
         self.problems.append(text)
@@ -90,6 +90,7 @@ class Session:
     def _command(self, tool, command, env=None, out=None):
         argv, folder = command if isinstance(command, tuple) else (command, "/")
         os.sync()
+        measure.wait_idle(self.options.wait_idle)
         result = measure.run(argv, measure.environment(f"{tool.home}/home", env or tool.env()), f"{tool.home}/log", folder, out)
         self.last_output = result.pop("stdout")
         return result
