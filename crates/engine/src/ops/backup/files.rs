@@ -83,7 +83,7 @@ impl From<Error> for Failure {
     }
 }
 
-type Outcome = std::result::Result<File, Failure>;
+pub(super) type Outcome = std::result::Result<File, Failure>;
 
 #[derive(Debug)]
 pub(super) enum Done {

@@ -27,7 +27,7 @@ use crate::tree::{Content, Entry, TreeBuilder, chunks, join};
 use crate::{Error, Result};
 
 use super::bundles::{Bundles, Ticket};
-use super::files::{Body, Context, Done, Failure, File, Item, Job};
+use super::files::{Body, Context, Done, Failure, Item, Job, Outcome};
 use super::parent::Cursor;
 
 /// Entries that may wait for content at once.
@@ -45,7 +45,8 @@ const XATTRS_INLINE: usize = 1 << 10;
 /// Unreadable paths that a snapshot names one by one.
 const UNREAD_NAMED: usize = 1000;
 
-/// What waits in the queue.
+/// What waits in the queue. Entries are nearly all of it, so that boxing them would only cost.
+#[expect(clippy::large_enum_variant, reason = "nearly every slot is an entry")]
 enum Slot {
     /// An entry; the first name of a file with several carries that file's key.
     Entry {
@@ -120,7 +121,7 @@ pub(super) struct RootRun<'a> {
     links: HashMap<LinkKey, Linked>,
     batch: (Vec<Item>, u64),
     batches: (u64, u64),
-    arrived: BTreeMap<u64, (Vec<(u64, std::result::Result<File, Failure>)>, Vec<u8>)>,
+    arrived: BTreeMap<u64, (Vec<(u64, Outcome)>, Vec<u8>)>,
     small_in_flight: u64,
     reading: u64,
     checked_bundle: Option<(BlobId, bool)>,
@@ -414,12 +415,7 @@ impl<'a> RootRun<'a> {
     }
 
     /// A file was read, or could not be.
-    fn read(
-        &mut self,
-        number: u64,
-        outcome: std::result::Result<File, Failure>,
-        bytes: &[u8],
-    ) -> Result<()> {
+    fn read(&mut self, number: u64, outcome: Outcome, bytes: &[u8]) -> Result<()> {
         self.reading -= 1;
         let at = (number - self.first) as usize;
         let Some(slot) = self.queue.get_mut(at) else { return Ok(()) };
