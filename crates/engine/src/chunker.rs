@@ -15,8 +15,8 @@
 //!    of the BLAKE3 output stream (XOF) of the 30 ASCII bytes `holdfast chunker gear table v1`
 //!    followed by `n` as 4 bytes little-endian, read as 256 words. The table is that of the least
 //!    `n` for which `2^64 - T[b]` (that is the gear hash of 64 bytes `b`) is at least `2^54` for
-//!    all `b`; this is `n = @N@`. The BLAKE3 hash of those 2048 bytes is
-//!    `@TABLE@`.
+//!    all `b`; this is `n = 1`. The BLAKE3 hash of those 2048 bytes is
+//!    `095803fafc8b9256a51782182ffc726f1bc208057757724faed75a3fac2b8d68`.
 //! 2. **Candidates.** `h(p)` is the sum of `T[data[p - 64 + i]] << (63 - i)` for `i` in `0..64`.
 //!    (Computed as `h = (h << 1) + T[byte]` over any 64 or more bytes before `p`.) `p` is a
 //!    candidate if `min < p < max` and `h(p) < 2^54`: about one position in 1024.
@@ -69,7 +69,20 @@
 //!
 //! # Measured
 //!
-//! @MEASURED@
+//! `cargo bench -p holdfast-engine --bench chunker`: fastest of 300 samples of 4 MiB on one virtual
+//! core (AMD EPYC, 3.2 GHz) of a machine loaded several times over, so trust the ratios.
+//! Default parameters: random data 2.4 GB/s, text 2.5; the `fastcdc` crate on random data 2.6 (medians
+//! under that load 1.2, 1.6, 1.6). Zeros, which is the scan alone, 2.1. Four lanes were about twice as
+//! fast as one in a loop measured apart (2.36 and 1.05). The worst cycle known (21 candidates a KiB,
+//! four of them put to the PRF) 1.1 GB/s. To be measured again on an idle machine: four lanes
+//! fill a core and so may lose more to a busy sibling thread than a single chain of steps does.
+//!
+//! PRF of 64 bytes, ns a call: keyed BLAKE3 85, AES-128-CBC-MAC 72, AES-128-CMAC 142, HMAC-SHA-256 296
+//! (the last three aws-lc-rs). BLAKE3 it is: a sixth faster would be about 2 % of the chunker's
+//! time, and CBC-MAC by hand is easier to get wrong, can fail at run time, and is slow without AES in hardware.
+//!
+//! Lengths on random data (by the independent program that made the vectors): default parameters mean 0.991 ± 0.010 of `avg` (1534 chunks), 2/8/64 KiB
+//! 1.009 ± 0.009 (2020 chunks); standard deviation 0.38 and 0.39 of the mean; the longest 3.1 and 2.4 times `avg`.
 
 mod gear;
 mod prf;

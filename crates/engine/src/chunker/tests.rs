@@ -51,7 +51,7 @@ fn lengths(ends: &[usize]) -> Vec<usize> {
 }
 
 /// Naive and slow, straight from the definition in the module's documentation.
-fn by_definition(params: Params, data: &[u8]) -> Vec<usize> {
+fn by_definition(key: &[u8; 32], params: Params, data: &[u8]) -> Vec<usize> {
     let (min, avg, max) = (params.min as usize, params.avg as usize, params.max as usize);
     let slope = 1608 * (1u128 << 64) / ((avg - min) as u128).pow(2);
     let knee = avg + (max - avg) / 2;
@@ -68,7 +68,7 @@ fn by_definition(params: Params, data: &[u8]) -> Vec<usize> {
             if hash >> 54 != 0 || !(0..4).any(|nth| counted.insert((p / 1024, nth))) {
                 continue;
             }
-            let value = blake3::keyed_hash(&KEY, window);
+            let value = blake3::keyed_hash(key, window);
             let value = u64::from_le_bytes(value.as_bytes()[..8].try_into().unwrap());
             let threshold = slope * (p - min) as u128 + ramp * p.saturating_sub(knee) as u128;
             if u128::from(value) < threshold {
@@ -140,11 +140,30 @@ fn cuts_follow_the_definition() {
     let tight = Params::new(1_000, 1_001, 1_002).unwrap();
     for params in [small(), odd, tight] {
         let chunker = Chunker::new(&KEY, params);
-        assert_eq!(cuts(&chunker, &data), by_definition(params, &data));
+        assert_eq!(cuts(&chunker, &data), by_definition(&KEY, params, &data));
         for period in [48, 149, 260, 700, 5_000] {
             let data = periodic(period, 200_000);
-            assert_eq!(cuts(&chunker, &data), by_definition(params, &data), "{period}");
+            assert_eq!(cuts(&chunker, &data), by_definition(&KEY, params, &data), "{period}");
         }
+    }
+}
+
+/// Cycles with 10 to 21 candidates a KiB: whether and how the cap counts decides where they are cut,
+/// and a candidate that is seen again because data arrives byte by byte must not count again.
+#[test]
+fn the_cap_counts_each_candidate_once() {
+    for (period, number) in
+        [48, 91, 92, 96, 97].into_iter().flat_map(|p| (0..16).map(move |n| (p, n)))
+    {
+        let key = [number; 32];
+        let chunker = Chunker::new(&key, small());
+        let data = periodic(period, 20_000);
+        let expected = by_definition(&key, small(), &data)[0];
+        assert_eq!(chunker.next_cut(&data, true), Some(expected), "{period} {number}");
+        let mut state = ScanState::default();
+        let bytewise =
+            (0..=data.len()).find_map(|n| chunker.scan(&mut state, &data[..n], n == data.len()));
+        assert_eq!(bytewise, Some(expected), "{period} {number}");
     }
 }
 
