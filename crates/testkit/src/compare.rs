@@ -385,3 +385,72 @@ fn first_difference(a: &Content, b: &Content) -> io::Result<Option<u64>> {
         at += ours.len() as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::tree::{TreeFixture, TreeOptions};
+
+    type Change = Box<dyn Fn(&Path) -> io::Result<()>>;
+
+    #[test]
+    fn every_difference_is_said() {
+        let options = TreeOptions { entries: 0, largest_file: 300_000, ..TreeOptions::default() };
+        let (one, two) = (TreeFixture::new(1, &options), TreeFixture::new(1, &options));
+        let links = |path: &Path| {
+            fs::copy(path.join("edge/links/1"), path.join("new"))?;
+            fs::rename(path.join("new"), path.join("edge/other/3"))
+        };
+        let at = |path: &'static str, change: fn(&Path) -> io::Result<()>| -> Change {
+            Box::new(move |root| change(&root.join(path)))
+        };
+        let fill = |path: &Path| fs::write(path, vec![0; 4 << 20]);
+        let retarget = |path: &Path| {
+            fs::remove_file(path)?;
+            std::os::unix::fs::symlink("elsewhere", path)
+        };
+        let cases: Vec<(&str, Change)> = vec![
+            (
+                "edge/sizes/257: content differs from byte 0",
+                at("edge/sizes/257", |path| fs::write(path, [0; 257])),
+            ),
+            ("edge/sizes/2: size 2 and 3", at("edge/sizes/2", |path| fs::write(path, "abc"))),
+            (
+                "edge/twins/1: mtime",
+                at("edge/twins/1", |path| {
+                    File::open(path)?.set_modified(std::time::SystemTime::now())
+                }),
+            ),
+            (
+                "edge/twins/2: mode",
+                at("edge/twins/2", |path| {
+                    use std::os::unix::fs::PermissionsExt;
+                    fs::set_permissions(path, fs::Permissions::from_mode(0o7777))
+                }),
+            ),
+            (
+                "edge/empty: xattr user.new only in the second",
+                at("edge/empty", |path| xattr::set(path, "user.new", b"x")),
+            ),
+            ("edge/links/soft: target 1 and elsewhere", at("edge/links/soft", retarget)),
+            (
+                "edge/special/fifo: fifo and file",
+                at("edge/special/fifo", |path| {
+                    fs::remove_file(path)?;
+                    fs::write(path, "")
+                }),
+            ),
+            ("edge/sizes/4097: missing in", at("edge/sizes/4097", |path| fs::remove_file(path))),
+            ("edge/sizes: mtime", at("edge/sizes/new", |path| fs::write(path, ""))),
+            ("edge/sparse/all-hole: allocated", at("edge/sparse/all-hole", fill)),
+            ("edge/other/3: hard link of", Box::new(links)),
+        ];
+        for (expected, change) in cases {
+            change(two.root()).unwrap();
+            let found = compare_trees(one.root(), two.root(), &CompareOptions::default()).unwrap();
+            assert!(found.iter().any(|line| line.starts_with(expected)), "{expected}: {found:#?}");
+        }
+    }
+}

@@ -47,8 +47,12 @@ impl MemoryTree {
             tree.add_random(&mut rng, options);
         }
         // Last, since adding entries moves the times of directories.
+        let mut decorated = std::collections::BTreeSet::new();
         for path in tree.paths() {
-            tree.decorate(&path, &mut rng, options);
+            // An inode with several names gets one set of metadata.
+            if tree.number(&path).is_some_and(|number| decorated.insert(number)) {
+                tree.decorate(&path, &mut rng, options);
+            }
         }
         tree
     }
@@ -290,7 +294,13 @@ impl MemoryTree {
                 format!("rename {shown} to {}", show(&to))
             }
             (Kind::File | Kind::Directory, 8) => {
-                self.node_mut(&path).metadata.mode ^= 0o020;
+                let node = self.node_mut(&path);
+                node.metadata.mode ^= 0o020;
+                // As the kernel does: the mask of an ACL is the group's bits.
+                let acl = acl_for_mode(node.metadata.mode);
+                if node.xattrs.iter().any(|x| x.name == b"system.posix_acl_access") {
+                    self.add_xattr(&path, b"system.posix_acl_access", acl);
+                }
                 format!("chmod {shown}")
             }
             (_, 9) => {
