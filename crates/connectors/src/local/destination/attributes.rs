@@ -111,7 +111,7 @@ impl Inner {
         let fresh = directory.fresh(asked_mode, || {
             let stat = stat_of(file)?;
             // Where there are no attributes, there are no ACLs.
-            let acl = Of::File(file).read().is_ok_and(|x| x.iter().any(|x| is_acl(x)));
+            let acl = Of::File(file).read().is_ok_and(|x| x.iter().any(is_acl));
             Ok(Fresh {
                 asked_mode,
                 mode: u32::from(stat.stx_mode) & 0o7777,
