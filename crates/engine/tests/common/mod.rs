@@ -31,10 +31,7 @@ pub fn repository(storage: impl Storage + 'static) -> Repository {
 
 pub fn try_repository(storage: impl Storage + 'static) -> Result<Repository> {
     let storage: Arc<dyn Storage> = Arc::new(storage);
-    match repo::open::open(
-        storage.clone(),
-        OpenOptions { secret: Some(secret()), cache: None },
-    ) {
+    match repo::open::open(storage.clone(), OpenOptions { secret: Some(secret()), cache: None }) {
         Err(holdfast_engine::Error::NoRepository { .. }) => {
             let secrets = vec![(secret(), "test".into())];
             repo::open::create(storage, CreateOptions { secrets, ..CreateOptions::default() })
