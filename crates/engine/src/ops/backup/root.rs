@@ -34,7 +34,7 @@ use super::parent::Cursor;
 const QUEUE: usize = 1 << 15;
 
 /// Bytes of small files that may be on their way from the source.
-const SMALL_IN_FLIGHT: u64 = 16 << 20;
+const SMALL_IN_FLIGHT: u64 = 6 << 20;
 
 /// A batch of small files is sent off at this size, or this many files.
 const BATCH: (u64, usize) = (384 << 10, 96);
