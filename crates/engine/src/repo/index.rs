@@ -157,6 +157,19 @@ impl Index {
         self.find(id).or_else(|| self.find_where(id, |_| true))
     }
 
+    /// Every place of a blob, those in usable packs first.
+    pub fn places(&self, id: &BlobId) -> Vec<Place> {
+        let start = self.blobs.partition_point(|(other, _)| other < id);
+        let stored = self.blobs.get(start..).unwrap_or_default().iter();
+        let mut places: Vec<Place> =
+            stored.take_while(|(other, _)| other == id).map(|(_, place)| *place).collect();
+        let fresh = self.fresh.read().unwrap_or_else(PoisonError::into_inner);
+        places.extend(fresh.blobs.get(id));
+        drop(fresh);
+        places.sort_by_key(|place| self.packs.get(place.pack as usize).is_some_and(|p| !p.usable));
+        places
+    }
+
     fn find_where(&self, id: &BlobId, fits: impl Fn(&PackInfo) -> bool) -> Option<Place> {
         let start = self.blobs.partition_point(|(other, _)| other < id);
         let stored = self
