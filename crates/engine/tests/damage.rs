@@ -19,6 +19,7 @@ use holdfast_testkit::clock::{random_bytes, text_bytes};
 use holdfast_testkit::memory::Dump;
 use holdfast_testkit::{MemoryStorage, MemoryTree};
 
+type Change = Box<dyn Fn(&mut Vec<u8>)>;
 type Files = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A repository with three snapshots and at least two objects of every kind.
@@ -170,8 +171,8 @@ impl World {
 }
 
 /// Every way to damage one object, with a name.
-fn damages(length: usize) -> Vec<(String, Box<dyn Fn(&mut Vec<u8>)>)> {
-    let mut damages: Vec<(String, Box<dyn Fn(&mut Vec<u8>)>)> = Vec::new();
+fn damages(length: usize) -> Vec<(String, Change)> {
+    let mut damages: Vec<(String, Change)> = Vec::new();
     // Magic, kind, salt, commitment, body, directory or end of the body, trailer.
     let places = [3, 9, 30, 60, 85, length / 2, length.saturating_sub(60), length - 5, length - 14];
     for at in places.into_iter().filter(|at| *at < length) {

@@ -118,7 +118,7 @@ fn decoders_take_any_bytes() {
         // Mutants of nothing would test the first check of a decoder only.
         assert!(!inputs.is_empty(), "no input for {name}");
         let run = |bytes: &[u8]| target(repository.keys(), repository.id(), bytes);
-        fuzz_for(Budget::from_env_or(3000), 11, &inputs, &run);
+        fuzz_for(Budget::from_env_or(30_000), 11, &inputs, &run);
     }
     let grown = peak_memory().saturating_sub(before);
     assert!(grown < 256 << 10, "decoders took {grown} KiB");
