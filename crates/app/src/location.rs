@@ -128,8 +128,11 @@ fn split_scheme(bytes: &[u8]) -> Option<(&str, &[u8])> {
 fn parse_file_url(text: &OsStr, rest: &[u8]) -> Result<Location, Problem> {
     let path = rest.strip_prefix(b"localhost").filter(|p| p.starts_with(b"/")).unwrap_or(rest);
     if !path.starts_with(b"/") {
-        return Err(Problem::usage(format!("{}: a file:// path must be absolute", printable_os(text)))
-            .hint("write file:///path, or the path alone"));
+        return Err(Problem::usage(format!(
+            "{}: a file:// path must be absolute",
+            printable_os(text)
+        ))
+        .hint("write file:///path, or the path alone"));
     }
     Ok(Location::Local(PathBuf::from(OsString::from_vec(percent_decoded(path)))))
 }
@@ -162,7 +165,10 @@ fn scp_form(text: &OsStr) -> Option<Problem> {
     }
     Some(
         Problem::usage(format!("{shown} looks like a place on another machine"))
-            .hint(format!("write sftp://{host}/{} with an absolute path", path.trim_start_matches('/')))
+            .hint(format!(
+                "write sftp://{host}/{} with an absolute path",
+                path.trim_start_matches('/')
+            ))
             .hint(format!("or ./{shown} if you mean a local file of that name")),
     )
 }

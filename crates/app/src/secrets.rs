@@ -84,8 +84,11 @@ impl Sources {
 /// A passphrase, unless it is empty. `from` says where it came from.
 pub fn passphrase(text: &str, from: &str) -> Result<Secret, Problem> {
     if text.is_empty() {
-        return Err(Problem::new(Class::KeyUnreadable, format!("the passphrase from {from} is empty"))
-            .hint("an empty passphrase protects nothing; say --no-encryption if that is meant"));
+        return Err(Problem::new(
+            Class::KeyUnreadable,
+            format!("the passphrase from {from} is empty"),
+        )
+        .hint("an empty passphrase protects nothing; say --no-encryption if that is meant"));
     }
     Ok(Secret::Passphrase(Zeroizing::new(text.as_bytes().to_vec())))
 }
@@ -164,9 +167,8 @@ pub fn read_or_make_key_file(path: &Path) -> Result<(Secret, bool), Problem> {
         }
         Err(e) => return Err(failed(&e)),
     };
-    let key = holdfast_engine::crypto::random::<32>().map_err(|e| {
-        Problem::new(Class::Internal, "the system gives no random bytes").cause(e)
-    })?;
+    let key = holdfast_engine::crypto::random::<32>()
+        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
     let key = Zeroizing::new(key);
     let written = file.write_all(&*key).and_then(|()| file.sync_all());
     // The name has to be as durable as the repository that will need the file.

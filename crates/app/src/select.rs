@@ -102,9 +102,8 @@ impl Spec {
                 "latest"
             }
         };
-        select(snapshots, selector, &filter).map_err(|_| {
-            holdfast_engine::Error::NoSuchSnapshot { selector: self.text.clone() }
-        })
+        select(snapshots, selector, &filter)
+            .map_err(|_| holdfast_engine::Error::NoSuchSnapshot { selector: self.text.clone() })
     }
 }
 

@@ -95,7 +95,9 @@ pub fn parse_size(text: &str) -> Option<u64> {
     if let Ok(whole) = number.parse::<u64>() {
         return whole.checked_mul(1 << power);
     }
-    let value = number.parse::<f64>().ok()? * f64::from(1_u32 << (power % 30)) * if power >= 30 { 1_073_741_824.0 } else { 1.0 };
+    let value = number.parse::<f64>().ok()?
+        * f64::from(1_u32 << (power % 30))
+        * if power >= 30 { 1_073_741_824.0 } else { 1.0 };
     (value.is_finite() && (0.0..1.8e19).contains(&value)).then_some(value as u64)
 }
 
@@ -141,8 +143,8 @@ mod tests {
         assert_eq!(size(u64::MAX), "16.0 EiB");
         assert_eq!(count(1_234_567), "1 234 567");
         assert_eq!(count(12), "12");
-        let parsed = ["10M", "1.5 GiB", "4096", "100kb", "2T", "x", "5q", "-1", "", "1ib"]
-            .map(parse_size);
+        let parsed =
+            ["10M", "1.5 GiB", "4096", "100kb", "2T", "x", "5q", "-1", "", "1ib"].map(parse_size);
         let expected = [
             Some(10 << 20),
             Some(3 << 29),

@@ -115,7 +115,8 @@ mod tests {
         assert_eq!(at("3h ago"), some("2026-11-21T08:00:00Z"));
         assert_eq!(at("1 month ago"), some("2026-10-21T11:00:00Z"));
         assert_eq!(at("yesterday"), some("2026-11-20T22:59:59.999999999Z"));
-        for no in ["", "latest", "20261120", "2026", "abc123", "2026-13-01", "5 apples ago", "ago"] {
+        for no in ["", "latest", "20261120", "2026", "abc123", "2026-13-01", "5 apples ago", "ago"]
+        {
             assert_eq!(at(no), None, "{no}");
         }
     }
