@@ -30,6 +30,8 @@ impl Filter {
     /// matches deciding, and of a size in bytes above which regular files are left out.
     pub fn new<S: AsRef<str>>(rules: &[S], larger_than: Option<u64>) -> Result<Self, BadRule> {
         let mut builder = GitignoreBuilder::new("");
+        // A typing error must be said, not be a rule that matches nothing.
+        builder.allow_unclosed_class(false);
         for rule in rules {
             let rule = rule.as_ref();
             builder.add_line(None, rule).map_err(|source| BadRule { rule: rule.into(), source })?;

@@ -5,6 +5,7 @@ mod metadata;
 mod temporary;
 mod xattrs;
 
+pub mod destination;
 pub mod source;
 pub mod storage;
 

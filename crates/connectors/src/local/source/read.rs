@@ -96,19 +96,17 @@ impl Inner {
         into.reserve(expected + 1);
         loop {
             let room = into.capacity() - into.len();
-            let before = into.len();
             match rustix::io::read(file, spare_capacity(into)) {
                 Ok(0) => return Ok(()),
-                Ok(n) if into.len() - start > limit => {
-                    debug_assert!(n > 0, "nothing was added");
-                    return Ok(());
+                Ok(n) => {
+                    let total = into.len() - start;
+                    if total > limit || (n < room && total == expected) {
+                        return Ok(());
+                    }
                 }
-                Ok(n) if n < room && into.len() - start == expected => return Ok(()),
-                Ok(_) => {}
                 Err(Errno::INTR) => {}
                 Err(e) => return Err(e),
             }
-            debug_assert!(into.len() >= before, "reading only appends");
             if into.capacity() == into.len() {
                 into.reserve(64 << 10);
             }
