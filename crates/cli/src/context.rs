@@ -86,7 +86,7 @@ impl Context {
         self.at().is_none() && variable("HOLDFAST_REPOSITORY").is_none()
     }
 
-    fn default_path(&self) -> Result<PathBuf, Problem> {
+    fn default_path(&self) -> Result<PathBuf> {
         let home = variable("HOME").ok_or_else(|| {
             Problem::usage("no repository was named, and HOME is not set")
                 .hint("write holdfast at LOCATION …, or set HOLDFAST_REPOSITORY")
@@ -122,6 +122,11 @@ impl Context {
 
     /// Opens the repository, asking for its passphrase if need be.
     pub(crate) fn open(&self) -> Result<Repository> {
+        self.open_with_secret().map(|(repository, _)| repository)
+    }
+
+    /// Opens the repository; also what opened it.
+    pub(crate) fn open_with_secret(&self) -> Result<(Repository, Option<Secret>)> {
         let storage = self.storage()?;
         let probe = open::probe(&*storage)?;
         let options = |secret| OpenOptions { secret, cache: self.cache() };
@@ -133,18 +138,20 @@ impl Context {
             self.ui.warn(&format!("others can read the key file {shown}: chmod 600 it"))?;
         }
         if found.is_some() || !probe.encrypted {
-            return Ok(open::open_probed(storage, probe, options(found))?);
+            let repository = open::open_probed(storage, probe, options(found.clone()))?;
+            return Ok((repository, found));
         }
         let prompt = format!("Passphrase of repository {}: ", storage.location());
         for tries in 1.. {
             let Some(secret) = self.ask(&prompt)? else {
                 return Err(Error::KeyNeeded { location: storage.location() }.into());
             };
-            match open::open_probed(storage.clone(), probe.clone(), options(Some(secret))) {
+            let given = options(Some(secret.clone()));
+            match open::open_probed(storage.clone(), probe.clone(), given) {
                 Err(Error::WrongKey { slots, .. }) if slots > 0 && tries < TRIES => {
                     self.ui.say("That passphrase does not open it.")?;
                 }
-                result => return Ok(result?),
+                result => return Ok((result?, Some(secret))),
             }
         }
         Err(Error::Interrupted.into())
@@ -156,7 +163,8 @@ impl Context {
 
     fn ask(&self, prompt: &str) -> Result<Option<Secret>> {
         for _ in 0..TRIES {
-            let answer = Terminal.secret(prompt).map_err(|e| catalogue::io("read", "terminal", &e))?;
+            let answer =
+                Terminal.secret(prompt).map_err(|e| catalogue::io("read", "terminal", &e))?;
             let Some(text) = answer else { return Ok(None) };
             match secrets::passphrase(&text, "the terminal") {
                 Ok(secret) => return Ok(Some(secret)),

@@ -17,18 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) fn watch() -> &'static Interrupt {
     INSTALLED.get_or_init(|| {
         // Where no handler can be set, signals end the program as usual.
-        let _ = ctrlc::set_handler(|| {
-            match INTERRUPT.raise() {
-                1 => {
-                    let text = b"\nstopping in good order; Ctrl-C again to stop at once\n";
-                    let _ = std::io::stderr().write_all(text);
-                }
-                2 => drop(std::thread::spawn(|| {
-                    std::thread::sleep(PATIENCE);
-                    leave();
-                })),
-                _ => leave(),
+        let _ = ctrlc::set_handler(|| match INTERRUPT.raise() {
+            1 => {
+                let text = b"\nstopping in good order; Ctrl-C again to stop at once\n";
+                let _ = std::io::stderr().write_all(text);
             }
+            2 => drop(std::thread::spawn(|| {
+                std::thread::sleep(PATIENCE);
+                leave();
+            })),
+            _ => leave(),
         });
     });
     &INTERRUPT

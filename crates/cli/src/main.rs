@@ -2,6 +2,7 @@
 
 mod args;
 mod context;
+#[cfg(test)]
 mod docs;
 mod failure;
 mod interrupt;

@@ -213,7 +213,8 @@ mod tests {
     fn version_and_type_come_first() -> Result<(), Box<dyn std::error::Error>> {
         let mut line = Vec::new();
         write(&mut line, "note", &Path::new(b"/a/\xff"))?;
-        let expected = "{\"v\":1,\"type\":\"note\",\"path\":\"/a/\u{fffd}\",\"path_bytes\":\"2f612fff\"}\n";
+        let expected =
+            "{\"v\":1,\"type\":\"note\",\"path\":\"/a/\u{fffd}\",\"path_bytes\":\"2f612fff\"}\n";
         assert_eq!(String::from_utf8(line)?, expected);
         Ok(())
     }

@@ -131,8 +131,12 @@ impl Monitor for Progress<'_> {
             return;
         }
         state.told = Some(Instant::now());
-        let event =
-            json::Progress::new(state.phase, counters, state.begun.elapsed().as_secs_f64(), current);
+        let event = json::Progress::new(
+            state.phase,
+            counters,
+            state.begun.elapsed().as_secs_f64(),
+            current,
+        );
         drop(state);
         let _ = self.ui.event("progress", &event);
     }

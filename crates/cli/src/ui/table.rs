@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_empty_ones_left_out() -> io::Result<()> {
-        let mut table = Table::new(&[("ID", Align::Left), ("X", Align::Left), ("SIZE", Align::Right)]);
+        let mut table =
+            Table::new(&[("ID", Align::Left), ("X", Align::Left), ("SIZE", Align::Right)]);
         table.add(vec!["a".into(), String::new(), "1 B".into()]);
         table.add(vec!["bcd".into(), String::new(), "10 KiB".into()]);
         let mut out = Vec::new();
