@@ -82,6 +82,10 @@ pub struct Label {
     /// When, nanoseconds since the epoch.
     #[prost(sint64, tag = "3")]
     pub created: i64,
+    /// BLAKE3 of the slot without its label ([`KeySlot::body_hash`]), so that whoever has the
+    /// repository open can tell a damaged slot from a good one without its secret.
+    #[prost(bytes = "vec", tag = "4")]
+    pub body_hash: Vec<u8>,
 }
 
 /// A key slot.
@@ -158,6 +162,12 @@ impl KeySlot {
             .map_err(|_| "its wrapped key does not open: the slot is damaged or was moved here")?;
         let root = <[u8; 32]>::try_from(&*plain).map_err(|_| "its wrapped key is too short")?;
         Ok(Some(RootKey::new(root)))
+    }
+
+    /// BLAKE3 of everything but the label.
+    pub fn body_hash(&self) -> [u8; 32] {
+        let body = Self { label: Vec::new(), ..self.clone() };
+        *blake3::hash(&body.encode_to_vec()).as_bytes()
     }
 
     /// The object.

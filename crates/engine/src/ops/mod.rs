@@ -2,3 +2,7 @@
 //! and a monitor. No file here imports another one.
 
 pub mod backup;
+pub mod check;
+pub mod diff;
+pub mod digest;
+pub mod info;

@@ -9,7 +9,7 @@ use prost::Message;
 use crate::crypto::{BlobKind, ObjectKind};
 use crate::format::envelope::HEADER_LEN;
 use crate::format::index::{IndexedPack, Segment};
-use crate::hash::{BlobId, ObjectId};
+use crate::hash::{BlobId, ObjectId, Sha256};
 use crate::storage::{Folder, ObjectName};
 use crate::{Error, Result};
 
@@ -80,8 +80,8 @@ impl Index {
         let ids: Vec<ObjectId> =
             names.keys().filter_map(|name| ObjectId::from_hex(name).ok()).collect();
         let mut segments = Vec::with_capacity(ids.len());
-        for (id, segment) in ids.iter().zip(load_segments(repository, &ids)?) {
-            segments.push((*id, segment));
+        for (id, segment) in ids.iter().zip(load_segments(repository, &ids, true)?) {
+            segments.push((*id, segment?));
         }
         let present = |pack: &IndexedPack| {
             pack.object_id().is_some_and(|id| {
@@ -89,6 +89,28 @@ impl Index {
             })
         };
         Self::from_segments(segments, present)
+    }
+
+    /// As much of the index as can be read, and what is wrong with the rest: for restoring from a
+    /// repository with damaged segments. Never for writing or gc, which would take what they do
+    /// not see for absent.
+    pub fn load_readable(repository: &Repository) -> Result<(Self, Vec<Error>)> {
+        let ids: Vec<ObjectId> = listing(repository, Folder::Index)?
+            .keys()
+            .filter_map(|name| ObjectId::from_hex(name).ok())
+            .collect();
+        let packs = listing(repository, Folder::Packs)?;
+        let (mut segments, mut problems) = (Vec::new(), Vec::new());
+        for (id, segment) in ids.iter().zip(load_segments(repository, &ids, true)?) {
+            match segment {
+                Ok(segment) => segments.push((*id, segment)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let present = |pack: &IndexedPack| {
+            pack.object_id().is_some_and(|id| packs.get(&id.to_string()) == Some(&pack.size))
+        };
+        Ok((Self::from_segments(segments, present)?, problems))
     }
 
     /// An index of these segments; `usable` tells which packs count.
@@ -213,35 +235,38 @@ fn read_pack(pack: &IndexedPack, usable: bool) -> std::result::Result<PackLines,
     Ok((PackInfo { id, size: pack.size, header, usable }, lines.collect()))
 }
 
-/// Reads segments, several at once, through the cache if there is one.
-fn load_segments(repository: &Repository, ids: &[ObjectId]) -> Result<Vec<Segment>> {
+/// Reads segments, several at once: each of them, or what is wrong with it. `cached`: through the
+/// cache if there is one.
+pub(crate) fn load_segments(
+    repository: &Repository,
+    ids: &[ObjectId],
+    cached: bool,
+) -> Result<Vec<Result<Segment>>> {
     let threads = repository.storage().concurrency().clamp(1, ids.len().max(1));
     let next = std::sync::atomic::AtomicUsize::new(0);
-    let results: Vec<Result<Vec<(usize, Segment)>>> = std::thread::scope(|scope| {
-        let work = || {
-            let mut done = Vec::new();
-            loop {
-                let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let Some(id) = ids.get(i) else { return Ok(done) };
-                done.push((i, load_segment(repository, id)?));
-            }
-        };
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        handles
-            .into_iter()
-            .map(|h| h.join().unwrap_or_else(|_| Err(Error::Worker("index reader".into()))))
-            .collect()
-    });
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let Some(id) = ids.get(i) else { return done };
+            done.push((i, load_segment(repository, id, cached)));
+        }
+    };
     let mut segments = BTreeMap::new();
-    for result in results {
-        segments.extend(result?);
-    }
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for handle in handles {
+            segments.extend(handle.join().map_err(|_| Error::Worker("index reader".into()))?);
+        }
+        Ok::<(), Error>(())
+    })?;
     Ok(segments.into_values().collect())
 }
 
-fn load_segment(repository: &Repository, id: &ObjectId) -> Result<Segment> {
+fn load_segment(repository: &Repository, id: &ObjectId, cached: bool) -> Result<Segment> {
     let name = ObjectName::index(*id);
-    let cached = repository.cache().map(|dir| dir.join("index").join(id.to_string()));
+    let cached =
+        repository.cache().filter(|_| cached).map(|dir| dir.join("index").join(id.to_string()));
     if let Some(path) = &cached
         && let Ok(bytes) = std::fs::read(path)
         && let Ok(message) = open_segment(repository, &name, bytes)
@@ -249,13 +274,20 @@ fn load_segment(repository: &Repository, id: &ObjectId) -> Result<Segment> {
     {
         return Ok(segment);
     }
-    let mut bytes = repository.storage().get(&name)?;
-    let mut message = open_segment(repository, &name, bytes.clone());
-    if message.is_err() {
-        bytes = repository.storage().get(&name)?;
-        message = open_segment(repository, &name, bytes.clone());
-    }
-    let segment = Segment::decode(&message?[..]).map_err(|e| Error::damaged(&name, e))?;
+    let fetch = || -> Result<(Vec<u8>, Vec<u8>)> {
+        let bytes = repository.storage().get(&name)?;
+        // It would open under any segment's name, so that one could stand in for another, and
+        // what the other one lists would be missing without a word.
+        if Sha256::of(&bytes) != *id {
+            return Err(Error::damaged(&name, "its SHA-256 is not its name"));
+        }
+        Ok((open_segment(repository, &name, bytes.clone())?, bytes))
+    };
+    let (message, bytes) = match fetch() {
+        Err(Error::Damaged { .. }) => fetch()?,
+        other => other?,
+    };
+    let segment = Segment::decode(&message[..]).map_err(|e| Error::damaged(&name, e))?;
     if let Some(path) = &cached {
         store_in_cache(path, &bytes);
     }

@@ -38,7 +38,12 @@ impl Repository {
         let name = ObjectName::key(id);
         let mut slot = KeySlot::wrap(&self.root, secret, cost, random()?, &self.id, id)
             .map_err(Error::Usage)?;
-        let label = Label { text: label.into(), host: host.into(), created: time };
+        let label = Label {
+            text: label.into(),
+            host: host.into(),
+            created: time,
+            body_hash: slot.body_hash().to_vec(),
+        };
         slot.label = self.seal(ObjectKind::SlotLabel, &name, &label.encode_to_vec())?;
         self.storage.put(&name, &slot.to_bytes())?;
         Ok(id)

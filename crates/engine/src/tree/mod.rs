@@ -1,12 +1,13 @@
 //! Trees: the sorted table of a source root's entries, as a content-defined B-tree ("prolly
 //! tree") of blobs. [`entry`] holds the types, [`build`] makes trees from a sorted stream,
-//! [`read`] walks and looks up, [`totals`] are the sums of every directory, and [`chunks`] the
-//! chunk lists of big files.
+//! [`read`] walks and looks up, [`totals`] are the sums of every directory, [`chunks`] the chunk
+//! lists of big files, and [`content`] streams what a file holds.
 
 use std::cmp::Ordering;
 
 pub mod build;
 pub mod chunks;
+pub mod content;
 pub mod entry;
 pub mod read;
 pub mod totals;
@@ -83,6 +84,12 @@ mod tests {
         if path.is_empty() { Vec::new() } else { path.split(|c| *c == b'/').collect() }
     }
 
+    /// A last component above every name stands for "after all below".
+    fn post(mut components: Vec<&[u8]>) -> Vec<&[u8]> {
+        components.push(&[0xff; 8]);
+        components
+    }
+
     #[test]
     fn orders_agree_with_component_lists() {
         let paths: [&[u8]; 12] = [
@@ -103,12 +110,6 @@ mod tests {
             for b in paths {
                 let (x, y) = (components(a), components(b));
                 assert_eq!(compare_paths(a, b), x.cmp(&y), "{a:?} {b:?}");
-                let post = |mut c: Vec<&[u8]>| {
-                    // A last component above every name stands for "after all below".
-                    let top: &[u8] = &[0xff; 8];
-                    c.push(top);
-                    c
-                };
                 assert_eq!(compare_post_order(a, b), post(x).cmp(&post(y)), "{a:?} {b:?}");
             }
         }

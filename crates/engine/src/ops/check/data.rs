@@ -1,0 +1,359 @@
+//! Third step of a check, if asked for: packs are read whole and every byte is accounted for. A
+//! pack's SHA-256 is its name, its header and directory are what the index says, and every blob
+//! opens and has its id. Each thread takes a pack at a time and reads it in pieces that end where
+//! blobs end, so that nothing is copied and memory does not depend on the size of packs.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::compress::Decompressor;
+use crate::crypto::ObjectKind;
+use crate::format::envelope::{HEADER_LEN, Header};
+use crate::format::pack::{Line, TRAILER_LEN, directory_place, open_directory};
+use crate::hash::{BlobId, Sha256};
+use crate::monitor::Progress;
+use crate::repo::index::{PackInfo, Place};
+use crate::storage::{ObjectName, StorageErrorKind};
+use crate::{Error, Result};
+
+use super::{Context, ReadData, Severity, fault_text};
+
+/// Bytes read at once, rounded up to whole blobs. Big, since far storages answer slowly; small
+/// enough that sixteen threads keep within the memory that a check may take.
+const PIECE: u64 = 8 << 20;
+
+/// Longest end of a pack (directory and padding) that is read: far above any that is written.
+const MAX_TAIL: u64 = 256 << 20;
+
+/// What was read.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) packs: u64,
+    pub(super) bytes: u64,
+}
+
+/// What is wrong with a pack.
+#[derive(Default)]
+struct Faults {
+    /// With the pack as a whole.
+    whole: Vec<String>,
+    /// With its blobs, by ordinal.
+    blobs: Vec<(u32, String)>,
+}
+
+/// What a thread keeps from pack to pack: fresh memory costs a page fault every 4 KiB.
+#[derive(Default)]
+struct Buffers {
+    piece: Vec<u8>,
+    plain: Vec<u8>,
+    decompressor: Decompressor,
+}
+
+/// Blobs as numbers in [`crate::repo::Index::blobs`], by pack and then by place in it.
+struct ByPack {
+    order: Vec<u32>,
+    ranges: Vec<Range<usize>>,
+}
+
+/// Reads the packs that `how` chooses; with `only`, of those packs alone (one bit each).
+pub(super) fn check(
+    context: &Context<'_>,
+    how: ReadData,
+    only: Option<&Vec<AtomicU64>>,
+) -> Result<Read> {
+    let packs = context.index.packs();
+    let is_wanted = |number: usize| {
+        only.is_none_or(|only| {
+            let word = only.get(number / 64).map_or(0, |word| word.load(Ordering::Relaxed));
+            word >> (number % 64) & 1 == 1
+        })
+    };
+    // What is missing or of the wrong size was found already.
+    let mut chosen: Vec<usize> = (0..packs.len())
+        .filter(|number| packs.get(*number).is_some_and(|pack| pack.usable) && is_wanted(*number))
+        .collect();
+    if let ReadData::Subset { fraction, seed } = how {
+        let mut drawn: Vec<(u64, usize)> =
+            chosen.iter().map(|n| (draw(seed, packs.get(*n)), *n)).collect();
+        drawn.sort_unstable();
+        let count = ((drawn.len() as f64 * fraction).round() as usize).max(1);
+        chosen = drawn.into_iter().take(count).map(|(_, number)| number).collect();
+        chosen.sort_unstable();
+    }
+    let by_pack = by_pack(context);
+    let total = chosen.iter().filter_map(|n| packs.get(*n)).map(|pack| pack.size).sum();
+    let (next, bytes, done) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let failure = Mutex::new(None);
+    let fail = |error| {
+        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        // The other threads find no more packs.
+        next.store(usize::MAX / 2, Ordering::Relaxed);
+    };
+    let work = || {
+        let mut buffers = Buffers::default();
+        while let Some(number) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let Some(pack) = packs.get(*number) else { continue };
+            let lines = by_pack.lines(context, *number);
+            if let Err(error) = check_pack(context, *number as u32, pack, &lines, &mut buffers) {
+                return fail(error);
+            }
+            done.fetch_add(1, Ordering::Relaxed);
+            let bytes = bytes.fetch_add(pack.size, Ordering::Relaxed) + pack.size;
+            let progress = Progress { bytes, total_bytes: Some(total), ..Progress::default() };
+            context.monitor.progress(&progress, ObjectName::pack(pack.id).as_str().as_bytes());
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..context.threads.min(chosen.len()) {
+            scope.spawn(work);
+        }
+    });
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let read = Read { packs: done.into_inner(), bytes: bytes.into_inner() };
+    if read.packs < chosen.len() as u64 {
+        return Err(Error::Worker("pack reader".into()));
+    }
+    Ok(read)
+}
+
+/// A pack's lot. Of the lowest ones the subset is made.
+fn draw(seed: u64, pack: Option<&PackInfo>) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(pack.map_or(&[][..], |pack| pack.id.as_bytes()));
+    hasher.finalize().as_bytes().first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b))
+}
+
+fn by_pack(context: &Context<'_>) -> ByPack {
+    let blobs = context.index.blobs();
+    let place = |number: &u32| {
+        blobs.get(*number as usize).map_or((0, 0), |(_, place)| (place.pack, place.ordinal))
+    };
+    let mut order: Vec<u32> = (0..blobs.len() as u32).collect();
+    order.sort_unstable_by_key(place);
+    let mut ranges = Vec::with_capacity(context.index.packs().len());
+    let mut start = 0;
+    for pack in 0..context.index.packs().len() as u32 {
+        let rest = order.get(start..).unwrap_or_default();
+        let end = start + rest.partition_point(|number| place(number).0 == pack);
+        ranges.push(start..end);
+        start = end;
+    }
+    ByPack { order, ranges }
+}
+
+impl ByPack {
+    fn lines(&self, context: &Context<'_>, pack: usize) -> Vec<(BlobId, Place)> {
+        let range = self.ranges.get(pack).cloned().unwrap_or_default();
+        let numbers = self.order.get(range).unwrap_or_default().iter();
+        numbers.filter_map(|n| context.index.blobs().get(*n as usize).copied()).collect()
+    }
+}
+
+/// Checks a pack, a second time before it is called damaged, and writes down what is wrong.
+fn check_pack(
+    context: &Context<'_>,
+    number: u32,
+    pack: &PackInfo,
+    lines: &[(BlobId, Place)],
+    buffers: &mut Buffers,
+) -> Result<()> {
+    let name = ObjectName::pack(pack.id);
+    let first = read_pack(context, pack, lines, buffers)?;
+    if first.is_empty() {
+        return Ok(());
+    }
+    let faults = read_pack(context, pack, lines, buffers)?;
+    let Some(what) = faults.first() else {
+        let what = first.first().map_or("", String::as_str);
+        let what = format!("read badly once and well the second time ({what}): watch the medium");
+        context.ledger.add(name, what, Severity::Note);
+        return Ok(());
+    };
+    let what = match faults.blobs.len() {
+        0 => what.clone(),
+        bad => format!("{bad} of its {} blobs cannot be read: {what}", lines.len()),
+    };
+    let handle = context.ledger.add(name, what, Severity::Damage);
+    for (ordinal, _) in &faults.blobs {
+        context.ledger.bad_place(number, *ordinal, handle);
+    }
+    Ok(())
+}
+
+impl Faults {
+    fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.blobs.is_empty()
+    }
+
+    fn first(&self) -> Option<&String> {
+        self.blobs.first().map(|(_, what)| what).or(self.whole.first())
+    }
+}
+
+/// Reads all of a pack once.
+fn read_pack(
+    context: &Context<'_>,
+    pack: &PackInfo,
+    lines: &[(BlobId, Place)],
+    buffers: &mut Buffers,
+) -> Result<Faults> {
+    let name = ObjectName::pack(pack.id);
+    let storage = context.repository.storage();
+    let mut faults = Faults::default();
+    let mut hash = Some(Sha256::default());
+    let end_of = |place: &Place| u64::from(place.offset) + u64::from(place.sealed);
+    let mut rest = lines;
+    let mut start = 0_u64;
+    while !rest.is_empty() {
+        context.stop_if_asked()?;
+        let within = rest.partition_point(|(_, place)| end_of(place) <= start + PIECE).max(1);
+        let (piece, after) = rest.split_at(within.min(rest.len()));
+        let end = piece.last().map_or(start, |(_, place)| end_of(place));
+        match storage.get_range(&name, start, (end - start) as usize, &mut buffers.piece) {
+            Ok(()) => {
+                if let Some(hash) = &mut hash {
+                    hash.update(&buffers.piece);
+                }
+                if start == 0 && buffers.piece.get(..HEADER_LEN) != Some(&pack.header[..]) {
+                    faults.whole.push("its header is not the one in the index".into());
+                }
+                open_all(context, pack, piece, start, buffers, &mut faults);
+            }
+            Err(e) if e.kind == StorageErrorKind::Io => {
+                hash = None;
+                faults.whole.push(fault_text(e.into())?);
+                // One bad sector must not cost what lies beside it.
+                for one in piece {
+                    read_one(context, pack, one, buffers, &mut faults)?;
+                }
+            }
+            Err(e) => {
+                let what = fault_text(e.into())?;
+                faults.blobs.extend(lines.iter().map(|(_, p)| (p.ordinal, what.clone())));
+                faults.whole.push(what);
+                return Ok(faults);
+            }
+        }
+        (start, rest) = (end, after);
+    }
+    let tail = pack.size.saturating_sub(start);
+    if tail > MAX_TAIL {
+        faults.whole.push("what follows its blobs is impossibly long".into());
+        return Ok(faults);
+    }
+    match storage.get_range(&name, start, tail as usize, &mut buffers.piece) {
+        Ok(()) => {
+            if let Some(hash) = &mut hash {
+                hash.update(&buffers.piece);
+            }
+            let checked = check_directory(context, pack, lines, start, &buffers.piece);
+            faults.whole.extend(checked.err());
+        }
+        Err(e) => {
+            hash = None;
+            faults.whole.push(fault_text(e.into())?);
+        }
+    }
+    if hash.is_some_and(|hash| hash.finish() != pack.id) {
+        faults.whole.push("its SHA-256 is not its name".into());
+    }
+    Ok(faults)
+}
+
+/// Opens the blobs of a piece that starts at `start`.
+fn open_all(
+    context: &Context<'_>,
+    pack: &PackInfo,
+    lines: &[(BlobId, Place)],
+    start: u64,
+    buffers: &mut Buffers,
+    faults: &mut Faults,
+) {
+    for (id, place) in lines {
+        let from = u64::from(place.offset).saturating_sub(start) as usize;
+        let Some(sealed) = buffers.piece.get_mut(from..from + place.sealed as usize) else {
+            faults.blobs.push((place.ordinal, "it lies outside the pack".into()));
+            continue;
+        };
+        let opened = context.repository.open_blob(
+            pack,
+            place,
+            id,
+            sealed,
+            &mut buffers.decompressor,
+            &mut buffers.plain,
+        );
+        let what = match opened {
+            Ok(members) if members.len() != place.members as usize => {
+                format!("{} {}: not as many members as indexed", place.kind.name(), id.short())
+            }
+            Ok(_) => continue,
+            Err(Error::Damaged { what, .. }) => what,
+            Err(other) => other.to_string(),
+        };
+        faults.blobs.push((place.ordinal, what));
+    }
+}
+
+fn read_one(
+    context: &Context<'_>,
+    pack: &PackInfo,
+    line: &(BlobId, Place),
+    buffers: &mut Buffers,
+    faults: &mut Faults,
+) -> Result<()> {
+    let (offset, length) = (u64::from(line.1.offset), line.1.sealed as usize);
+    let name = ObjectName::pack(pack.id);
+    let read = context.repository.storage().get_range(&name, offset, length, &mut buffers.piece);
+    match read {
+        Ok(()) => open_all(context, pack, std::slice::from_ref(line), offset, buffers, faults),
+        Err(e) => faults.blobs.push((line.1.ordinal, fault_text(e.into())?)),
+    }
+    Ok(())
+}
+
+/// Checks the end of a pack, which starts at `start`: the directory says what the index says.
+fn check_directory(
+    context: &Context<'_>,
+    pack: &PackInfo,
+    lines: &[(BlobId, Place)],
+    start: u64,
+    tail: &[u8],
+) -> std::result::Result<(), String> {
+    let trailer = tail.len().checked_sub(TRAILER_LEN).and_then(|at| tail.get(at..));
+    let (offset, length) = directory_place(trailer.ok_or("it has no trailer")?, pack.size)?;
+    // Without blobs the piece begins with the header.
+    let expected = if lines.is_empty() { HEADER_LEN as u64 } else { start };
+    if offset != expected {
+        return Err("its directory is not where its blobs end".into());
+    }
+    let from = (offset - start) as usize;
+    let sealed = tail.get(from..from + length).ok_or("its trailer is wrong")?.to_vec();
+    let kind = Header::parse(&pack.header)?.kind;
+    if !matches!(kind, ObjectKind::DataPack | ObjectKind::TreePack) {
+        return Err("it is no pack".into());
+    }
+    let (keys, repository) = (context.repository.keys(), context.repository.id());
+    let directory = open_directory(keys, repository, kind, &pack.header, sealed)?;
+    let same = |line: &Line, (id, place): &(BlobId, Place)| {
+        let indexed = Line {
+            id: *id,
+            kind: place.kind,
+            ordinal: place.ordinal,
+            offset: place.offset,
+            sealed: place.sealed,
+            plain: place.plain,
+            members: place.members,
+        };
+        *line == indexed
+    };
+    let told = directory.lines(pack.size)?;
+    if told.len() != lines.len() || !told.iter().zip(lines).all(|(line, one)| same(line, one)) {
+        return Err("its directory is not what the index says".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,401 @@
+//! First step of a check: config, key slots, the small objects of the commit protocol, snapshots,
+//! and the index against the listing of packs. A broken object is a finding and the rest goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+
+use crate::crypto::ObjectKind;
+use crate::format::config::Config;
+use crate::format::envelope::{self, Header};
+use crate::format::index::{IndexedPack, Segment};
+use crate::format::keyslot::{KeySlot, Label};
+use crate::format::session::{Condemned, Lease, Mark};
+use crate::format::snapshot::{Note, Snapshot};
+use crate::hash::{BlobId, ObjectId, RecordId, SnapshotId};
+use crate::monitor::Interrupt;
+use crate::repo::index::{listing, load_segments};
+use crate::repo::snapshots::SnapshotInfo;
+use crate::repo::{Index, Repository};
+use crate::storage::{Folder, ObjectName};
+use crate::tree::entry::decode_alone;
+use crate::{Error, Result};
+
+use super::findings::Ledger;
+use super::{Severity, fault_text};
+
+/// What there is.
+pub(super) struct Inventory {
+    /// Snapshots that can be read, oldest first; not those shut out for good.
+    pub(super) snapshots: Vec<SnapshotInfo>,
+    /// The index of all segments that can be read. A pack counts if it is there at its size.
+    pub(super) index: Index,
+    /// Segments read.
+    pub(super) segments: u64,
+    /// Packs in no segment that can be read.
+    pub(super) orphans: Vec<(ObjectId, u64)>,
+}
+
+struct Objects<'a> {
+    repository: &'a Repository,
+    ledger: &'a Ledger,
+    interrupt: &'a Interrupt,
+}
+
+pub(super) fn check(
+    repository: &Repository,
+    ledger: &Ledger,
+    interrupt: &Interrupt,
+) -> Result<Inventory> {
+    let objects = Objects { repository, ledger, interrupt };
+    objects.config()?;
+    if repository.config().is_encrypted() {
+        objects.key_slots()?;
+    }
+    // Snapshots before index before packs: what a listed snapshot needs was stored before it.
+    let snapshots = objects.snapshots()?;
+    let (index, segments, orphans) = objects.index()?;
+    Ok(Inventory { snapshots, index, segments, orphans })
+}
+
+impl Objects<'_> {
+    fn damage(&self, name: impl ToString, what: impl Into<String>) {
+        self.ledger.add(name, what, Severity::Damage);
+    }
+
+    fn note(&self, name: impl ToString, what: impl Into<String>) {
+        self.ledger.add(name, what, Severity::Note);
+    }
+
+    /// Reads an object and makes something of it; a second time before it is called damaged.
+    /// `None` if there is a finding, or if it went away since it was listed.
+    fn read<T>(
+        &self,
+        name: &ObjectName,
+        mut make: impl FnMut(Vec<u8>) -> std::result::Result<T, String>,
+    ) -> Result<Option<T>> {
+        if self.interrupt.is_raised() {
+            return Err(Error::Interrupted);
+        }
+        let storage = self.repository.storage();
+        let mut attempt =
+            || -> Result<T> { make(storage.get(name)?).map_err(|what| Error::damaged(name, what)) };
+        let result = match attempt() {
+            Err(Error::Damaged { .. }) => attempt(),
+            other => other,
+        };
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Storage(e)) if e.is_not_found() => Ok(None),
+            Err(error) => {
+                self.damage(name, fault_text(error)?);
+                Ok(None)
+            }
+        }
+    }
+
+    fn read_sealed<M: Message + Default>(
+        &self,
+        kind: ObjectKind,
+        name: &ObjectName,
+    ) -> Result<Option<M>> {
+        let (keys, id) = (self.repository.keys(), self.repository.id());
+        self.read(name, |bytes| {
+            let message = envelope::open(keys, id, kind, name.as_str(), bytes)
+                .map_err(|e| fault_text(e).unwrap_or_else(|e| e.to_string()))?;
+            M::decode(&message[..]).map_err(|e| e.to_string())
+        })
+    }
+
+    fn list(&self, folder: Folder) -> Result<Vec<ObjectName>> {
+        let mut names = Vec::new();
+        self.repository.storage().list(folder, &mut |info| names.push(info.name))?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn strange(&self, name: &ObjectName, folder: Folder) {
+        self.note(name, format!("its name is none that Holdfast gives in {}/", folder.name()));
+    }
+
+    fn config(&self) -> Result<()> {
+        let name = ObjectName::config();
+        let expected = self.repository.config();
+        let read = self.read(&name, |bytes| {
+            let config = Config::parse(&bytes).map_err(|e| e.to_string())?;
+            if !Config::verify(self.repository.keys(), &bytes) {
+                return Err("its MAC is wrong".into());
+            }
+            if config != *expected {
+                return Err("it is another repository's".into());
+            }
+            Ok(())
+        })?;
+        if read.is_none() && self.ledger.handle(name.as_str()).is_none() {
+            self.damage(&name, "it is missing: without it nobody can open the repository again");
+        }
+        Ok(())
+    }
+
+    fn key_slots(&self) -> Result<()> {
+        let mut good = 0;
+        for name in self.list(Folder::Keys)? {
+            if RecordId::from_hex(name.base()).is_err() {
+                self.strange(&name, Folder::Keys);
+                continue;
+            }
+            let read = self.read(&name, |bytes| self.key_slot(&name, &bytes))?;
+            good += u64::from(read.is_some());
+        }
+        if good == 0 {
+            let what = "no key slot is left whole: once closed, nobody could open the repository";
+            self.damage("keys", what);
+        }
+        Ok(())
+    }
+
+    fn key_slot(&self, name: &ObjectName, bytes: &[u8]) -> std::result::Result<(), String> {
+        let slot = KeySlot::parse(bytes)?;
+        let label = envelope::open(
+            self.repository.keys(),
+            self.repository.id(),
+            ObjectKind::SlotLabel,
+            name.as_str(),
+            slot.label.clone(),
+        )
+        .map_err(|e| e.to_string())?;
+        let label = Label::decode(&label[..]).map_err(|e| e.to_string())?;
+        if label.body_hash != slot.body_hash() {
+            return Err("its content is not what its label was made for".into());
+        }
+        Ok(())
+    }
+
+    fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        let names = self.list(Folder::Snapshots)?;
+        let present: BTreeSet<_> = names.iter().map(|n| n.base().to_owned()).collect();
+        let fenced = self.fences()?;
+        self.sessions(&present, &fenced)?;
+        self.records()?;
+        let mut snapshots = Vec::new();
+        for name in names {
+            let Ok(id) = SnapshotId::from_hex(name.base()) else {
+                self.strange(&name, Folder::Snapshots);
+                continue;
+            };
+            if fenced.contains(&id) {
+                self.note(&name, "its session was shut out: it counts as never committed");
+                continue;
+            }
+            let record = self.read_sealed::<Snapshot>(ObjectKind::Snapshot, &name)?;
+            match record {
+                Some(record) => {
+                    if let Err(what) = check_record(&record) {
+                        let handle = self.ledger.add(&name, what, Severity::Loss);
+                        self.ledger.hit(handle, id, None);
+                    }
+                    snapshots.push(SnapshotInfo { id, record });
+                }
+                // No handle: it was forgotten since the listing.
+                None => {
+                    if let Some(handle) = self.ledger.handle(name.as_str()) {
+                        self.ledger.hit(handle, id, None);
+                    }
+                }
+            }
+        }
+        snapshots.sort_by_key(|s| (s.record.time, s.id));
+        Ok(snapshots)
+    }
+
+    /// Checks fences; the sessions that are shut out for good.
+    fn fences(&self) -> Result<BTreeSet<SnapshotId>> {
+        let (mut fences, mut confirmed) = (BTreeSet::new(), BTreeSet::new());
+        for name in self.list(Folder::Fences)? {
+            let base = name.base();
+            let (set, id) = match base.strip_suffix(".confirmed") {
+                Some(id) => (&mut confirmed, id),
+                None => (&mut fences, base),
+            };
+            let Ok(id) = SnapshotId::from_hex(id) else {
+                self.strange(&name, Folder::Fences);
+                continue;
+            };
+            set.insert(id);
+            self.read_sealed::<Mark>(ObjectKind::Fence, &name)?;
+        }
+        for id in confirmed.difference(&fences) {
+            let what = "it is missing, though its confirmation is there";
+            self.damage(ObjectName::fence(*id), what);
+        }
+        Ok(confirmed)
+    }
+
+    fn sessions(&self, snapshots: &BTreeSet<String>, fenced: &BTreeSet<SnapshotId>) -> Result<()> {
+        let mut parts: BTreeMap<SnapshotId, BTreeSet<u32>> = BTreeMap::new();
+        for name in self.list(Folder::Sessions)? {
+            let id = name.as_str().split('/').nth(1).and_then(|id| SnapshotId::from_hex(id).ok());
+            match (id, name.base(), name.base().parse()) {
+                (Some(id), "end", _) => {
+                    parts.entry(id).or_default();
+                    let Some(mark) = self.read_sealed::<Mark>(ObjectKind::Session, &name)? else {
+                        continue;
+                    };
+                    if mark.reason == "committed"
+                        && !snapshots.contains(&id.to_string())
+                        && !fenced.contains(&id)
+                    {
+                        let what = "it is gone, though its session committed it: forgotten since?";
+                        self.note(ObjectName::snapshot(id), what);
+                    }
+                }
+                (Some(id), _, Ok(part)) => {
+                    parts.entry(id).or_default().insert(part);
+                    self.read_sealed::<Lease>(ObjectKind::Session, &name)?;
+                }
+                _ => self.strange(&name, Folder::Sessions),
+            }
+        }
+        for (id, parts) in parts {
+            let expected = parts.last().map_or(1, |last| last.saturating_add(1));
+            // Bounded: a name can hold any number.
+            let missing = (0..expected.min(1 << 16)).find(|part| !parts.contains(part));
+            if let Some(part) = missing {
+                let what = "it is missing, though later parts of the session are there";
+                self.note(ObjectName::session(id, part), what);
+            }
+        }
+        Ok(())
+    }
+
+    /// Condemned records and notes.
+    fn records(&self) -> Result<()> {
+        for (folder, kind) in
+            [(Folder::Condemned, ObjectKind::Condemned), (Folder::Notes, ObjectKind::Note)]
+        {
+            for name in self.list(folder)? {
+                if RecordId::from_hex(name.base()).is_err() {
+                    self.strange(&name, folder);
+                } else if kind == ObjectKind::Note {
+                    self.read_sealed::<Note>(kind, &name)?;
+                } else if let Some(record) = self.read_sealed::<Condemned>(kind, &name)?
+                    && record.packs.iter().chain(&record.segments).any(|id| id.len() != 32)
+                {
+                    self.damage(&name, "it names what is no object");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The index of what can be read, how many segments that were, and the packs in none.
+    fn index(&self) -> Result<(Index, u64, Vec<(ObjectId, u64)>)> {
+        let mut ids = Vec::new();
+        for name in self.list(Folder::Index)? {
+            match ObjectId::from_hex(name.base()) {
+                Ok(id) => ids.push(id),
+                Err(_) => self.strange(&name, Folder::Index),
+            }
+        }
+        let packs = listing(self.repository, Folder::Packs)?;
+        let mut segments = Vec::with_capacity(ids.len());
+        for (id, segment) in ids.iter().zip(load_segments(self.repository, &ids, false)?) {
+            match segment {
+                Ok(segment) => segments.push((*id, self.sound_part(id, segment))),
+                // Merged away by a gc since the listing; the check starts again if so.
+                Err(error) => self.damage(ObjectName::index(*id), fault_text(error)?),
+            }
+        }
+        let known: BTreeSet<_> = segments
+            .iter()
+            .flat_map(|(_, s)| s.packs.iter().filter_map(IndexedPack::object_id))
+            .collect();
+        let read = segments.len() as u64;
+        let index = Index::from_segments(segments, |pack| {
+            let name = pack.object_id().map(|id| id.to_string()).unwrap_or_default();
+            packs.get(&name) == Some(&pack.size)
+        })?;
+        for (number, pack) in (0..).zip(index.packs()) {
+            let what = match packs.get(&pack.id.to_string()) {
+                Some(size) if *size == pack.size => continue,
+                Some(size) => format!("it is {size} bytes long, and the index says {}", pack.size),
+                None => "it is missing".into(),
+            };
+            let handle = self.ledger.add(ObjectName::pack(pack.id), what, Severity::Damage);
+            self.ledger.bad_pack(number, handle);
+        }
+        let mut orphans = Vec::new();
+        for (name, size) in packs {
+            match ObjectId::from_hex(&name) {
+                Ok(id) if !known.contains(&id) => orphans.push((id, size)),
+                Ok(_) => {}
+                Err(_) => self.note(format!("packs/{name}"), "its name is no pack's"),
+            }
+        }
+        Ok((index, read, orphans))
+    }
+
+    /// A segment without the packs that it describes wrongly: one of them must not cost the rest.
+    fn sound_part(&self, id: &ObjectId, mut segment: Segment) -> Segment {
+        let name = ObjectName::index(*id);
+        segment.packs.retain(|pack| match self.check_pack_line(pack) {
+            Ok(()) => true,
+            Err(what) => {
+                self.damage(&name, what);
+                false
+            }
+        });
+        segment
+    }
+
+    fn check_pack_line(&self, pack: &IndexedPack) -> std::result::Result<(), String> {
+        let id = pack.object_id().ok_or("a pack's name is not 32 bytes long")?;
+        let wrong = |what: String| format!("pack {id}: {what}");
+        if pack.header.len() != envelope::HEADER_LEN {
+            return Err(wrong("its header has the wrong length".into()));
+        }
+        let directory =
+            pack.directory.as_ref().ok_or_else(|| wrong("it has no directory".into()))?;
+        let lines = directory.lines(pack.size).map_err(wrong)?;
+        let header = Header::parse(&pack.header).map_err(wrong)?;
+        let structure = match header.kind {
+            ObjectKind::DataPack => false,
+            ObjectKind::TreePack => true,
+            other => return Err(wrong(format!("its header is that of a {other:?}"))),
+        };
+        if lines.iter().any(|line| line.kind.is_structure() != structure) {
+            return Err(wrong("it mixes content and structure".into()));
+        }
+        let (keys, repository) = (self.repository.keys(), self.repository.id());
+        Header::cipher(keys, repository, header.kind, &pack.header).map_err(wrong)?;
+        Ok(())
+    }
+}
+
+/// What can be said of a snapshot's record without its trees.
+fn check_record(record: &Snapshot) -> std::result::Result<(), String> {
+    for (number, root) in record.roots.iter().enumerate() {
+        if !root.path.starts_with(b"/") {
+            return Err("a root's path is not absolute".into());
+        }
+        let next = record.roots.get(number + 1);
+        if next.is_some_and(|next| next.path <= root.path) {
+            return Err("its roots are not sorted by path".into());
+        }
+        if BlobId::from_slice(&root.tree).is_none() {
+            return Err("a root has no tree".into());
+        }
+        if !root.totals.is_empty() && BlobId::from_slice(&root.totals).is_none() {
+            return Err("the id of a root's totals has the wrong length".into());
+        }
+        for ancestor in &root.ancestors {
+            let entry = ancestor.entry.clone().unwrap_or_default();
+            decode_alone(entry, ancestor.owner.clone().unwrap_or_default())?;
+        }
+    }
+    let ids = record.heads.iter().chain(Some(&record.parent).filter(|id| !id.is_empty()));
+    if ids.into_iter().any(|id| SnapshotId::from_slice(id).is_none()) {
+        return Err("it names what is no snapshot".into());
+    }
+    Ok(())
+}
