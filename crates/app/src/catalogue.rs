@@ -55,7 +55,8 @@ pub fn explain(error: &Error, at: Option<&OsStr>) -> Problem {
         Error::Fenced => {
             Problem::new(Class::Fenced, message).hint("nothing is lost: run the same backup again")
         }
-        Error::Interrupted => Problem::new(Class::Interrupted, message),
+        Error::Interrupted => Problem::new(Class::Interrupted, message)
+            .hint("nothing is broken: run the same command again to go on"),
         Error::Usage(_) => Problem::usage(message),
         Error::Worker(_) => Problem::new(Class::Internal, message)
             .hint("this is a fault in holdfast: please report it with the command you ran"),

@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod catalogue;
 pub mod location;
+pub mod patterns;
 pub mod problem;
 pub mod roots;
 pub mod secrets;

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use holdfast_connectors::filter::BadRule;
 use holdfast_connectors::local::source::{LocalSource, LocalSourceOptions};
 use holdfast_connectors::stream::source::StreamSource;
 use holdfast_engine::meta::{Kind, Metadata};
@@ -121,19 +122,31 @@ fn local_root(
     options: &LocalSourceOptions,
 ) -> Result<RootSource, Problem> {
     let bytes = path.as_os_str().as_bytes();
-    let excludes = options.excludes.iter().map(|rule| relative_rule(rule, bytes)).collect();
-    let options = LocalSourceOptions { excludes, ..options.clone() };
-    let source = LocalSource::new(real, options).map_err(|e| {
-        Problem::usage(e.to_string())
-            .cause(std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default())
-            .hint("exclude rules are written as in a .gitignore file")
-    })?;
+    let source = source(bytes, real, options)?;
     let mut ancestors = Vec::new();
     for above in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
         let Some(name) = above.file_name() else { continue };
         ancestors.push((name.as_bytes().to_vec(), directory_metadata(&source, above)));
     }
     Ok(RootSource { path: bytes.to_vec(), source: Arc::new(source), ancestors, stream: false })
+}
+
+/// What reads `real`, which snapshots know as `root`.
+pub fn source(
+    root: &[u8],
+    real: &Path,
+    options: &LocalSourceOptions,
+) -> Result<LocalSource, Problem> {
+    let excludes = options.excludes.iter().map(|rule| relative_rule(rule, root)).collect();
+    let options = LocalSourceOptions { excludes, ..options.clone() };
+    LocalSource::new(real, options).map_err(|e| bad_rule(&e))
+}
+
+/// What to say of an exclude rule that cannot be understood.
+pub fn bad_rule(error: &BadRule) -> Problem {
+    Problem::usage(error.to_string())
+        .cause(std::error::Error::source(error).map(ToString::to_string).unwrap_or_default())
+        .hint("rules are written as in a .gitignore file")
 }
 
 /// What is known of a directory above a root. A link on the way is taken for the directory it

@@ -17,7 +17,7 @@ use holdfast_engine::repo::{Index, OpenOptions, Repository, open};
 use holdfast_engine::storage::Storage;
 
 use crate::args::Global;
-use crate::failure::{Failure, Outcome, Result};
+use crate::failure::{Failure, Result};
 use crate::ui::{Ui, prompt::Terminal};
 
 /// How often a person may try.
@@ -200,11 +200,6 @@ impl Context {
     /// The index as it is now, for reading.
     pub(crate) fn index(&self, repository: &Repository) -> Result<Index> {
         Ok(Index::load(repository, &std::collections::BTreeSet::new())?)
-    }
-
-    /// Ends a verb whose operation may have been interrupted.
-    pub(crate) fn ended(&self, incomplete: bool) -> Outcome {
-        if incomplete { Outcome::Incomplete } else { Outcome::Done }
     }
 }
 

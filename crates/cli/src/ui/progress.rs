@@ -22,6 +22,7 @@ const WITHOUT: &str = "{spinner} {prefix}  {wide_msg}";
 pub(crate) struct Progress<'a> {
     ui: &'a Ui,
     bar: Option<ProgressBar>,
+    is_silent: bool,
     state: Mutex<State>,
 }
 
@@ -31,7 +32,6 @@ struct State {
     begun: Instant,
     told: Option<Instant>,
     has_total: bool,
-    problems: u64,
 }
 
 impl<'a> Progress<'a> {
@@ -43,19 +43,16 @@ impl<'a> Progress<'a> {
             bar.enable_steady_tick(Duration::from_millis(125));
             bar
         });
-        let state = State {
-            phase: Phase::Opening,
-            begun: Instant::now(),
-            told: None,
-            has_total: false,
-            problems: 0,
-        };
-        Self { ui, bar, state: Mutex::new(state) }
+        let state =
+            State { phase: Phase::Opening, begun: Instant::now(), told: None, has_total: false };
+        Self { ui, bar, is_silent: false, state: Mutex::new(state) }
     }
 
-    /// How many problems were told of.
-    pub(crate) fn problems(&self) -> u64 {
-        self.state().problems
+    /// The same, for an operation whose problems are told from its report.
+    pub(crate) fn without_problems(ui: &'a Ui) -> Self {
+        let mut progress = Self::new(ui);
+        progress.is_silent = true;
+        progress
     }
 
     /// Takes the bar away.
@@ -142,7 +139,9 @@ impl Monitor for Progress<'_> {
     }
 
     fn problem(&self, what: &str, message: &str) {
-        self.state().problems += 1;
+        if self.is_silent {
+            return;
+        }
         let tell = || {
             let _ = self.ui.problem(what, message);
         };

@@ -7,10 +7,10 @@ use clap::Args;
 use holdfast_app::select::Spec;
 use holdfast_app::text::printable;
 use holdfast_app::{Class, Problem};
-use holdfast_engine::crypto::BlobKind;
+use holdfast_engine::Error;
 use holdfast_engine::meta::Kind;
 use holdfast_engine::repo::BlobReader;
-use holdfast_engine::tree::{Content, Entry, chunks};
+use holdfast_engine::tree::content::read_content;
 
 use super::entries;
 use crate::args::Selection;
@@ -59,84 +59,17 @@ pub(crate) fn run(context: &Context, options: &Cat) -> Result {
             context.ui.problem(&printable(path), &entry.error)?;
         }
         let mut out = context.ui.out();
-        write_content(&reader, &entry, &mut |bytes| out.write_all(bytes))?;
+        let mut unwritten = None;
+        let read = read_content(&reader, &entry, &mut |bytes| {
+            out.write_all(bytes).map_err(|e| {
+                unwritten = Some(e);
+                Error::Interrupted
+            })
+        });
+        match unwritten {
+            Some(error) => return Err(Failure::Output(error)),
+            None => read?,
+        };
     }
     Ok(Outcome::Done)
-}
-
-fn write_content(
-    reader: &BlobReader<'_>,
-    entry: &Entry,
-    write: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
-) -> Result<()> {
-    let mut holes = Holes { entry, extent: 0, offset: 0, write };
-    match &entry.content {
-        Content::None => {}
-        Content::Inline(bytes) => holes.data(bytes)?,
-        Content::Member { bundle, number, .. } => {
-            let bundle = reader.bundle(bundle)?;
-            holes.data(bundle.member(*number)?)?;
-        }
-        content => {
-            let mut failed = None;
-            chunks::for_each(reader, content, &mut |chunk| {
-                let bytes = reader.read(BlobKind::Chunk, &chunk.id)?;
-                holes.data(&bytes).map_err(|e| {
-                    failed = Some(e);
-                    holdfast_engine::Error::Interrupted
-                })
-            })
-            .map_err(|e| failed.take().map_or(Failure::Engine(e), Failure::Output))?;
-        }
-    }
-    Ok(holes.zeros_to(entry.metadata.size)?)
-}
-
-/// Puts the zeros back that sparse files are stored without.
-struct Holes<'a> {
-    entry: &'a Entry,
-    extent: usize,
-    offset: u64,
-    write: &'a mut dyn FnMut(&[u8]) -> std::io::Result<()>,
-}
-
-impl Holes<'_> {
-    fn data(&mut self, mut bytes: &[u8]) -> std::io::Result<()> {
-        if self.entry.extents.is_empty() {
-            self.offset += bytes.len() as u64;
-            return (self.write)(bytes);
-        }
-        while let Some(extent) = self.entry.extents.get(self.extent) {
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            if self.offset < extent.offset {
-                self.zeros_to(extent.offset)?;
-            }
-            let left = extent.offset + extent.length - self.offset;
-            let taken = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let (head, tail) = bytes.split_at(taken);
-            (self.write)(head)?;
-            self.offset += taken as u64;
-            bytes = tail;
-            if taken as u64 == left {
-                self.extent += 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn zeros_to(&mut self, end: u64) -> std::io::Result<()> {
-        // A file that could not be read has a size and no content.
-        if self.entry.extents.is_empty() {
-            return Ok(());
-        }
-        let zeros = vec![0; 64 << 10];
-        while self.offset < end {
-            let length = (end - self.offset).min(zeros.len() as u64);
-            (self.write)(zeros.get(..length as usize).unwrap_or_default())?;
-            self.offset += length;
-        }
-        Ok(())
-    }
 }
