@@ -2,3 +2,4 @@
 //! and a monitor. No file here imports another one.
 
 pub mod backup;
+pub mod restore;
