@@ -1,1 +1,15 @@
-//! connectors
+//! Connectors: where repositories live, where files come from, where they are restored to. Each
+//! connector has the same rooms (storage, source, destination) and implements the engine's
+//! contracts of these names; `layers` wraps a storage in another of the same trait.
+
+pub mod conformance;
+pub mod layers;
+pub mod local;
+pub mod memory;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, whatever another thread died of: what these locks guard is whole between statements.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -7,6 +7,7 @@
 //! The engine knows no command line, network, environment, home directory or terminal.
 
 pub mod bundle;
+pub mod chunker;
 pub mod compress;
 pub mod crypto;
 pub mod destination;

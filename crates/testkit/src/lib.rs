@@ -1,1 +1,34 @@
-//! testkit
+//! What Holdfast's tests are made of; no product code depends on it.
+//!
+//! Storages in memory and storages that fail ([`memory`], [`fault`]), trees in memory and on disk
+//! ([`memtree`], [`tree`]), an independent comparison of trees ([`compare`]), byte mutation for
+//! decoders ([`mutate`]), and seeds and clocks ([`clock`]). Everything is a function of its seed.
+
+pub mod clock;
+pub mod compare;
+pub mod fault;
+pub mod memory;
+pub mod memtree;
+pub mod mutate;
+pub mod tree;
+
+pub use clock::{TestClock, rng};
+pub use compare::{CompareOptions, Listing, assert_same_tree, compare_trees};
+pub use fault::{Fault, FaultStorage, Operation, Rates};
+pub use memory::MemoryStorage;
+pub use memtree::{MemoryDestination, MemorySource, MemoryTree, Trouble};
+pub use mutate::{Budget, Mutator, fuzz_for};
+pub use tree::{TreeFixture, TreeOptions};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks although another thread panicked: that panic fails the test already, and a second one
+/// would only hide its message.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A path as a person can read it, whatever its bytes.
+pub(crate) fn show(path: &[u8]) -> String {
+    if path.is_empty() { "(root)".into() } else { path.escape_ascii().to_string() }
+}

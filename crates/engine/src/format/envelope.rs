@@ -48,7 +48,7 @@ impl Header {
     }
 
     /// Makes the header of a new object, and its cipher. `salt` must never be used twice.
-    pub fn new(
+    pub fn create(
         keys: &Keys,
         repository: &RepositoryId,
         kind: ObjectKind,
@@ -117,7 +117,7 @@ pub fn seal(
     name: &str,
     message: &[u8],
 ) -> Result<Vec<u8>> {
-    let (header, cipher) = Header::new(keys, repository, kind, salt);
+    let (header, cipher) = Header::create(keys, repository, kind, salt);
     let length = u32::try_from(message.len())
         .map_err(|_| Error::Usage(format!("{name} would be larger than 4 GiB")))?;
     let padded = padme(message.len() as u64 + 4).max(256);

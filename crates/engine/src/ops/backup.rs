@@ -1,16 +1,38 @@
 //! `backup`: from sources to a new snapshot.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use crate::format::snapshot::{Stats, Sum, Unread};
+use crossbeam_channel::{bounded, unbounded};
+
+use crate::chunker::{Chunker, Params};
+use crate::format::config::Config;
+use crate::format::snapshot::{Ancestor, Root, Snapshot, Stats, Sum, Unread};
 use crate::hash::SnapshotId;
 use crate::meta::Metadata;
-use crate::monitor::{Interrupt, Monitor};
-use crate::repo::Repository;
-use crate::repo::writer::WriterOptions;
+use crate::monitor::{Interrupt, Monitor, Phase};
+use crate::repo::session::{Session, Writer};
+use crate::repo::snapshots::SnapshotInfo;
+use crate::repo::writer::{BlobWriter, WriterOptions, with_writer};
+use crate::repo::{BlobReader, Repository};
 use crate::source::Source;
+use crate::tree::Entry;
+use crate::tree::entry::encode_alone;
 use crate::{Error, Result};
+
+mod bundles;
+mod files;
+mod parent;
+mod root;
+
+use files::Context;
+use parent::Cursor;
+use root::{Parts, RootRun, Tally};
+
+/// Newest snapshots that a new one names, so that their loss shows.
+const HEADS: usize = 8;
 
 /// A root to back up.
 #[derive(Debug, Clone)]
@@ -68,8 +90,6 @@ pub struct BackupOptions {
     pub skip_if_unchanged: bool,
     /// How to write.
     pub writer: WriterOptions,
-    /// How often to leave a partial snapshot.
-    pub checkpoint: Duration,
 }
 
 /// What a backup did.
@@ -91,12 +111,242 @@ pub struct BackupReport {
     pub errors: u64,
 }
 
-/// Backs up.
+fn chunker(repository: &Repository) -> Result<Chunker> {
+    let config = repository.config();
+    let bad = |e: crate::chunker::ParamsError| Error::damaged("config", e);
+    if config.chunk_fixed > 0 {
+        return Chunker::fixed(config.chunk_fixed).map_err(bad);
+    }
+    let params = Params::new(config.chunk_min, config.chunk_avg, config.chunk_max).map_err(bad)?;
+    Ok(Chunker::new(repository.keys().chunker(), params))
+}
+
+/// Backs up. After an interruption asked for once, what was done so far is kept as a partial
+/// snapshot; asked for twice, the run ends at once with [`Error::Interrupted`].
 pub fn backup(
-    _repository: &Repository,
-    _options: &BackupOptions,
-    _monitor: &dyn Monitor,
-    _interrupt: &Interrupt,
+    repository: &Repository,
+    options: &BackupOptions,
+    monitor: &dyn Monitor,
+    interrupt: &Interrupt,
 ) -> Result<BackupReport> {
-    Err(Error::Usage("not built yet".into()))
+    if let Some(feature) = Config::unknown_feature(&repository.config().features_write) {
+        return Err(Error::NewerFormat {
+            location: repository.location(),
+            what: format!("feature {feature}"),
+        });
+    }
+    monitor.phase(Phase::Opening);
+    if options.dry_run {
+        let dry = repository.without_writing();
+        return run(&dry, options, monitor, interrupt);
+    }
+    run(repository, options, monitor, interrupt)
+}
+
+fn run(
+    repository: &Repository,
+    options: &BackupOptions,
+    monitor: &dyn Monitor,
+    interrupt: &Interrupt,
+) -> Result<BackupReport> {
+    let started = Instant::now();
+    let session = Session::begin(
+        repository,
+        Writer {
+            host: options.host.clone(),
+            process: options.process,
+            verb: "backup".into(),
+            time: options.time,
+        },
+    )?;
+    let result = repository.snapshots().and_then(|snapshots| {
+        with_writer(repository, session.index(), options.writer, |writer| {
+            let run = Run { repository, options, monitor, interrupt, snapshots: &snapshots };
+            run.roots_and_commit(&session, writer, started)
+        })
+    });
+    if result.is_err() {
+        // Nobody should wait for this session. If even that fails, a gc will find out.
+        let _ = session.end("failed");
+    }
+    result
+}
+
+struct Run<'a> {
+    repository: &'a Repository,
+    options: &'a BackupOptions,
+    monitor: &'a dyn Monitor,
+    interrupt: &'a Interrupt,
+    snapshots: &'a [SnapshotInfo],
+}
+
+impl Run<'_> {
+    fn roots_and_commit(
+        &self,
+        session: &Session<'_>,
+        writer: &BlobWriter<'_>,
+        started: Instant,
+    ) -> Result<BackupReport> {
+        let Self { options, snapshots, .. } = *self;
+        self.monitor.phase(Phase::Backup);
+        let parent = parent::choose(snapshots, options);
+        let mut tally = Tally::default();
+        let mut roots: Vec<Root> = Vec::new();
+        let read = AtomicU64::new(0);
+        for source in &options.roots {
+            if self.interrupt.is_raised() {
+                break;
+            }
+            roots.push(self.root(session, writer, source, &mut tally, &read)?);
+        }
+        roots.sort_by(|a, b| a.path.cmp(&b.path));
+        let partial = self.interrupt.is_raised();
+        let mut sum = Sum::default();
+        roots.iter().filter_map(|root| root.sum).for_each(|root| sum.add(&root));
+        let mut report = BackupReport {
+            partial,
+            parent,
+            sum,
+            unread: tally.unread.clone(),
+            errors: tally.errors,
+            ..BackupReport::default()
+        };
+        let unchanged = !partial && self.equals_parent(parent, &roots);
+        if !(options.skip_if_unchanged && unchanged) {
+            self.monitor.phase(Phase::Committing);
+            // What was stored is known only after the flush; the record tells of the blobs.
+            writer.flush()?;
+        }
+        let written = writer.written();
+        tally.stats.bytes_read = read.load(Ordering::Relaxed);
+        tally.stats.bytes_new = written.plain;
+        tally.stats.bytes_stored = written.stored;
+        tally.stats.blobs_new = written.blobs;
+        tally.stats.nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        report.stats = tally.stats;
+        if options.dry_run || options.skip_if_unchanged && unchanged {
+            session.end("nothing to commit")?;
+            return Ok(report);
+        }
+        let snapshot = self.record(roots, parent, partial, tally);
+        report.snapshot = Some(session.commit(writer, &snapshot)?);
+        Ok(report)
+    }
+
+    fn root(
+        &self,
+        session: &Session<'_>,
+        writer: &BlobWriter<'_>,
+        source: &RootSource,
+        tally: &mut Tally,
+        read: &AtomicU64,
+    ) -> Result<Root> {
+        let chunker = chunker(self.repository)?;
+        let reader = BlobReader::new(self.repository, session.index());
+        let context = Context {
+            source: &*source.source,
+            keys: self.repository.keys(),
+            chunker: &chunker,
+            writer,
+            interrupt: self.interrupt,
+            small_below: u64::from(self.repository.config().bundle_below),
+            chunk_max: chunker.max(),
+            read,
+        };
+        let (context, reader) = (&context, &reader);
+        let finished = std::thread::scope(|scope| {
+            let (send_walk, walk) = bounded(16);
+            let (jobs, job_queue) = unbounded();
+            let (send_done, done) = unbounded();
+            let walker = scope.spawn(move || {
+                context.source.walk(&mut |batch| match send_walk.send(batch) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                })
+            });
+            for _ in 0..self.options.writer.threads.max(2) {
+                let (jobs, done) = (job_queue.clone(), send_done.clone());
+                scope.spawn(move || context.work(&jobs, &done));
+            }
+            drop((job_queue, send_done));
+            let parents = parent::trees(self.snapshots, self.options, &source.path)
+                .into_iter()
+                .map(|tree| Cursor::start(scope, reader, tree))
+                .collect();
+            let finished = RootRun::new(Parts {
+                context,
+                reader,
+                monitor: self.monitor,
+                path: &source.path,
+                stream: source.stream,
+                jobs,
+                done,
+                parents,
+                tally,
+            })
+            .run(walk);
+            match walker.join() {
+                // A root that cannot be listed to its end is never committed as if it could.
+                Ok(Err(error)) => Err(error.into()),
+                Ok(Ok(())) => finished,
+                Err(_) => Err(Error::Worker("the walk".into())),
+            }
+        })?;
+        let ancestors = source.ancestors.iter().map(|(name, metadata)| {
+            let entry =
+                Entry { name: name.clone(), metadata: metadata.clone(), ..Entry::default() };
+            let (entry, owner) = encode_alone(entry);
+            Ancestor { entry: Some(entry), owner: Some(owner) }
+        });
+        Ok(Root {
+            path: source.path.clone(),
+            tree: finished.tree.as_bytes().to_vec(),
+            totals: finished.totals.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+            sum: Some(finished.sum),
+            ancestors: ancestors.collect(),
+        })
+    }
+
+    fn equals_parent(&self, parent: Option<SnapshotId>, roots: &[Root]) -> bool {
+        let parent = self.snapshots.iter().find(|s| Some(s.id) == parent);
+        parent.is_some_and(|parent| {
+            !parent.record.partial
+                && parent
+                    .record
+                    .roots
+                    .iter()
+                    .map(|r| (&r.path, &r.tree))
+                    .eq(roots.iter().map(|r| (&r.path, &r.tree)))
+        })
+    }
+
+    fn record(
+        &self,
+        roots: Vec<Root>,
+        parent: Option<SnapshotId>,
+        partial: bool,
+        tally: Tally,
+    ) -> Snapshot {
+        let options = self.options;
+        let mut tags = options.tags.clone();
+        tags.sort();
+        tags.dedup();
+        let heads = self.snapshots.iter().rev().take(HEADS);
+        Snapshot {
+            time: options.time,
+            host: options.host.clone(),
+            user: options.user.clone(),
+            kind: options.kind.clone(),
+            tags,
+            description: options.description.clone(),
+            program: options.program.clone(),
+            partial,
+            roots,
+            parent: parent.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+            heads: heads.map(|s| s.id.as_bytes().to_vec()).collect(),
+            stats: Some(tally.stats),
+            unread: tally.unread,
+            excludes: options.excludes.clone(),
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::hash::{RepositoryId, SnapshotId};
 use crate::storage::{ObjectName, Storage};
 use crate::{Error, Result};
 
+mod discard;
 pub mod index;
 pub mod keyslots;
 pub mod open;
@@ -58,6 +59,19 @@ impl Repository {
         let cache = cache.map(|dir| dir.join(id.to_string()));
         let salts = Salts { session: random()?, counter: AtomicU64::new(0) };
         Ok(Self { storage, config, id, root, keys: Arc::new(keys), cache, salts })
+    }
+
+    /// The same repository, with every write going nowhere: for dry runs.
+    pub fn without_writing(&self) -> Self {
+        Self {
+            storage: Arc::new(discard::DiscardStorage::new(self.storage.clone())),
+            config: self.config.clone(),
+            id: self.id,
+            root: self.root.clone(),
+            keys: self.keys.clone(),
+            cache: self.cache.clone(),
+            salts: Salts { session: self.salts.session, counter: AtomicU64::new(1 << 32) },
+        }
     }
 
     /// Where its objects are.

@@ -525,7 +525,7 @@ struct OpenPack<'s> {
 impl<'s> OpenPack<'s> {
     fn start(repository: &'s Repository, kind: ObjectKind, first: &BlobId) -> Result<Self> {
         let salt = repository.salt(first.as_bytes())?;
-        let (header, cipher) = Header::new(repository.keys(), repository.id(), kind, &salt);
+        let (header, cipher) = Header::create(repository.keys(), repository.id(), kind, &salt);
         let mut pack = Self {
             kind,
             upload: repository.storage().upload()?,

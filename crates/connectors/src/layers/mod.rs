@@ -1,0 +1,3 @@
+//! Wrappers that make one storage out of another. Connectors know nothing of them.
+
+pub mod record;

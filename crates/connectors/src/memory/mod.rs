@@ -1,0 +1,3 @@
+//! Storages in memory, for tests and simulations.
+
+pub mod storage;

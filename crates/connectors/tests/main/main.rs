@@ -1,0 +1,3 @@
+//! Tests of the connectors, one module for each room.
+
+mod storage;

@@ -1,0 +1,142 @@
+//! What a backup is compared with: choosing parent snapshots, and running along their trees.
+//!
+//! A root can have several parents. An interrupted run covers only the start of the tree, so the
+//! complete snapshot before it stands behind it. Where this host has no snapshot of a root yet,
+//! another host's serves for content alone: its times and inodes mean nothing here, but a file
+//! that reads the same keeps its reference.
+
+use std::cmp::Ordering;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use crate::format::snapshot::Root;
+use crate::hash::{BlobId, SnapshotId};
+use crate::repo::BlobReader;
+use crate::repo::snapshots::SnapshotInfo;
+use crate::tree::{PathEntry, TreeReader, compare_keys};
+use crate::{Error, Result};
+
+use super::{BackupOptions, Parent};
+
+/// A tree to compare with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ParentTree {
+    pub(super) root: BlobId,
+    /// Whether equal metadata means equal content: the same host's.
+    pub(super) trusted: bool,
+}
+
+/// The snapshot that counts as the parent of the run, oldest snapshots first in `snapshots`.
+pub(super) fn choose(snapshots: &[SnapshotInfo], options: &BackupOptions) -> Option<SnapshotId> {
+    match options.parent {
+        Parent::None => None,
+        Parent::Snapshot(id) => Some(id),
+        Parent::Automatic => snapshots.iter().rev().find(|s| same_places(s, options)).map(|s| s.id),
+    }
+}
+
+fn same_origin(snapshot: &SnapshotInfo, options: &BackupOptions) -> bool {
+    snapshot.record.host == options.host && snapshot.record.kind == options.kind
+}
+
+fn same_places(snapshot: &SnapshotInfo, options: &BackupOptions) -> bool {
+    let ours = options.roots.iter().map(|r| &r.path[..]);
+    let theirs = snapshot.record.roots.iter().map(|r| &r.path[..]);
+    same_origin(snapshot, options) && (snapshot.record.partial || ours.eq(theirs))
+}
+
+/// The trees to compare a root with, the best first.
+pub(super) fn trees(
+    snapshots: &[SnapshotInfo],
+    options: &BackupOptions,
+    path: &[u8],
+) -> Vec<ParentTree> {
+    let tree = |snapshot: &SnapshotInfo, root: &Root| {
+        let id = BlobId::from_slice(&root.tree)?;
+        Some(ParentTree { root: id, trusted: same_origin(snapshot, options) })
+    };
+    let root_of = |snapshot: &SnapshotInfo| {
+        let root = snapshot.record.roots.iter().find(|root| root.path == path)?;
+        tree(snapshot, root)
+    };
+    match options.parent {
+        Parent::None => return Vec::new(),
+        Parent::Snapshot(id) => {
+            return snapshots.iter().filter(|s| s.id == id).filter_map(root_of).collect();
+        }
+        Parent::Automatic => {}
+    }
+    let mut found = Vec::new();
+    for snapshot in snapshots.iter().rev().filter(|s| same_origin(s, options)) {
+        found.extend(root_of(snapshot).filter(|_| found.len() < 3));
+        if !snapshot.record.partial && !found.is_empty() {
+            return found;
+        }
+    }
+    if found.is_empty() {
+        let others = snapshots.iter().rev().filter(|s| !s.record.partial);
+        found.extend(others.filter_map(root_of).next());
+    }
+    found
+}
+
+type Leaf = Result<Vec<PathEntry>>;
+
+/// Runs along one parent tree, read ahead by a thread of its own.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    leaves: Receiver<Leaf>,
+    leaf: std::vec::IntoIter<PathEntry>,
+    next: Option<PathEntry>,
+    pub(super) trusted: bool,
+}
+
+impl Cursor {
+    pub(super) fn start<'scope>(
+        scope: &'scope std::thread::Scope<'scope, '_>,
+        reader: &'scope BlobReader<'scope>,
+        tree: ParentTree,
+    ) -> Self {
+        let (send, leaves) = bounded::<Leaf>(4);
+        scope.spawn(move || {
+            let mut entries = TreeReader::new(reader, tree.root).entries();
+            loop {
+                let leaf = match entries.next_leaf() {
+                    Ok(Some(leaf)) => Ok(leaf),
+                    Ok(None) => break,
+                    Err(error) => Err(error),
+                };
+                let last = leaf.is_err();
+                if send.send(leaf).is_err() || last {
+                    break;
+                }
+            }
+        });
+        Self { leaves, leaf: Vec::new().into_iter(), next: None, trusted: tree.trusted }
+    }
+
+    /// The parent's entry with this key, if it has one. Keys must rise from call to call.
+    /// A parent that cannot be read ends: what follows is simply read from the source.
+    pub(super) fn find(
+        &mut self,
+        key: (&[u8], &[u8]),
+        problem: &mut dyn FnMut(&Error),
+    ) -> Option<PathEntry> {
+        loop {
+            if self.next.is_none() {
+                self.next = self.leaf.next();
+            }
+            match &self.next {
+                Some(next) => match compare_keys((&next.parent, &next.entry.name), key) {
+                    Ordering::Less => self.next = None,
+                    Ordering::Equal => return self.next.take(),
+                    Ordering::Greater => return None,
+                },
+                None => match self.leaves.recv().ok()? {
+                    Ok(leaf) => self.leaf = leaf.into_iter(),
+                    Err(error) => problem(&error),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,620 @@
+//! The driver of a backup: one root from its walk to its tree.
+//!
+//! Entries arrive in tree order and leave in tree order; in between they wait in a queue for
+//! their content to be read, bundled or cut. Only this thread touches the queue, the bundles and
+//! the tree, so that the same source always gives the same tree.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use prost::Message;
+
+use crate::crypto::BlobKind;
+use crate::format::snapshot::{Stats, Sum, Unread};
+use crate::format::tree::AttributeList;
+use crate::hash::{BlobId, MemberHash};
+use crate::meta::Kind;
+use crate::monitor::{Monitor, Progress};
+use crate::repo::BlobReader;
+use crate::source::{Details, SourceDirectory, SourceEntry, WalkBatch};
+use crate::tree::build::NodeLimits;
+use crate::tree::entry::encode_xattrs;
+use crate::tree::totals::TotalsBuilder;
+use crate::tree::{Content, Entry, TreeBuilder, chunks, join};
+use crate::{Error, Result};
+
+use super::bundles::{Bundles, Ticket};
+use super::files::{Body, Context, Done, Failure, Item, Job, Outcome};
+use super::parent::Cursor;
+
+/// Entries that may wait for content at once.
+const QUEUE: usize = 1 << 15;
+
+/// Bytes of small files that may be on their way from the source.
+const SMALL_IN_FLIGHT: u64 = 16 << 20;
+
+/// A batch of small files is sent off at this size, or this many files.
+const BATCH: (u64, usize) = (384 << 10, 96);
+
+/// Attributes longer than this, together, are stored out of line.
+const XATTRS_INLINE: usize = 1 << 10;
+
+/// Unreadable paths that a snapshot names one by one.
+const UNREAD_NAMED: usize = 1000;
+
+/// What waits in the queue. Entries are nearly all of it, so that boxing them would only cost.
+#[expect(clippy::large_enum_variant, reason = "nearly every slot is an entry")]
+enum Slot {
+    /// An entry; the first name of a file with several carries that file's key.
+    Entry {
+        parent: Arc<[u8]>,
+        entry: Entry,
+        state: State,
+        first: Option<LinkKey>,
+    },
+    /// The directory could not be listed, or an entry in it not examined.
+    Error {
+        path: Vec<u8>,
+        text: String,
+    },
+    Gone,
+}
+
+enum State {
+    Ready,
+    /// Being read; where the parent had its content.
+    Reading(Option<Content>),
+    /// In a bundle that may still be open.
+    Bundled(Ticket, MemberHash),
+    /// As the file with this path, which came earlier.
+    SameAs(LinkKey),
+}
+
+/// Device and inode.
+type LinkKey = (u64, u64);
+
+/// A file with several names: content of the first, and names still to come.
+struct Linked {
+    path: Vec<u8>,
+    content: Option<Content>,
+    extents: Vec<crate::meta::Extent>,
+    left: u32,
+}
+
+/// What a root came to.
+pub(super) struct Finished {
+    pub(super) tree: BlobId,
+    pub(super) totals: Option<BlobId>,
+    pub(super) sum: Sum,
+}
+
+/// Sums of the run, over all roots.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) stats: Stats,
+    pub(super) unread: Vec<Unread>,
+    pub(super) errors: u64,
+    pub(super) files: u64,
+    pub(super) unchanged_bytes: u64,
+}
+
+/// The driver's view of one root.
+pub(super) struct RootRun<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) reader: &'a BlobReader<'a>,
+    pub(super) monitor: &'a dyn Monitor,
+    pub(super) path: &'a [u8],
+    pub(super) stream: bool,
+    pub(super) jobs: Sender<Job>,
+    pub(super) done: Receiver<Done>,
+    pub(super) parents: Vec<Cursor>,
+    pub(super) tally: &'a mut Tally,
+    pub(super) inline_up_to: u64,
+    bundles: Bundles<'a>,
+    tree: TreeBuilder,
+    totals: TotalsBuilder,
+    queue: VecDeque<Slot>,
+    first: u64,
+    links: HashMap<LinkKey, Linked>,
+    batch: (Vec<Item>, u64),
+    batches: (u64, u64),
+    arrived: BTreeMap<u64, (Vec<(u64, Outcome)>, Vec<u8>)>,
+    small_in_flight: u64,
+    reading: u64,
+    checked_bundle: Option<(BlobId, bool)>,
+    reported: Instant,
+}
+
+/// What a [`RootRun`] is made of.
+pub(super) struct Parts<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) reader: &'a BlobReader<'a>,
+    pub(super) monitor: &'a dyn Monitor,
+    pub(super) path: &'a [u8],
+    pub(super) stream: bool,
+    pub(super) jobs: Sender<Job>,
+    pub(super) done: Receiver<Done>,
+    pub(super) parents: Vec<Cursor>,
+    pub(super) tally: &'a mut Tally,
+}
+
+impl<'a> RootRun<'a> {
+    pub(super) fn new(parts: Parts<'a>) -> Self {
+        let repository = parts.reader.repository();
+        let config = repository.config();
+        let keys = Arc::new(repository.keys().clone());
+        let limits = NodeLimits::of(config);
+        let Parts { context, reader, monitor, path, stream, jobs, done, parents, tally } = parts;
+        Self {
+            context,
+            reader,
+            monitor,
+            path,
+            stream,
+            jobs,
+            done,
+            parents,
+            tally,
+            inline_up_to: u64::from(config.inline_up_to),
+            bundles: Bundles::new(context.writer, context.keys, config.bundle_limits()),
+            tree: TreeBuilder::new(keys.clone(), limits),
+            totals: TotalsBuilder::new(keys, limits),
+            queue: VecDeque::new(),
+            first: 0,
+            links: HashMap::new(),
+            batch: (Vec::new(), 0),
+            batches: (0, 0),
+            arrived: BTreeMap::new(),
+            small_in_flight: 0,
+            reading: 0,
+            checked_bundle: None,
+            reported: Instant::now(),
+        }
+    }
+
+    /// Takes the walk to its end, or to an interruption.
+    pub(super) fn run(mut self, walk: Receiver<WalkBatch>) -> Result<Finished> {
+        let mut walking = true;
+        while walking || !self.queue.is_empty() {
+            self.report();
+            if self.context.interrupt.is_immediate() {
+                return Err(Error::Interrupted);
+            }
+            if walking && self.context.interrupt.is_raised() {
+                walking = false;
+                self.send_batch()?;
+            }
+            let full = self.queue.len() >= QUEUE || self.small_in_flight >= SMALL_IN_FLIGHT;
+            if walking && !full {
+                crossbeam_channel::select_biased! {
+                    recv(self.done) -> done => self.take(done.map_err(|_| stopped())?)?,
+                    recv(walk) -> batch => match batch {
+                        Ok(batch) => self.walked(batch)?,
+                        Err(_) => {
+                            walking = false;
+                            self.send_batch()?;
+                        }
+                    },
+                    // The source is slow: what has gathered need not wait for it.
+                    default(Duration::from_millis(5)) => self.send_batch()?,
+                }
+            } else if self.reading > 0 {
+                self.send_batch()?;
+                if let Ok(done) = self.done.recv_timeout(Duration::from_millis(200)) {
+                    self.take(done)?;
+                }
+            } else {
+                // Nothing more will be read before something leaves the queue.
+                self.send_batch()?;
+                if self.reading == 0 {
+                    self.bundles.close_all()?;
+                }
+            }
+            self.drain()?;
+        }
+        let put = |kind, plain| self.context.writer.put_structure(kind, plain);
+        let (totals, sum) = self.totals.finish(&put)?;
+        let tree = self.tree.finish(&put)?.ok_or(Error::Interrupted)?;
+        Ok(Finished { tree, totals, sum })
+    }
+
+    fn walked(&mut self, batch: WalkBatch) -> Result<()> {
+        let parent: Arc<[u8]> = Arc::from(&batch.directory.path[..]);
+        self.tally.stats.excluded += batch.excluded;
+        for error in batch.errors {
+            let text = error.text();
+            self.unread(&batch.directory.path, &text);
+            self.queue.push_back(Slot::Error { path: batch.directory.path.clone(), text });
+        }
+        for entry in batch.entries {
+            self.entry(&batch.directory, &parent, entry)?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        directory: &Arc<SourceDirectory>,
+        parent: &Arc<[u8]>,
+        found: SourceEntry,
+    ) -> Result<()> {
+        let mut before = None;
+        for cursor in &mut self.parents {
+            let monitor = self.monitor;
+            let mut problem =
+                |e: &Error| monitor.problem("parent snapshot", &crate::error::chain_text(e));
+            if let Some(hit) = cursor.find((parent, &found.name), &mut problem) {
+                before = Some((hit.entry, cursor.trusted));
+                break;
+            }
+        }
+        let number = self.first + self.queue.len() as u64;
+        let mut entry = Entry {
+            name: found.name.clone(),
+            metadata: found.metadata.clone(),
+            ..Entry::default()
+        };
+        let trusted = before.as_ref().is_some_and(|(_, trusted)| *trusted);
+        let unchanged = match &before {
+            Some((old, true)) => is_unchanged(old, &found) && self.is_stored(&old.content)?,
+            _ => false,
+        };
+        let is_file = found.metadata.kind == Kind::File;
+        if is_file {
+            let stats = &mut self.tally.stats;
+            *match (unchanged, trusted) {
+                (true, _) => &mut stats.files_unchanged,
+                (false, true) => &mut stats.files_changed,
+                (false, false) => &mut stats.files_new,
+            } += 1;
+        }
+        let link = self.link(parent, &found, &mut entry);
+        let mut first = None;
+        let old = before.map(|(old, _)| old);
+        let state = if unchanged {
+            if let Some(old) = old {
+                if is_file {
+                    self.tally.unchanged_bytes += found.metadata.size;
+                }
+                entry.content = old.content;
+                entry.target = old.target;
+                entry.xattrs = old.xattrs;
+                entry.xattrs_blob = old.xattrs_blob;
+                entry.extents = old.extents;
+            }
+            State::Ready
+        } else if let Some((key, false)) = link {
+            self.details(directory, &found, &mut entry)?;
+            State::SameAs(key)
+        } else if is_file && (self.stream || found.metadata.size > 0) {
+            self.request(Item { number, directory: directory.clone(), entry: found })?;
+            State::Reading(old.map(|old| old.content))
+        } else {
+            self.details(directory, &found, &mut entry)?;
+            State::Ready
+        };
+        if let Some((key, true)) = link {
+            first = Some(key);
+        }
+        self.queue.push_back(Slot::Entry { parent: parent.clone(), entry, state, first });
+        Ok(())
+    }
+
+    /// Notes the names of a file that has several: its key, and whether this is the first of
+    /// them. Another one need not be read.
+    fn link(
+        &mut self,
+        parent: &[u8],
+        found: &SourceEntry,
+        entry: &mut Entry,
+    ) -> Option<(LinkKey, bool)> {
+        let metadata = &found.metadata;
+        if metadata.links < 2 || metadata.kind == Kind::Directory || metadata.inode == 0 {
+            return None;
+        }
+        let key = (found.device, metadata.inode);
+        match self.links.get_mut(&key) {
+            Some(linked) => {
+                entry.hard_link = linked.path.clone();
+                Some((key, false))
+            }
+            None => {
+                let path = join(parent, &found.name);
+                let left = metadata.links - 1;
+                let linked = Linked { path, content: None, extents: Vec::new(), left };
+                self.links.insert(key, linked);
+                Some((key, true))
+            }
+        }
+    }
+
+    /// Attributes and link target of what is not read.
+    fn details(
+        &mut self,
+        directory: &SourceDirectory,
+        found: &SourceEntry,
+        entry: &mut Entry,
+    ) -> Result<()> {
+        match self.context.source.details(directory, found) {
+            Ok(details) => self.set_details(entry, details),
+            Err(error) => {
+                entry.error = error.text();
+                let path = join(&directory.path, &found.name);
+                self.unread(&path, &error.text());
+                Ok(())
+            }
+        }
+    }
+
+    fn set_details(&mut self, entry: &mut Entry, details: Details) -> Result<()> {
+        entry.target = details.target;
+        let length: usize = details.xattrs.iter().map(|x| x.name.len() + x.value.len()).sum();
+        if length > XATTRS_INLINE {
+            let list = AttributeList { xattrs: encode_xattrs(details.xattrs) };
+            let id =
+                self.context.writer.put_structure(BlobKind::Attributes, list.encode_to_vec())?;
+            entry.xattrs_blob = Some(id);
+        } else {
+            entry.xattrs = details.xattrs;
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, item: Item) -> Result<()> {
+        let size = item.entry.metadata.size;
+        self.reading += 1;
+        if self.stream || item.entry.sparse || size >= self.context.small_below {
+            return self.jobs.send(Job::Big(item, self.stream)).map_err(|_| stopped());
+        }
+        self.small_in_flight += size;
+        self.batch.1 += size;
+        self.batch.0.push(item);
+        if self.batch.1 >= BATCH.0 || self.batch.0.len() >= BATCH.1 {
+            self.send_batch()?;
+        }
+        Ok(())
+    }
+
+    fn send_batch(&mut self) -> Result<()> {
+        let (items, _) = std::mem::take(&mut self.batch);
+        if items.is_empty() {
+            return Ok(());
+        }
+        let number = self.batches.0;
+        self.batches.0 += 1;
+        self.jobs.send(Job::Small(number, items)).map_err(|_| stopped())
+    }
+
+    fn take(&mut self, done: Done) -> Result<()> {
+        match done {
+            Done::Big(number, outcome) => self.read(number, outcome, &[]),
+            Done::Small { batch, items, bytes } => {
+                self.arrived.insert(batch, (items, bytes));
+                // Bundles are filled in the order of the walk, whoever read faster.
+                while let Some((items, bytes)) = self.arrived.remove(&self.batches.1) {
+                    self.batches.1 += 1;
+                    for (number, outcome) in items {
+                        self.small_in_flight -= self.size_of(number).min(self.small_in_flight);
+                        self.read(number, outcome, &bytes)?;
+                    }
+                    self.context.writer.recycle(bytes);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn size_of(&self, number: u64) -> u64 {
+        match self.queue.get((number - self.first) as usize) {
+            Some(Slot::Entry { entry, .. }) => entry.metadata.size,
+            _ => 0,
+        }
+    }
+
+    /// A file was read, or could not be.
+    fn read(&mut self, number: u64, outcome: Outcome, bytes: &[u8]) -> Result<()> {
+        self.reading -= 1;
+        let at = (number - self.first) as usize;
+        let Some(slot) = self.queue.get_mut(at) else { return Ok(()) };
+        let Slot::Entry { parent, mut entry, state, first } = std::mem::replace(slot, Slot::Gone)
+        else {
+            return Ok(());
+        };
+        let State::Reading(before) = state else { return Ok(()) };
+        let file = match outcome {
+            Ok(file) => file,
+            Err(Failure::Gone) => return Ok(()),
+            Err(Failure::Fatal(error)) => return Err(error),
+            Err(Failure::Unreadable(error)) => {
+                entry.error = error.text();
+                self.unread(&join(&parent, &entry.name), &error.text());
+                self.put_back(at, Slot::Entry { parent, entry, state: State::Ready, first });
+                return Ok(());
+            }
+        };
+        entry.metadata = file.metadata;
+        entry.extents = file.extents;
+        self.set_details(&mut entry, file.details)?;
+        if file.changed {
+            entry.error = "it changed while it was read".into();
+            let text = entry.error.clone();
+            self.unread(&join(&parent, &entry.name), &text);
+        }
+        let state = match file.body {
+            Body::Stored(content) => {
+                entry.content = content;
+                State::Ready
+            }
+            Body::Bytes(range, hash) => {
+                let content = bytes.get(range).unwrap_or_default();
+                self.place_small(&mut entry, content, hash, before)?
+            }
+        };
+        self.put_back(at, Slot::Entry { parent, entry, state, first });
+        Ok(())
+    }
+
+    fn put_back(&mut self, at: usize, slot: Slot) {
+        if let Some(old) = self.queue.get_mut(at) {
+            *old = slot;
+        }
+    }
+
+    fn place_small(
+        &mut self,
+        entry: &mut Entry,
+        content: &[u8],
+        hash: MemberHash,
+        before: Option<Content>,
+    ) -> Result<State> {
+        if content.is_empty() {
+            return Ok(State::Ready);
+        }
+        if content.len() as u64 <= self.inline_up_to {
+            entry.content = Content::Inline(content.to_vec());
+            return Ok(State::Ready);
+        }
+        match before {
+            Some(Content::Member { bundle, number, hash: old })
+                if old == hash && self.context.writer.is_stored(&bundle) =>
+            {
+                entry.content = Content::Member { bundle, number, hash };
+                Ok(State::Ready)
+            }
+            _ => {
+                let owner = entry.metadata.owner.uid;
+                Ok(State::Bundled(self.bundles.add(owner, content, hash)?, hash))
+            }
+        }
+    }
+
+    /// Moves what is complete from the front of the queue into the trees.
+    fn drain(&mut self) -> Result<()> {
+        let put = |kind, plain| self.context.writer.put_structure(kind, plain);
+        loop {
+            if let Some(Slot::Entry { entry, state, .. }) = self.queue.front_mut() {
+                match state {
+                    State::Ready => {}
+                    State::Reading(_) => return Ok(()),
+                    State::Bundled(ticket, hash) => {
+                        let Some(bundle) = self.bundles.id(*ticket) else { return Ok(()) };
+                        entry.content = Content::Member { bundle, number: ticket.1, hash: *hash };
+                        self.bundles.prune(ticket.0);
+                    }
+                    State::SameAs(key) => same_as(&mut self.links, *key, entry),
+                }
+            }
+            let Some(slot) = self.queue.pop_front() else { return Ok(()) };
+            self.first += 1;
+            match slot {
+                Slot::Gone => {}
+                Slot::Error { path, text } => self.totals.error(&put, &path, &text)?,
+                Slot::Entry { parent, entry, first, .. } => {
+                    if let Some(linked) = first.and_then(|key| self.links.get_mut(&key)) {
+                        linked.content = Some(entry.content.clone());
+                        linked.extents = entry.extents.clone();
+                    }
+                    self.tally.files += 1;
+                    self.totals.add(&put, &parent, &entry)?;
+                    self.tree.add(&put, &parent, entry)?;
+                }
+            }
+        }
+    }
+
+    /// Whether content that the parent refers to can still be referred to.
+    fn is_stored(&mut self, content: &Content) -> Result<bool> {
+        let writer = self.context.writer;
+        Ok(match content {
+            Content::None | Content::Inline(_) => true,
+            Content::Member { bundle, .. } => match self.checked_bundle {
+                Some((checked, stored)) if checked == *bundle => stored,
+                _ => {
+                    let stored = writer.is_stored(bundle);
+                    self.checked_bundle = Some((*bundle, stored));
+                    stored
+                }
+            },
+            Content::Chunks(chunks) => chunks.iter().all(|chunk| writer.is_stored(&chunk.id)),
+            Content::List(root) => {
+                let mut all = writer.is_stored(root);
+                let read = chunks::for_each(self.reader, content, &mut |chunk| {
+                    all &= writer.is_stored(&chunk.id);
+                    Ok(())
+                });
+                // The nodes between are as good as stored only if they can be read.
+                read.is_ok() && all
+            }
+        })
+    }
+
+    fn unread(&mut self, path: &[u8], reason: &str) {
+        let mut absolute = self.path.to_vec();
+        if !path.is_empty() {
+            if !absolute.ends_with(b"/") {
+                absolute.push(b'/');
+            }
+            absolute.extend_from_slice(path);
+        }
+        self.tally.errors += 1;
+        self.monitor.problem(&String::from_utf8_lossy(&absolute), reason);
+        if self.tally.unread.len() < UNREAD_NAMED {
+            self.tally.unread.push(Unread { path: absolute, reason: reason.into() });
+        }
+    }
+
+    fn report(&mut self) {
+        if self.reported.elapsed() < Duration::from_millis(100) {
+            return;
+        }
+        self.reported = Instant::now();
+        let current = match self.queue.front() {
+            Some(Slot::Entry { parent, entry, .. }) => join(parent, &entry.name),
+            _ => Vec::new(),
+        };
+        let progress = Progress {
+            files: self.tally.files,
+            bytes: self.context.read.load(Ordering::Relaxed) + self.tally.unchanged_bytes,
+            total_files: None,
+            total_bytes: None,
+            stored: self.context.writer.written().stored,
+        };
+        self.monitor.progress(&progress, &current);
+    }
+}
+
+/// Gives a later name of a file the content of the first. The last name ends the memory of it.
+fn same_as(links: &mut HashMap<LinkKey, Linked>, key: LinkKey, entry: &mut Entry) {
+    let Some(first) = links.get_mut(&key) else { return };
+    match &first.content {
+        Some(content) => {
+            entry.content = content.clone();
+            entry.extents = first.extents.clone();
+        }
+        None => entry.error = "its first name vanished while it was read".into(),
+    }
+    first.left = first.left.saturating_sub(1);
+    if first.left == 0 {
+        links.remove(&key);
+    }
+}
+
+/// Whether a file needs no reading: nothing that a write to it would change has changed.
+fn is_unchanged(old: &Entry, found: &SourceEntry) -> bool {
+    let (a, b) = (&old.metadata, &found.metadata);
+    a.kind == b.kind
+        && a.size == b.size
+        && a.mtime == b.mtime
+        && a.ctime == b.ctime
+        && a.inode == b.inode
+        && a.mode == b.mode
+        && a.device == b.device
+        && old.error.is_empty()
+}
+
+fn stopped() -> Error {
+    Error::Worker("the reading threads stopped".into())
+}
