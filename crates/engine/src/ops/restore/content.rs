@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::bundle::Members;
+use crate::error::chain_text;
 use crate::format::pack::MAX_BLOB;
 use crate::hash::BlobId;
 use crate::repo::index::{PackInfo, Place};
@@ -58,6 +59,8 @@ struct Batch {
     references: Vec<Reference>,
     files: Vec<OpenFile>,
     last: Option<(BlobId, Place)>,
+    /// Counts what turns out to be done while it is planned.
+    planner: Worker,
 }
 
 /// A read: some references to one pack.
@@ -77,17 +80,12 @@ struct Writer<'a> {
 }
 
 /// Writes the files of `todos`.
-pub(super) fn write_contents(
-    run: &Run<'_>,
-    parts: &[Part<'_>],
-    window: &Window,
-    todos: &[Todo],
-) {
+pub(super) fn write_contents(run: &Run<'_>, parts: &[Part<'_>], window: &Window, todos: &[Todo]) {
     let writer = Writer { run, parts, window };
     let mut batch = Batch::default();
     for todo in todos {
         if run.is_stopping() {
-            return;
+            break;
         }
         let Some(item) = window.items.get(todo.item as usize) else { continue };
         if batch.references.len() >= REFERENCES || batch.files.len() >= OPEN_FILES {
@@ -96,9 +94,11 @@ pub(super) fn write_contents(
         }
         if let Err(error) = writer.plan(&mut batch, item, *todo) {
             writer.fail(item, error);
+            batch.planner.done(run, 1, 0);
         }
     }
     writer.execute(&mut batch);
+    batch.planner.flush(run);
 }
 
 impl Batch {
@@ -204,7 +204,7 @@ impl Writer<'_> {
             }
             return planned;
         }
-        self.release(&mut Worker::default(), file);
+        self.release(&mut batch.planner, file);
         Ok(())
     }
 
@@ -302,7 +302,7 @@ impl Writer<'_> {
                         self.deliver(worker, files, reference, &plain, &members);
                     }
                 }
-                Err(error) => self.lose(worker, files, group, &error),
+                Err(error) => self.lose(worker, files, group, error),
             }
         }
         if plain.capacity() > 16 << 20 {
@@ -340,7 +340,9 @@ impl Writer<'_> {
             Err(error) if super::state::concerns_all(&error) => return Err(error),
             Err(error) => error,
         };
-        for index in std::iter::once(index).chain(std::iter::once_with(|| self.run.reloaded()).flatten()) {
+        for index in
+            std::iter::once(index).chain(std::iter::once_with(|| self.run.reloaded()).flatten())
+        {
             let first = index.blobs().partition_point(|(id, _)| *id < reference.id);
             let copies = index.blobs().get(first..).unwrap_or_default().iter();
             for (_, place) in copies.take_while(|(id, _)| *id == reference.id) {
@@ -393,7 +395,7 @@ impl Writer<'_> {
         let bytes = match content_of(&item.entry, reference, plain, members) {
             Ok(bytes) => bytes,
             Err(error) => {
-                return self.lose(worker, files, std::slice::from_ref(reference), &error);
+                return self.lose(worker, files, std::slice::from_ref(reference), error);
             }
         };
         let (run, parts, window) = (self.run, self.parts, self.window);
@@ -423,17 +425,16 @@ impl Writer<'_> {
     }
 
     /// Records every file that a lost blob belongs to.
-    fn lose(&self, worker: &mut Worker, files: &[OpenFile], group: &[Reference], error: &Error) {
+    fn lose(&self, worker: &mut Worker, files: &[OpenFile], group: &[Reference], error: Error) {
+        if super::state::concerns_all(&error) {
+            return self.run.stop(error);
+        }
+        let reason = chain_text(&error);
         for reference in group {
             let Some(item) = self.window.items.get(reference.item as usize) else { continue };
             let file = files.get(reference.file as usize);
             if file.is_none_or(OpenFile::give_up) {
-                let origin = self.window.origin(self.parts, item);
-                if super::state::concerns_all(error) {
-                    self.run.stop(Error::Worker(crate::error::chain_text(error)));
-                } else {
-                    self.run.fail_because(&origin, crate::error::chain_text(error));
-                }
+                self.run.fail_because(&self.window.origin(self.parts, item), reason.clone());
             }
             match file {
                 Some(file) => self.release(worker, file),

@@ -75,8 +75,8 @@ pub(super) fn attributes_differ(
     existing_xattrs: &[Xattr],
 ) -> bool {
     let mode_differs = wanted.mode != existing.mode && wanted.kind != Kind::Symlink;
-    let owner_differs = (wanted.owner.uid, wanted.owner.gid)
-        != (existing.owner.uid, existing.owner.gid);
+    let owner_differs =
+        (wanted.owner.uid, wanted.owner.gid) != (existing.owner.uid, existing.owner.gid);
     // Labels that the system gives by itself are no reason to touch a file.
     let own = |x: &&Xattr| !x.name.starts_with(b"security.");
     mode_differs

@@ -45,14 +45,15 @@ fn depth(path: &[u8]) -> usize {
 impl Finish {
     /// Makes the directories above the parts where they are missing.
     pub(super) fn start(&mut self, run: &Run<'_>, parts: &[Part<'_>]) {
+        let mut worker = Worker::default();
         for (number, part) in (0..).zip(parts) {
             for (path, entry) in &part.above {
                 // The destination itself stands for this directory.
                 let is_destination = path.is_empty();
                 let mut directory = Directory::new(number, path.clone(), entry.clone());
                 map_owner(run, &mut directory.metadata);
-                let made = self.make_one(run, part, &mut directory);
-                if made && (directory.fresh || is_destination && number == 0) {
+                make_one(run, part, &mut worker, &mut directory);
+                if directory.usable && (directory.fresh || is_destination && number == 0) {
                     self.tops.push(directory);
                 }
             }
@@ -60,13 +61,16 @@ impl Finish {
             let ends = part.prefix.iter().enumerate().filter(|(_, c)| **c == b'/');
             for end in ends.map(|(at, _)| at) {
                 let path = part.prefix.get(..end).unwrap_or_default();
-                if !run.options.dry_run && let Err(error) = run.destination.make_directory(path) {
+                if !run.options.dry_run
+                    && let Err(error) = run.destination.make_directory(path)
+                {
                     run.fail(&part.origin(path), error.into());
                     run.blocked.insert(path);
                     break;
                 }
             }
         }
+        worker.flush(run);
     }
 
     /// Makes a window's directories, those of one depth at the same time.
@@ -79,7 +83,6 @@ impl Finish {
         // Stable, so that each level stays in tree order.
         directories.sort_by_key(|directory| depth(&directory.path));
         let is_same_level = |a: &Directory, b: &Directory| depth(&a.path) == depth(&b.path);
-        let mut made = Vec::with_capacity(directories.len());
         for level in directories.chunk_by_mut(is_same_level) {
             let shares: Vec<_> = level.chunks_mut(8).map(Mutex::new).collect();
             let cursor = AtomicUsize::new(0);
@@ -90,17 +93,13 @@ impl Finish {
                     }
                     for directory in lock(share).iter_mut() {
                         let Some(part) = parts.get(directory.part as usize) else { continue };
-                        if !self.make_one(run, part, directory) {
-                            // Not to be finished either.
-                            directory.part = u32::MAX;
-                        }
+                        make_one(run, part, worker, directory);
                         worker.done(run, 1, 0);
                     }
                 }
             });
         }
-        made.extend(directories.into_iter().filter(|directory| directory.part != u32::MAX));
-        for directory in made {
+        for directory in directories.into_iter().filter(|directory| directory.usable) {
             let is_top = parts
                 .get(directory.part as usize)
                 .is_some_and(|part| part.prefix == directory.path);
@@ -116,48 +115,46 @@ impl Finish {
         }
     }
 
-    /// Makes one directory. False if nothing can go into it.
-    fn make_one(&self, run: &Run<'_>, part: &Part<'_>, directory: &mut Directory) -> bool {
-        let path = &directory.path;
-        if run.blocked.covers(path) {
-            run.parallel(1, |worker| worker.report.failures += 1);
-            return false;
-        }
-        match make_directory(run, directory) {
-            Ok(Made::New) => {
-                directory.fresh = true;
-                if !run.fresh.covers(path) {
-                    run.fresh.insert(path);
-                }
-                run.parallel(1, |worker| worker.report.created += 1);
-                true
-            }
-            Ok(Made::Existed) => true,
-            Ok(Made::Left) => {
-                run.blocked.insert(path);
-                run.parallel(1, |worker| worker.report.skipped += 1);
-                false
-            }
-            Err(error) => {
-                run.blocked.insert(path);
-                run.fail(&part.origin(path), error);
-                false
-            }
-        }
-    }
-
     /// Finishes all directories.
     pub(super) fn finish(self, run: &Run<'_>, parts: &[Part<'_>]) -> Result<()> {
         let Self { tops, kept, overflowed } = self;
         if overflowed {
-            for (number, part) in (0..).zip(parts).rev() {
-                finish_again(run, parts, number, part)?;
+            for (number, part) in parts.iter().enumerate().rev() {
+                finish_again(run, parts, number as u32, part)?;
             }
         } else {
             finish_all(run, parts, kept);
         }
         finish_all(run, parts, tops);
         Ok(())
+    }
+}
+
+/// Makes one directory, and notes whether anything can go into it.
+fn make_one(run: &Run<'_>, part: &Part<'_>, worker: &mut Worker, directory: &mut Directory) {
+    let path = &directory.path;
+    if run.blocked.covers(path) {
+        worker.report.failures += 1;
+        return;
+    }
+    match make_directory(run, directory) {
+        Ok(Made::New) => {
+            directory.fresh = true;
+            directory.usable = true;
+            if !run.fresh.covers(path) {
+                run.fresh.insert(path);
+            }
+            worker.report.created += 1;
+        }
+        Ok(Made::Existed) => directory.usable = true,
+        Ok(Made::Left) => {
+            run.blocked.insert(path);
+            worker.report.skipped += 1;
+        }
+        Err(error) => {
+            run.blocked.insert(path);
+            run.fail(&part.origin(path), error);
+        }
     }
 }
 
@@ -246,12 +243,7 @@ fn finish_one(
 }
 
 /// Removes from a directory what the snapshot does not hold there.
-fn remove_others(
-    run: &Run<'_>,
-    part: &Part<'_>,
-    worker: &mut Worker,
-    path: &[u8],
-) -> Result<()> {
+fn remove_others(run: &Run<'_>, part: &Part<'_>, worker: &mut Worker, path: &[u8]) -> Result<()> {
     let mut names = match run.destination.list(path) {
         Ok(names) => names,
         // A dry run did not make it.

@@ -58,8 +58,8 @@ pub(super) fn write_entries(
                 break;
             }
             for (number, item) in share {
-                let (next, replace) = write_entry(run, parts, window, worker, item)
-                    .unwrap_or_else(|error| {
+                let (next, replace) =
+                    write_entry(run, parts, window, worker, item).unwrap_or_else(|error| {
                         run.fail(&window.origin(parts, item), error);
                         worker.done(run, 1, 0);
                         (Next::Nothing, false)
@@ -189,9 +189,9 @@ fn write_own(
         return Ok(Next::Nothing);
     }
     match &entry.content {
-        Content::None if !entry.error.is_empty() && entry.metadata.size > 0 => {
-            Err(Error::Usage(format!("it could not be read when it was backed up: {}", entry.error)))
-        }
+        Content::None if !entry.error.is_empty() && entry.metadata.size > 0 => Err(Error::Usage(
+            format!("it could not be read when it was backed up: {}", entry.error),
+        )),
         Content::None => {
             write_whole(run, parts, window, worker, item, b"", replace).map(|()| Next::Nothing)
         }
@@ -383,12 +383,7 @@ fn write_link(
 }
 
 /// Where the first of an item's hard links is restored to, if this run restores it.
-fn first_of(
-    run: &Run<'_>,
-    parts: &[Part<'_>],
-    window: &Window,
-    item: &Item,
-) -> Option<Vec<u8>> {
+fn first_of(run: &Run<'_>, parts: &[Part<'_>], window: &Window, item: &Item) -> Option<Vec<u8>> {
     let part = parts.get(window.group(item)?.part as usize)?;
     let first = &item.entry.hard_link;
     let is_sane = first.split(|c| *c == b'/').all(|name| !matches!(name, b"" | b"." | b".."));

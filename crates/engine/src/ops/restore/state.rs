@@ -83,7 +83,7 @@ impl Worker {
         }
     }
 
-    fn flush(&mut self, run: &Run<'_>) {
+    pub(super) fn flush(&mut self, run: &Run<'_>) {
         let mut tally = lock(&run.tally);
         tally.report.merge(&std::mem::take(&mut self.report));
         let (entries, bytes) = std::mem::take(&mut self.done);

@@ -30,9 +30,7 @@ pub(super) fn has_content(run: &Run<'_>, entry: &Entry, path: &[u8]) -> Result<b
     let mut buffer = Vec::new();
     let same = match &entry.content {
         Content::None => true,
-        Content::Inline(bytes) => {
-            file.read(bytes.len(), &mut buffer)? && buffer == *bytes
-        }
+        Content::Inline(bytes) => file.read(bytes.len(), &mut buffer)? && buffer == *bytes,
         Content::Member { hash, .. } => {
             let length = match file.sparse {
                 true => entry.extents.iter().map(|extent| extent.length).sum(),

@@ -29,12 +29,14 @@ pub(super) struct Directory {
     pub(super) xattrs_blob: Option<crate::hash::BlobId>,
     /// It was not there before.
     pub(super) fresh: bool,
+    /// It is there, and things can go into it.
+    pub(super) usable: bool,
 }
 
 impl Directory {
     pub(super) fn new(part: u32, path: Vec<u8>, entry: Entry) -> Self {
         let Entry { metadata, xattrs, xattrs_blob, .. } = entry;
-        Self { part, path, metadata, xattrs, xattrs_blob, fresh: false }
+        Self { part, path, metadata, xattrs, xattrs_blob, fresh: false, usable: false }
     }
 }
 
