@@ -3,9 +3,11 @@
 //! contracts of these names; `layers` wraps a storage in another of the same trait.
 
 pub mod conformance;
+pub mod filter;
 pub mod layers;
 pub mod local;
 pub mod memory;
+pub mod stream;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

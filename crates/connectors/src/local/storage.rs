@@ -144,7 +144,7 @@ impl LocalStorage {
 
     fn put_once(&self, root: &OwnedFd, name: &ObjectName, bytes: &[u8]) -> Result<(), Errno> {
         let directory = self.directory(root, parent(name))?;
-        let (file, temporary) = temporary::create(directory.as_fd())?;
+        let (file, temporary) = temporary::create(directory.as_fd(), temporary::PREFIX)?;
         let answer = temporary::write_all(file.as_fd(), bytes)
             .and_then(|()| rustix::fs::fsync(&file))
             .and_then(|()| self.place(&directory, &temporary, &directory, name));
@@ -241,7 +241,8 @@ impl Storage for LocalStorage {
         let fail = |e| self.error("write", &place, e);
         let root = self.root("write")?;
         let directory = self.directory(&root, Folder::Packs.name()).map_err(fail)?;
-        let (file, temporary) = temporary::create(directory.as_fd()).map_err(fail)?;
+        let (file, temporary) =
+            temporary::create(directory.as_fd(), temporary::PREFIX).map_err(fail)?;
         Ok(Box::new(LocalUpload {
             storage: self,
             root,

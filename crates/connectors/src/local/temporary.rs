@@ -9,24 +9,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-/// What every temporary name starts with. The dot keeps it out of listings.
+/// What temporary names in a storage start with. The dot keeps them out of listings.
 pub(super) const PREFIX: &str = ".tmp-";
 
 /// A name no other process uses: unique in this process, random between processes and hosts
 /// (several may write to one directory through a network file system).
-fn fresh_name() -> String {
+fn fresh_name(prefix: &str) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u64(COUNTER.fetch_add(1, Ordering::Relaxed));
     hasher.write_u32(std::process::id());
-    format!("{PREFIX}{:016x}", hasher.finish())
+    format!("{prefix}{:016x}", hasher.finish())
 }
 
-/// Makes a temporary file in `directory`, open for writing.
-pub(super) fn create(directory: BorrowedFd<'_>) -> Result<(OwnedFd, String), Errno> {
+/// Makes a temporary file in `directory`, its name starting with `prefix`, open for writing.
+pub(super) fn create(directory: BorrowedFd<'_>, prefix: &str) -> Result<(OwnedFd, String), Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     loop {
-        let name = fresh_name();
+        let name = fresh_name(prefix);
         match rustix::fs::openat(directory, &name, flags, Mode::RUSR | Mode::WUSR) {
             Err(Errno::EXIST) => {}
             other => return other.map(|fd| (fd, name)),

@@ -1,3 +1,30 @@
 //! Tests of the connectors, one module for each room.
 
+mod destination;
+mod source;
 mod storage;
+
+/// On tmpfs where there is one: fsync costs nothing there.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Runs one test of this binary, marked `#[ignore]`, as a user who owns nothing, in `directory`.
+fn as_nobody(test: &str, directory: &std::path::Path) {
+    use std::os::unix::process::CommandExt;
+    let copy = directory.join("test-binary");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let output = std::process::Command::new(&copy)
+        .args([test, "--exact", "--ignored"])
+        .env("HOLDFAST_TEST_DIRECTORY", directory)
+        .uid(65_534)
+        .gid(65_534)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}

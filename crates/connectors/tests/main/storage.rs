@@ -12,10 +12,7 @@ use holdfast_connectors::memory::storage::MemoryStorage;
 use holdfast_engine::hash::{ObjectId, RecordId, SnapshotId};
 use holdfast_engine::storage::{Folder, ObjectName, Storage, StorageErrorKind};
 
-/// On tmpfs where there is one: fsync costs nothing there, and these tests are about names.
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
+use crate::scratch;
 
 fn count(storage: &dyn Storage, folder: Folder) -> usize {
     let mut n = 0;

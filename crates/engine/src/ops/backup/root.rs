@@ -81,6 +81,7 @@ struct Linked {
     path: Vec<u8>,
     content: Option<Content>,
     extents: Vec<crate::meta::Extent>,
+    error: String,
     left: u32,
 }
 
@@ -324,7 +325,8 @@ impl<'a> RootRun<'a> {
             None => {
                 let path = join(parent, &found.name);
                 let left = metadata.links - 1;
-                let linked = Linked { path, content: None, extents: Vec::new(), left };
+                let linked =
+                    Linked { path, content: None, extents: Vec::new(), error: String::new(), left };
                 self.links.insert(key, linked);
                 Some((key, true))
             }
@@ -516,6 +518,7 @@ impl<'a> RootRun<'a> {
                     if let Some(linked) = first.and_then(|key| self.links.get_mut(&key)) {
                         linked.content = Some(entry.content.clone());
                         linked.extents = entry.extents.clone();
+                        linked.error = entry.error.clone();
                     }
                     self.tally.files += 1;
                     self.totals.add(&put, &parent, &entry)?;
@@ -593,6 +596,7 @@ fn same_as(links: &mut HashMap<LinkKey, Linked>, key: LinkKey, entry: &mut Entry
         Some(content) => {
             entry.content = content.clone();
             entry.extents = first.extents.clone();
+            entry.error = first.error.clone();
         }
         None => entry.error = "its first name vanished while it was read".into(),
     }

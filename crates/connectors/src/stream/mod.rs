@@ -1,0 +1,3 @@
+//! Streams as sources: what a pipe brings becomes one file.
+
+pub mod source;

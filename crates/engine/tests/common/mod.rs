@@ -1,0 +1,167 @@
+//! What the engine's tests share: repositories in memory, backups with fixed options, and reading
+//! a snapshot back without the restore operation.
+
+#![allow(dead_code, reason = "every test binary uses another part of it")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use holdfast_engine::compress::Level;
+use holdfast_engine::format::keyslot::Secret;
+use holdfast_engine::hash::SnapshotId;
+use holdfast_engine::meta::Kind;
+use holdfast_engine::monitor::{Interrupt, NoMonitor};
+use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, RootSource, backup};
+use holdfast_engine::repo::writer::WriterOptions;
+use holdfast_engine::repo::{self, BlobReader, CreateOptions, Index, OpenOptions, Repository};
+use holdfast_engine::source::Source;
+use holdfast_engine::storage::Storage;
+use holdfast_engine::tree::{Content, Entry, chunks, view};
+use holdfast_engine::{Result, crypto::BlobKind};
+use holdfast_testkit::{MemoryStorage, MemoryTree};
+
+pub fn secret() -> Secret {
+    Secret::KeyFile(zeroize::Zeroizing::new([7; 32]))
+}
+
+/// A repository in `storage`, created if need be, with small packs so that tests have many.
+pub fn repository(storage: impl Storage + 'static) -> Repository {
+    try_repository(storage).expect("open")
+}
+
+pub fn try_repository(storage: impl Storage + 'static) -> Result<Repository> {
+    let storage: Arc<dyn Storage> = Arc::new(storage);
+    match repo::open::open(storage.clone(), OpenOptions { secret: Some(secret()), cache: None }) {
+        Err(holdfast_engine::Error::NoRepository { .. }) => {
+            let secrets = vec![(secret(), "test".into())];
+            repo::open::create(storage, CreateOptions { secrets, ..CreateOptions::default() })
+        }
+        other => other,
+    }
+}
+
+/// Options for backing up `source` as `/data` of `host`.
+pub fn options(source: impl Source + 'static, time: i64) -> BackupOptions {
+    let root = RootSource {
+        path: b"/data".to_vec(),
+        source: Arc::new(source),
+        ancestors: Vec::new(),
+        stream: false,
+    };
+    BackupOptions {
+        roots: vec![root],
+        host: "host".into(),
+        user: "user".into(),
+        kind: "local".into(),
+        tags: Vec::new(),
+        description: String::new(),
+        program: "test".into(),
+        process: 1,
+        time,
+        excludes: Vec::new(),
+        parent: Parent::Automatic,
+        dry_run: false,
+        skip_if_unchanged: false,
+        writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 8 << 20 },
+    }
+}
+
+pub fn run(repository: &Repository, options: &BackupOptions) -> Result<BackupReport> {
+    backup(repository, options, &NoMonitor, &Interrupt::new())
+}
+
+/// Backs up a tree in memory.
+pub fn back_up(repository: &Repository, tree: &MemoryTree, time: i64) -> BackupReport {
+    run(repository, &options(tree.source(), time)).expect("backup")
+}
+
+/// Every path below `/data` of a snapshot, with its entry and content.
+pub fn read_back(
+    repository: &Repository,
+    id: SnapshotId,
+) -> Result<BTreeMap<Vec<u8>, (Entry, Vec<u8>)>> {
+    let index = Index::load(repository, &repository.condemned_packs()?)?;
+    let reader = BlobReader::new(repository, &index);
+    let snapshot = repository.snapshot(id)?;
+    let mut all = BTreeMap::new();
+    for root in &snapshot.roots {
+        for found in view::tree(&reader, root)?.entries() {
+            let found = found?;
+            let content = content(&reader, &found.entry)?;
+            all.insert(found.path(), (found.entry, content));
+        }
+    }
+    Ok(all)
+}
+
+fn content(reader: &BlobReader<'_>, entry: &Entry) -> Result<Vec<u8>> {
+    let data = match &entry.content {
+        Content::None => Vec::new(),
+        Content::Inline(bytes) => bytes.clone(),
+        Content::Member { bundle, number, .. } => reader.bundle(bundle)?.member(*number)?.to_vec(),
+        content => {
+            let mut data = Vec::new();
+            chunks::for_each(reader, content, &mut |chunk| {
+                data.extend(reader.read(BlobKind::Chunk, &chunk.id)?);
+                Ok(())
+            })?;
+            data
+        }
+    };
+    if entry.extents.is_empty() {
+        return Ok(data);
+    }
+    let mut whole = vec![0; entry.metadata.size as usize];
+    let mut rest = &data[..];
+    for extent in &entry.extents {
+        let (now, later) = rest.split_at(extent.length as usize);
+        whole[extent.offset as usize..][..now.len()].copy_from_slice(now);
+        rest = later;
+    }
+    Ok(whole)
+}
+
+/// Panics unless the snapshot holds exactly what `tree` holds.
+pub fn assert_holds(repository: &Repository, id: SnapshotId, tree: &MemoryTree) {
+    let stored = read_back(repository, id).expect("read back");
+    let paths: Vec<_> = tree.paths();
+    let mut expected: Vec<Vec<u8>> = paths.clone();
+    if !expected.iter().any(Vec::is_empty) {
+        expected.push(Vec::new());
+    }
+    expected.sort();
+    let found: Vec<Vec<u8>> = stored.keys().cloned().collect();
+    assert_eq!(printable(&found), printable(&expected), "paths");
+    for path in paths {
+        let node = tree.node(&path).expect("node");
+        let (entry, content) = &stored[&path];
+        let name = String::from_utf8_lossy(&path).into_owned();
+        assert_eq!(entry.error, "", "{name}");
+        assert_eq!(entry.metadata.kind, node.metadata.kind, "{name}");
+        assert_eq!(entry.metadata.mode, node.metadata.mode, "{name}");
+        assert_eq!(entry.metadata.owner, node.metadata.owner, "{name}");
+        assert_eq!(entry.metadata.mtime, node.metadata.mtime, "{name}");
+        assert_eq!(entry.metadata.ctime, node.metadata.ctime, "{name}");
+        assert_eq!(entry.metadata.inode, node.metadata.inode, "{name}");
+        assert_eq!(entry.metadata.device, node.metadata.device, "{name}");
+        assert_eq!(entry.target, node.target, "{name}");
+        if entry.xattrs_blob.is_none() {
+            assert_eq!(entry.xattrs, node.xattrs, "{name}");
+        }
+        if node.metadata.kind == Kind::File {
+            assert_eq!(entry.metadata.size, node.content.len() as u64, "{name}");
+            assert!(*content == *node.content, "content of {name}");
+        }
+    }
+}
+
+fn printable(paths: &[Vec<u8>]) -> Vec<String> {
+    paths.iter().map(|p| p.escape_ascii().to_string()).collect()
+}
+
+/// A fresh repository in memory.
+pub fn memory() -> (MemoryStorage, Repository) {
+    let storage = MemoryStorage::new();
+    let repository = repository(storage.clone());
+    (storage, repository)
+}
