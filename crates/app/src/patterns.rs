@@ -24,7 +24,11 @@ pub fn restore_filter(
         }
         match &include {
             Some(include) if !fits(include, path, is_directory) => {
-                if is_directory { Choice::Enter } else { Choice::Skip }
+                if is_directory {
+                    Choice::Enter
+                } else {
+                    Choice::Skip
+                }
             }
             _ => Choice::Take,
         }

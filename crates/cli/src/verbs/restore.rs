@@ -164,7 +164,8 @@ impl Job<'_> {
     fn confirm(&self, restore_options: &RestoreOptions) -> Result<()> {
         let ui = &self.context.ui;
         if !Terminal.is_there() {
-            let text = "a restore to the original paths must be confirmed, and there is no terminal";
+            let text =
+                "a restore to the original paths must be confirmed, and there is no terminal";
             return Err(Problem::usage(text)
                 .hint("look at it with --dry-run, then run it with --yes")
                 .into());
