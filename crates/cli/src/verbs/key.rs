@@ -9,6 +9,7 @@ use holdfast_app::text::printable_os;
 use holdfast_app::times::{self, local, rfc3339};
 use holdfast_app::{Class, Problem};
 use holdfast_engine::Error;
+use holdfast_engine::format::keyslot::Label;
 use holdfast_engine::format::keyslot::{Cost, KeySlot, Secret};
 use holdfast_engine::hash::RecordId;
 use holdfast_engine::repo::Repository;
@@ -119,25 +120,22 @@ fn list(context: &Context, repository: &Repository) -> Result {
         ("LABEL", Align::Left),
     ]);
     for slot in repository.slots()? {
+        let foreign =
+            || Label { text: "(of another repository, or damaged)".into(), ..Label::default() };
+        let label = slot.label.unwrap_or_else(foreign);
         if context.ui.is_json() {
             let row = Slot {
                 id: slot.id.to_string(),
                 kind: slot.kind,
-                label: &slot.label.text,
-                host: &slot.label.host,
-                created: rfc3339(slot.label.created),
+                label: &label.text,
+                host: &label.host,
+                created: rfc3339(label.created),
             };
             context.ui.row("key", &row)?;
             continue;
         }
-        let created = local(slot.label.created);
-        table.add(vec![
-            slot.id.short(),
-            slot.kind.into(),
-            created,
-            slot.label.host,
-            slot.label.text,
-        ]);
+        let created = local(label.created);
+        table.add(vec![slot.id.short(), slot.kind.into(), created, label.host, label.text]);
     }
     if !context.ui.is_json() {
         table.write(&mut *context.ui.out())?;
