@@ -132,17 +132,28 @@ impl<'a> BlobReader<'a> {
     }
 
     fn read_blob(&self, kind: BlobKind, id: &BlobId) -> Result<(Vec<u8>, Members)> {
-        let missing = || Error::MissingBlob { id: id.to_string() };
-        let place = self.index.find_any(id).ok_or_else(missing)?;
+        let mut failure = None;
+        // Where one copy fails, another may not: a pack lost by the server was stored once more.
+        for place in self.index.places(id) {
+            match self.read_place(&place, kind, id) {
+                Ok(read) => return Ok(read),
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::MissingBlob { id: id.to_string() }))
+    }
+
+    fn read_place(&self, place: &Place, kind: BlobKind, id: &BlobId) -> Result<(Vec<u8>, Members)> {
         if place.kind != kind {
             return Err(Error::damaged(
                 "index",
                 format!("blob {} is a {}, not a {}", id.short(), place.kind.name(), kind.name()),
             ));
         }
+        let missing = || Error::MissingBlob { id: id.to_string() };
         let pack = self.index.pack(place.pack).ok_or_else(missing)?;
-        match self.try_read(&pack, &place, id, true) {
-            Err(Error::Damaged { .. }) => self.try_read(&pack, &place, id, false),
+        match self.try_read(&pack, place, id, true) {
+            Err(Error::Damaged { .. }) => self.try_read(&pack, place, id, false),
             other => other,
         }
     }

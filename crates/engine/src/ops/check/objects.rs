@@ -33,8 +33,11 @@ pub(super) struct Inventory {
     /// Segments read.
     pub(super) segments: u64,
     /// Packs in no segment that can be read.
-    pub(super) orphans: Vec<(ObjectId, u64)>,
+    pub(super) orphans: Orphans,
 }
+
+/// Packs with their sizes.
+type Orphans = Vec<(ObjectId, u64)>;
 
 struct Objects<'a> {
     repository: &'a Repository,
@@ -289,7 +292,7 @@ impl Objects<'_> {
     }
 
     /// The index of what can be read, how many segments that were, and the packs in none.
-    fn index(&self) -> Result<(Index, u64, Vec<(ObjectId, u64)>)> {
+    fn index(&self) -> Result<(Index, u64, Orphans)> {
         let mut ids = Vec::new();
         for name in self.list(Folder::Index)? {
             match ObjectId::from_hex(name.base()) {

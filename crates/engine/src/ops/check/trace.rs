@@ -74,18 +74,22 @@ impl Trace<'_> {
         if self.whole.contains(id) {
             return Ok(true);
         }
-        if let Some(handle) = self.bad.fault(self.context.index, id) {
+        let fault = self.bad.fault(self.context.index, id);
+        if let Some(handle) = fault {
             self.hit(handle, first);
+        }
+        // A crooked node, or one in a pack that no segment lists, may still lead on.
+        let Some(node) = self.read::<Node>(BlobKind::Node, id)? else { return Ok(false) };
+        if depth > MAX_DEPTH {
             return Ok(false);
         }
-        let Some(node) = self.read::<Node>(BlobKind::Node, id)? else { return Ok(false) };
-        let mut whole = depth <= MAX_DEPTH;
-        if node.level > 0 && whole {
+        let mut whole = fault.is_none();
+        if node.level > 0 {
             for child in &node.children {
                 let Some(below) = BlobId::from_slice(&child.id) else { continue };
                 whole &= self.node(&below, &join(&child.parent, &child.name), depth + 1)?;
             }
-        } else if whole {
+        } else {
             for found in leaf_entries(id, node).unwrap_or_default() {
                 let handles = self.entry(&found.entry)?;
                 whole &= handles.is_empty();

@@ -131,7 +131,7 @@ fn check_leaf(subtree: &Subtree, node: Node) -> Checked<Vec<PathEntry>> {
     if !node.children.is_empty() {
         return Err("it is a leaf and has children".into());
     }
-    if node.bundles.len() % 32 != 0 {
+    if !node.bundles.len().is_multiple_of(32) {
         return Err("its table of bundles has the wrong length".into());
     }
     check_groups(&node.groups, node.entries.len())?;

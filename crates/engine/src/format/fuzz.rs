@@ -1,0 +1,165 @@
+//! One plain function for every decoder, fed with bytes that may be anything: `tests/fuzz.rs` runs
+//! them on stable Rust with a seeded mutator. They return nothing; what counts is that they do,
+//! without a panic and without taking memory that the input does not justify.
+
+use prost::Message;
+
+use super::config::Config;
+use super::envelope::{self, Header};
+use super::index::Segment;
+use super::keyslot::{KeySlot, Label, Secret};
+use super::pack::{self, Directory, MAX_BLOB};
+use super::session::{Condemned, Lease, Mark};
+use super::snapshot::{Note, Snapshot};
+use super::tree::{AttributeList, ChunkList, Node, TotalsNode};
+use crate::bundle;
+use crate::compress::Decompressor;
+use crate::crypto::{Keys, ObjectKind};
+use crate::hash::{BlobId, ObjectId, RecordId, RepositoryId};
+use crate::repo::Index;
+use crate::storage::ObjectName;
+use crate::tree::entry::decode_alone;
+use crate::tree::read::leaf_entries;
+
+/// A decoder: the repository's keys and id, and the bytes.
+pub type Target = fn(&Keys, &RepositoryId, &[u8]);
+
+/// Every decoder with its name.
+pub const TARGETS: [(&str, Target); 15] = [
+    ("config", config),
+    ("key slot", key_slot),
+    ("envelope", sealed),
+    ("trailer", trailer),
+    ("directory", directory),
+    ("segment", segment),
+    ("snapshot", snapshot),
+    ("note", note),
+    ("records", records),
+    ("node", node),
+    ("totals", totals),
+    ("chunk list", chunk_list),
+    ("bundle", open_bundle),
+    ("frame", frame),
+    ("object name", object_name),
+];
+
+/// The config object.
+pub fn config(keys: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    if let Ok(config) = Config::parse(bytes) {
+        let _ = (Config::verify(keys, bytes), config.bundle_limits(), config.is_encrypted());
+        let _ = Config::parse(&config.seal(keys));
+    }
+}
+
+/// A key slot, and trying to open it. Passphrase slots are left out there: their cost is bounded,
+/// but at what a person may wait for.
+pub fn key_slot(_: &Keys, repository: &RepositoryId, bytes: &[u8]) {
+    let Ok(slot) = KeySlot::parse(bytes) else { return };
+    let _ = slot.body_hash();
+    let secret = Secret::KeyFile(zeroize::Zeroizing::new([7; 32]));
+    let _ = slot.unwrap(&secret, repository, RecordId::default());
+    let _ = Label::decode(&slot.label[..]);
+}
+
+/// A sealed object of any kind.
+pub fn sealed(keys: &Keys, repository: &RepositoryId, bytes: &[u8]) {
+    let Ok(header) = Header::parse(bytes) else { return };
+    let _ = envelope::open(keys, repository, header.kind, "index", bytes.to_vec());
+}
+
+/// The end of a pack, and its directory there.
+pub fn trailer(keys: &Keys, repository: &RepositoryId, bytes: &[u8]) {
+    let at = bytes.len().saturating_sub(pack::TRAILER_LEN);
+    let end = bytes.get(at..).unwrap_or_default();
+    let Ok((offset, length)) = pack::directory_place(end, bytes.len() as u64) else { return };
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    let Some(sealed) = bytes.get(from..).and_then(|rest| rest.get(..length)) else { return };
+    for kind in [ObjectKind::DataPack, ObjectKind::TreePack] {
+        let _ = pack::open_directory(keys, repository, kind, bytes, sealed.to_vec());
+    }
+}
+
+/// A pack's directory in the clear.
+pub fn directory(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    if let Ok(directory) = Directory::decode(bytes) {
+        for size in [0, bytes.len() as u64, 1 << 25, u64::MAX] {
+            let _ = directory.lines(size);
+        }
+    }
+}
+
+/// An index segment in the clear, and the index made of it.
+pub fn segment(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let Ok(segment) = Segment::decode(bytes) else { return };
+    if let Ok(index) = Index::from_segments(vec![(ObjectId::default(), segment)], |_| true) {
+        for (id, _) in index.blobs() {
+            let _ = index.find(id);
+        }
+    }
+}
+
+/// A snapshot in the clear.
+pub fn snapshot(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let Ok(snapshot) = Snapshot::decode(bytes) else { return };
+    for ancestor in snapshot.roots.into_iter().flat_map(|root| root.ancestors) {
+        let _ =
+            decode_alone(ancestor.entry.unwrap_or_default(), ancestor.owner.unwrap_or_default());
+    }
+}
+
+/// A note in the clear.
+pub fn note(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let _ = Note::decode(bytes);
+}
+
+/// Leases, marks and condemned records in the clear.
+pub fn records(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let _ = (Lease::decode(bytes), Mark::decode(bytes), Condemned::decode(bytes));
+}
+
+/// A node of a tree and its entries.
+pub fn node(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let Ok(node) = Node::decode(bytes) else { return };
+    for found in leaf_entries(&BlobId::default(), node).unwrap_or_default() {
+        let metadata = &found.entry.metadata;
+        let _ = (found.path(), metadata.mtime.total_nanos(), metadata.ctime);
+    }
+}
+
+/// A node of a totals tree, and long attributes.
+pub fn totals(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let _ = (TotalsNode::decode(bytes), AttributeList::decode(bytes));
+}
+
+/// A node of a chunk list.
+pub fn chunk_list(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let _ = ChunkList::decode(bytes);
+}
+
+/// A bundle. Its id is part of the input, else nothing would get past it.
+pub fn open_bundle(keys: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let Some((id, content)) = bytes.split_first_chunk::<32>() else { return };
+    let Ok(members) = bundle::open(keys, &BlobId::new(*id), content) else { return };
+    for number in 0..members.len() as u32 + 1 {
+        let _ = members.get(number).and_then(|(range, _)| content.get(range));
+    }
+}
+
+/// A frame: the length that the index tells, then the frame.
+pub fn frame(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let Some((length, frame)) = bytes.split_first_chunk::<4>() else { return };
+    let length = u32::from_le_bytes(*length);
+    // What the index may say at all is bounded where it is read.
+    if length <= MAX_BLOB {
+        let _ = Decompressor::default().expand(frame, length as usize, &mut Vec::new());
+    }
+}
+
+/// A name from a listing.
+pub fn object_name(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(name) = ObjectName::parse(text) {
+        let base = name.base();
+        let _ = (ObjectId::from_hex(base), RecordId::from_hex(base));
+    }
+}
