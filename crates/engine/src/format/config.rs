@@ -175,6 +175,7 @@ impl Config {
         let rising = |min, avg, max, limit| 64 <= min && min < avg && avg < max && max <= limit;
         if !rising(self.chunk_min, self.chunk_avg, self.chunk_max, 64 * MIB)
             || self.chunk_fixed > 64 * MIB
+            || (1..64).contains(&self.chunk_fixed)
         {
             return Err("the chunk sizes make no sense");
         }
@@ -187,7 +188,11 @@ impl Config {
         if !rising(self.node_min, self.node_avg, self.node_max, 16 * MIB) {
             return Err("the node sizes make no sense");
         }
-        if self.data_pack > 1024 * MIB || self.tree_pack > 1024 * MIB || self.data_pack_min > MIB {
+        let pack = 64 << 10..=1024 * MIB;
+        if !pack.contains(&self.data_pack)
+            || !pack.contains(&self.tree_pack)
+            || self.data_pack_min > MIB
+        {
             return Err("the pack sizes make no sense");
         }
         Ok(())

@@ -97,6 +97,9 @@ impl Header {
         if header.kind != expected {
             return Err(format!("it is a {:?}, not a {expected:?}", header.kind));
         }
+        if header.epoch != 0 {
+            return Err(format!("key epoch {} is not known here", header.epoch));
+        }
         let before = bytes.get(..48).ok_or("it is too short")?;
         let (cipher, commitment) =
             keys.object_cipher(repository, header.kind, header.algorithm, before);

@@ -38,6 +38,9 @@ pub struct Directory {
     /// Members of bundles, 0 for other kinds.
     #[prost(uint32, repeated, tag = "5")]
     pub members: Vec<u32>,
+    /// Ordinals of bundles from which gc dropped dead members, rising.
+    #[prost(uint32, repeated, tag = "6")]
+    pub hollow: Vec<u32>,
 }
 
 /// One line of a directory.
@@ -57,6 +60,8 @@ pub struct Line {
     pub plain: u32,
     /// Members, for a bundle.
     pub members: u32,
+    /// A bundle that lacks some of its members.
+    pub hollow: bool,
 }
 
 impl Directory {
@@ -106,6 +111,7 @@ impl Directory {
                 sealed: *sealed,
                 plain: *plain,
                 members: *members,
+                hollow: self.hollow.binary_search(&ordinal).is_ok(),
             });
             offset = offset.checked_add(*sealed).ok_or("it is longer than 4 GiB")?;
         }

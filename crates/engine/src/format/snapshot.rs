@@ -61,12 +61,12 @@ pub struct Sum {
 impl Sum {
     /// Adds another subtree's totals.
     pub fn add(&mut self, other: &Self) {
-        self.files += other.files;
-        self.directories += other.directories;
-        self.others += other.others;
-        self.bytes += other.bytes;
+        self.files = self.files.saturating_add(other.files);
+        self.directories = self.directories.saturating_add(other.directories);
+        self.others = self.others.saturating_add(other.others);
+        self.bytes = self.bytes.saturating_add(other.bytes);
         self.latest = self.latest.max(other.latest);
-        self.errors += other.errors;
+        self.errors = self.errors.saturating_add(other.errors);
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{Error, Result};
 
 mod bundles;
 mod files;
+mod links;
 mod parent;
 mod root;
 

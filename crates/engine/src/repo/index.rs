@@ -44,6 +44,8 @@ pub struct Place {
     pub plain: u32,
     /// Members, for a bundle.
     pub members: u32,
+    /// A bundle some of whose members gc dropped: not as good as stored.
+    pub hollow: bool,
     /// Kind.
     pub kind: BlobKind,
 }
@@ -74,7 +76,19 @@ pub(crate) fn listing(repository: &Repository, folder: Folder) -> Result<BTreeMa
 
 impl Index {
     /// Loads every segment. Lists `index/`, then `packs/`; `condemned` was listed before.
+    /// A segment that went between listing and reading was merged into a newer one by a gc: then
+    /// everything is listed again.
     pub fn load(repository: &Repository, condemned: &BTreeSet<ObjectId>) -> Result<Self> {
+        for _ in 0..2 {
+            match Self::load_once(repository, condemned) {
+                Err(Error::Storage(e)) if e.is_not_found() => {}
+                other => return other,
+            }
+        }
+        Self::load_once(repository, condemned)
+    }
+
+    fn load_once(repository: &Repository, condemned: &BTreeSet<ObjectId>) -> Result<Self> {
         let names = listing(repository, Folder::Index)?;
         let packs = listing(repository, Folder::Packs)?;
         let ids: Vec<ObjectId> =
@@ -147,17 +161,19 @@ impl Index {
         Ok(index)
     }
 
-    /// The usable place of a blob.
+    /// The usable place of a blob that is whole.
     pub fn find(&self, id: &BlobId) -> Option<Place> {
-        self.find_where(id, |pack| pack.usable)
+        self.find_where(id, |pack, place| pack.usable && !place.hollow)
     }
 
     /// A place of a blob, be its pack present or not: for reading, where trying costs nothing.
     pub fn find_any(&self, id: &BlobId) -> Option<Place> {
-        self.find(id).or_else(|| self.find_where(id, |_| true))
+        self.find(id)
+            .or_else(|| self.find_where(id, |pack, _| pack.usable))
+            .or_else(|| self.find_where(id, |_, _| true))
     }
 
-    /// Every place of a blob, those in usable packs first.
+    /// Every place of a blob, those in usable packs first, and of those the whole ones.
     pub fn places(&self, id: &BlobId) -> Vec<Place> {
         let start = self.blobs.partition_point(|(other, _)| other < id);
         let stored = self.blobs.get(start..).unwrap_or_default().iter();
@@ -166,11 +182,14 @@ impl Index {
         let fresh = self.fresh.read().unwrap_or_else(PoisonError::into_inner);
         places.extend(fresh.blobs.get(id));
         drop(fresh);
-        places.sort_by_key(|place| self.packs.get(place.pack as usize).is_some_and(|p| !p.usable));
+        places.sort_by_key(|place| {
+            let is_usable = self.packs.get(place.pack as usize).is_none_or(|pack| pack.usable);
+            (!is_usable, place.hollow)
+        });
         places
     }
 
-    fn find_where(&self, id: &BlobId, fits: impl Fn(&PackInfo) -> bool) -> Option<Place> {
+    fn find_where(&self, id: &BlobId, fits: impl Fn(&PackInfo, &Place) -> bool) -> Option<Place> {
         let start = self.blobs.partition_point(|(other, _)| other < id);
         let stored = self
             .blobs
@@ -179,7 +198,9 @@ impl Index {
             .iter()
             .take_while(|(other, _)| other == id)
             .map(|(_, place)| *place)
-            .find(|place| self.packs.get(place.pack as usize).is_some_and(&fits));
+            .find(|place| {
+                self.packs.get(place.pack as usize).is_some_and(|pack| fits(pack, place))
+            });
         stored.or_else(|| {
             let fresh = self.fresh.read().unwrap_or_else(PoisonError::into_inner);
             fresh.blobs.get(id).copied()
@@ -241,6 +262,7 @@ fn read_pack(pack: &IndexedPack, usable: bool) -> std::result::Result<PackLines,
             sealed: line.sealed,
             plain: line.plain,
             members: line.members,
+            hollow: line.hollow,
             kind: line.kind,
         };
         (line.id, place)

@@ -18,8 +18,9 @@ pub struct SlotInfo {
     pub id: RecordId,
     /// "passphrase" or "key file".
     pub kind: &'static str,
-    /// What its maker said of it.
-    pub label: Label,
+    /// What its maker said of it. `None`: the slot is of another repository (an interrupted
+    /// `create` leaves such ones) or damaged, and opens nothing here.
+    pub label: Option<Label>,
     /// Argon2id memory in KiB, passes and lanes, of a passphrase slot.
     pub cost: Option<Cost>,
 }
@@ -58,14 +59,9 @@ impl Repository {
             let Ok(id) = RecordId::from_hex(name.base()) else { continue };
             let slot = KeySlot::parse(&self.storage.get(&name)?)
                 .map_err(|what| Error::damaged(&name, what))?;
-            let label = envelope::open(
-                &self.keys,
-                &self.id,
-                ObjectKind::SlotLabel,
-                name.as_str(),
-                slot.label,
-            )?;
-            let label = Label::decode(&label[..]).map_err(|e| Error::damaged(&name, e))?;
+            let kind = ObjectKind::SlotLabel;
+            let label = envelope::open(&self.keys, &self.id, kind, name.as_str(), slot.label);
+            let label = label.ok().and_then(|label| Label::decode(&label[..]).ok());
             let cost = (slot.kind == PASSPHRASE).then_some(Cost {
                 memory_kib: slot.memory_kib,
                 passes: slot.passes,
@@ -74,7 +70,7 @@ impl Repository {
             let kind = if slot.kind == PASSPHRASE { "passphrase" } else { "key file" };
             slots.push(SlotInfo { id, kind, label, cost });
         }
-        slots.sort_by_key(|slot| (slot.label.created, slot.id));
+        slots.sort_by_key(|slot| (slot.label.as_ref().map(|l| l.created), slot.id));
         Ok(slots)
     }
 
@@ -96,7 +92,8 @@ impl Repository {
         if !slots.iter().any(|slot| slot.id == id) {
             return Err(Error::NoSuchSlot { id: id.to_string() });
         }
-        if slots.len() == 1 {
+        let others = slots.iter().filter(|slot| slot.id != id && slot.label.is_some());
+        if others.count() == 0 {
             return Err(Error::LastSlot { id: id.short() });
         }
         Ok(self.storage.delete(&ObjectName::key(id))?)

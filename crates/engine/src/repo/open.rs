@@ -163,16 +163,13 @@ fn unwrap_root(storage: &dyn Storage, config: &Config, secret: &Secret) -> Resul
         if slot.kind != secret.kind() {
             continue;
         }
-        tried += 1;
         match slot.unwrap(secret, &repository, id) {
             Ok(Some(root)) => return Ok(root),
-            Ok(None) => {}
+            Ok(None) => tried += 1,
             Err(what) => broken = Some(Error::damaged(&name, what)),
         }
     }
-    Err(broken.unwrap_or(Error::WrongKey {
-        location: storage.location(),
-        slots: tried,
-        what: secret.name(),
-    }))
+    let wrong = Error::WrongKey { location: storage.location(), slots: tried, what: secret.name() };
+    // A damaged slot beside whole ones that do not open says little about the secret.
+    Err(broken.filter(|_| tried == 0).unwrap_or(wrong))
 }

@@ -3,6 +3,7 @@
 //! here is the protocol: do not move one without the model.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
 
@@ -38,6 +39,8 @@ pub struct Session<'a> {
     id: SnapshotId,
     condemned: BTreeSet<ObjectId>,
     index: Index,
+    /// The commit's outcome is not known: this session must not be said to have ended.
+    unknown: AtomicBool,
 }
 
 impl Repository {
@@ -94,7 +97,8 @@ impl<'a> Session<'a> {
         )?;
         let condemned = repository.condemned_packs()?;
         let index = Index::load(repository, &condemned)?;
-        Ok(Self { repository, writer, id, condemned, index })
+        let unknown = AtomicBool::new(false);
+        Ok(Self { repository, writer, id, condemned, index, unknown })
     }
 
     /// Its id, and that of the snapshot it will commit.
@@ -140,20 +144,30 @@ impl<'a> Session<'a> {
     /// The PUT of the snapshot failed, or its answer was lost. Either it is there after all, or
     /// this id is shut out for good, by our own hand.
     fn resolve_unknown(&self, name: &ObjectName, error: Error) -> Result<()> {
+        self.unknown.store(true, Ordering::SeqCst);
         match self.repository.storage().get(name) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.unknown.store(false, Ordering::SeqCst);
+                Ok(())
+            }
             Err(e) if e.is_not_found() => {
                 self.repository.put_mark(&ObjectName::fence(self.id), "the commit failed")?;
                 self.repository
                     .put_mark(&ObjectName::fence_confirmed(self.id), "the commit failed")?;
+                self.unknown.store(false, Ordering::SeqCst);
                 Err(error)
             }
             Err(_) => Err(error),
         }
     }
 
-    /// Says that nothing more will come from this session.
+    /// Says that nothing more will come from this session. While it is not known whether its
+    /// snapshot was stored that would be a lie, and only a fence can settle it: then nothing is
+    /// said.
     pub fn end(&self, reason: &str) -> Result<()> {
+        if self.unknown.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         self.repository.put_mark(&ObjectName::session_end(self.id), reason)
     }
 

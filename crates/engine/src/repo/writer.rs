@@ -15,10 +15,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use prost::Message;
 
 use crate::compress::{Compressor, Level};
-use crate::crypto::{BlobKind, ObjectCipher, ObjectKind};
+use crate::crypto::{BlobKind, ObjectCipher, ObjectKind, TAG_LEN};
 use crate::format::envelope::{self, HEADER_LEN, Header};
 use crate::format::index::{IndexedPack, Segment};
-use crate::format::pack::{self, Directory};
+use crate::format::pack::{self, Directory, TRAILER_LEN};
 use crate::hash::{BlobId, ObjectId, Sha256};
 use crate::storage::{ObjectName, StorageError, StorageErrorKind, Upload};
 use crate::{Error, Result};
@@ -318,7 +318,7 @@ impl<'a> BlobWriter<'a> {
     pub fn recycle(&self, mut buffer: Vec<u8>) {
         // Fresh memory costs a page fault every 4 KiB; but what is kept must stay little.
         let mut kept = lock(&self.buffers);
-        if kept.len() < 24 && buffer.capacity() <= 2 << 20 {
+        if kept.len() < 12 && buffer.capacity() <= 2 << 20 {
             buffer.clear();
             kept.push(buffer);
         }
@@ -412,6 +412,13 @@ impl<'a> BlobWriter<'a> {
             ObjectKind::DataPack => self.repository.config().data_pack,
             _ => self.repository.config().tree_pack,
         };
+        // A pack ends before the target: just beyond it, Padmé would add 3 %.
+        let full = |pack: &OpenPack<'_>| pack.length_with(&frame) > u64::from(target);
+        if open.as_ref().is_some_and(full)
+            && let Some(pack) = open.take()
+        {
+            self.close(pack, finish)?;
+        }
         let mut pack = match open.take() {
             Some(pack) => pack,
             None => OpenPack::start(self.repository, kind, &frame.id)?,
@@ -420,9 +427,6 @@ impl<'a> BlobWriter<'a> {
         blobs.fetch_add(1, Ordering::Relaxed);
         plain.fetch_add(u64::from(frame.plain), Ordering::Relaxed);
         self.recycle(pack.add(frame)?);
-        if pack.length >= u64::from(target) {
-            return self.close(pack, finish);
-        }
         *open = Some(pack);
         Ok(())
     }
@@ -537,6 +541,13 @@ impl<'s> OpenPack<'s> {
         };
         pack.write(&header)?;
         Ok(pack)
+    }
+
+    /// How long the pack would be with this frame, directory and all.
+    fn length_with(&self, frame: &Frame) -> u64 {
+        let line = 52; // 32 bytes of id and at most 20 of numbers.
+        let directory = line * (self.directory.len() + 1) + 2 * TAG_LEN + TRAILER_LEN;
+        self.length + (frame.bytes.len() + directory) as u64
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -15,7 +15,7 @@ use super::entry::{ChunkRef, Content};
 /// Chunks that stand in the entry itself: 32 MiB of file with the default chunker.
 const INLINE_CHUNKS: usize = 64;
 
-/// Children of a list node: at least, on average and at most.
+/// Children of a list node: at least, zero bits of the id that end it then, and at most.
 const NODE: (usize, u8, usize) = (256, 10, 4096);
 
 /// Turns the chunks of a file into content, storing a list if they are many.
@@ -60,14 +60,36 @@ pub fn store(put: PutNode<'_>, chunks: Vec<ChunkRef>) -> Result<Content> {
     }
 }
 
+/// A part of a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A node of its chunk list.
+    Node(BlobId),
+    /// A chunk.
+    Chunk(ChunkRef),
+}
+
 /// Calls `each` for the chunks of a file in order.
 pub fn for_each(
     reader: &BlobReader<'_>,
     content: &Content,
     each: &mut dyn FnMut(ChunkRef) -> Result<()>,
 ) -> Result<()> {
+    visit(reader, content, &mut |part| match part {
+        Part::Chunk(chunk) => each(chunk),
+        Part::Node(_) => Ok(()),
+    })
+}
+
+/// Calls `each` for the chunks of a file in order, and for every node of its list before what
+/// lies below it.
+pub fn visit(
+    reader: &BlobReader<'_>,
+    content: &Content,
+    each: &mut dyn FnMut(Part) -> Result<()>,
+) -> Result<()> {
     match content {
-        Content::Chunks(chunks) => chunks.iter().try_for_each(|chunk| each(*chunk)),
+        Content::Chunks(chunks) => chunks.iter().try_for_each(|chunk| each(Part::Chunk(*chunk))),
         Content::List(root) => walk(reader, root, None, each),
         _ => Ok(()),
     }
@@ -77,8 +99,9 @@ fn walk(
     reader: &BlobReader<'_>,
     id: &BlobId,
     expected: Option<u32>,
-    each: &mut dyn FnMut(ChunkRef) -> Result<()>,
+    each: &mut dyn FnMut(Part) -> Result<()>,
 ) -> Result<()> {
+    each(Part::Node(*id))?;
     let damaged = |what: &str| Error::damaged(format!("chunk list {}", id.short()), what);
     let bytes = reader.read(BlobKind::ChunkList, id)?;
     let list = ChunkList::decode(&bytes[..]).map_err(|e| damaged(&e.to_string()))?;
@@ -94,7 +117,7 @@ fn walk(
             walk(reader, &child, Some(list.level - 1), each)?;
         } else {
             let length = u32::try_from(length).map_err(|_| damaged("a length is impossible"))?;
-            each(ChunkRef { id: child, length })?;
+            each(Part::Chunk(ChunkRef { id: child, length }))?;
         }
     }
     Ok(())

@@ -48,6 +48,9 @@ pub fn read_node(reader: &BlobReader<'_>, id: &BlobId) -> Result<Node> {
 /// The entries of a leaf.
 pub fn leaf_entries(id: &BlobId, node: Node) -> Result<Vec<PathEntry>> {
     let owners: Vec<_> = node.owners.into_iter().map(entry::decode_owner).collect();
+    if node.bundles.len() % 32 != 0 {
+        return Err(damaged(id, "its table of bundles is cut short"));
+    }
     let bundles: Vec<_> = node.bundles.chunks_exact(32).filter_map(BlobId::from_slice).collect();
     let mut entries = Vec::with_capacity(node.entries.len());
     let mut records = node.entries.into_iter();
@@ -59,10 +62,18 @@ pub fn leaf_entries(id: &BlobId, node: Node) -> Result<Vec<PathEntry>> {
         if !valid || parent.contains(&0) {
             return Err(damaged(id, "a directory's path is not one"));
         }
-        for record in records.by_ref().take(group.count as usize) {
+        for _ in 0..group.count {
+            let record = records.next().ok_or_else(|| damaged(id, "it lacks entries"))?;
             let entry = entry::decode(record, &owners, &bundles, &mut inode)
                 .map_err(|what| damaged(id, what))?;
-            entries.push(PathEntry { parent: parent.clone(), entry });
+            let entry = PathEntry { parent: parent.clone(), entry };
+            if entries.last().is_some_and(|last: &PathEntry| last.compare(&entry).is_ge()) {
+                return Err(damaged(id, "its entries are out of order"));
+            }
+            if entry.entry.name.is_empty() && !parent.is_empty() {
+                return Err(damaged(id, "an entry has no name"));
+            }
+            entries.push(entry);
         }
     }
     if records.next().is_some() {

@@ -1,7 +1,7 @@
 //! What the engine's tests share: repositories in memory, backups with fixed options, and reading
 //! a snapshot back without the restore operation.
 
-#![allow(dead_code, reason = "every test binary uses another part of it")]
+#![allow(dead_code, unreachable_pub, reason = "every test uses another part of it")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

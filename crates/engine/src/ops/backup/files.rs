@@ -22,6 +22,9 @@ use crate::{Error, Result};
 /// How much of a big file is asked for at once.
 const READ: usize = 1 << 20;
 
+/// A sparse file of more extents is read as if it had no holes.
+const EXTENTS: usize = 20_000;
+
 /// Something to read: the file, and its number among the entries on their way.
 #[derive(Debug)]
 pub(super) struct Item {
@@ -169,9 +172,16 @@ impl Context<'_> {
         let mut expected = item.entry.metadata.clone();
         for attempt in 0..2 {
             let extents = if item.entry.sparse { file.extents()? } else { None };
+            // They stand in the entry, which must stay small.
+            let extents = extents.filter(|extents| extents.len() <= EXTENTS);
             let (chunks, length) = self.cut(&mut *file, extents.as_deref(), buffer)?;
             let mut metadata = file.metadata()?;
-            let data_end = extents.as_ref().map_or(length, |_| metadata.size);
+            // The file may have shrunk since its extents were asked for.
+            let data_end = match extents.as_ref().map(|extents| extents.last()) {
+                Some(Some(last)) => metadata.size.max(last.offset + last.length),
+                Some(None) => metadata.size,
+                None => length,
+            };
             let steady = stream || same_version(&expected, &metadata) && metadata.size == data_end;
             if !steady && attempt == 0 {
                 expected = metadata;

@@ -40,9 +40,10 @@ fn same_origin(snapshot: &SnapshotInfo, options: &BackupOptions) -> bool {
 }
 
 fn same_places(snapshot: &SnapshotInfo, options: &BackupOptions) -> bool {
-    let ours = options.roots.iter().map(|r| &r.path[..]);
+    let mut ours: Vec<_> = options.roots.iter().map(|r| &r.path[..]).collect();
+    ours.sort_unstable();
     let theirs = snapshot.record.roots.iter().map(|r| &r.path[..]);
-    same_origin(snapshot, options) && (snapshot.record.partial || ours.eq(theirs))
+    same_origin(snapshot, options) && (snapshot.record.partial || theirs.eq(ours))
 }
 
 /// The trees to compare a root with, the best first.

@@ -4,7 +4,7 @@
 //! their content to be read, bundled or cut. Only this thread touches the queue, the bundles and
 //! the tree, so that the same source always gives the same tree.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use crate::monitor::{Monitor, Progress};
 use crate::repo::BlobReader;
 use crate::source::{Details, SourceDirectory, SourceEntry, WalkBatch};
 use crate::tree::build::NodeLimits;
+use crate::tree::chunks::Part;
 use crate::tree::entry::encode_xattrs;
 use crate::tree::totals::TotalsBuilder;
 use crate::tree::{Content, Entry, TreeBuilder, chunks, join};
@@ -28,13 +29,14 @@ use crate::{Error, Result};
 
 use super::bundles::{Bundles, Ticket};
 use super::files::{Body, Context, Done, Failure, Item, Job, Outcome};
+use super::links::{LinkKey, Links, Name};
 use super::parent::Cursor;
 
 /// Entries that may wait for content at once.
 const QUEUE: usize = 1 << 15;
 
 /// Bytes of small files that may be on their way from the source.
-const SMALL_IN_FLIGHT: u64 = 16 << 20;
+const SMALL_IN_FLIGHT: u64 = 6 << 20;
 
 /// A batch of small files is sent off at this size, or this many files.
 const BATCH: (u64, usize) = (384 << 10, 96);
@@ -73,18 +75,6 @@ enum State {
     SameAs(LinkKey),
 }
 
-/// Device and inode.
-type LinkKey = (u64, u64);
-
-/// A file with several names: content of the first, and names still to come.
-struct Linked {
-    path: Vec<u8>,
-    content: Option<Content>,
-    extents: Vec<crate::meta::Extent>,
-    error: String,
-    left: u32,
-}
-
 /// What a root came to.
 pub(super) struct Finished {
     pub(super) tree: BlobId,
@@ -119,7 +109,7 @@ pub(super) struct RootRun<'a> {
     totals: TotalsBuilder,
     queue: VecDeque<Slot>,
     first: u64,
-    links: HashMap<LinkKey, Linked>,
+    links: Links,
     batch: (Vec<Item>, u64),
     batches: (u64, u64),
     arrived: BTreeMap<u64, (Vec<(u64, Outcome)>, Vec<u8>)>,
@@ -165,7 +155,7 @@ impl<'a> RootRun<'a> {
             totals: TotalsBuilder::new(keys, limits),
             queue: VecDeque::new(),
             first: 0,
-            links: HashMap::new(),
+            links: Links::default(),
             batch: (Vec::new(), 0),
             batches: (0, 0),
             arrived: BTreeMap::new(),
@@ -260,7 +250,7 @@ impl<'a> RootRun<'a> {
         };
         let trusted = before.as_ref().is_some_and(|(_, trusted)| *trusted);
         let unchanged = match &before {
-            Some((old, true)) => is_unchanged(old, &found) && self.is_stored(&old.content)?,
+            Some((old, true)) => is_unchanged(old, &found) && self.is_stored(old)?,
             _ => false,
         };
         let is_file = found.metadata.kind == Kind::File;
@@ -272,8 +262,7 @@ impl<'a> RootRun<'a> {
                 (false, false) => &mut stats.files_new,
             } += 1;
         }
-        let link = self.link(parent, &found, &mut entry);
-        let mut first = None;
+        let name = self.links.note(parent, &found, &mut entry);
         let old = before.map(|(old, _)| old);
         let state = if unchanged {
             if let Some(old) = old {
@@ -287,7 +276,7 @@ impl<'a> RootRun<'a> {
                 entry.extents = old.extents;
             }
             State::Ready
-        } else if let Some((key, false)) = link {
+        } else if let Name::Later(key) = name {
             self.details(directory, &found, &mut entry)?;
             State::SameAs(key)
         } else if is_file && (self.stream || found.metadata.size > 0) {
@@ -297,40 +286,12 @@ impl<'a> RootRun<'a> {
             self.details(directory, &found, &mut entry)?;
             State::Ready
         };
-        if let Some((key, true)) = link {
-            first = Some(key);
-        }
+        let first = match name {
+            Name::First(key) => Some(key),
+            _ => None,
+        };
         self.queue.push_back(Slot::Entry { parent: parent.clone(), entry, state, first });
         Ok(())
-    }
-
-    /// Notes the names of a file that has several: its key, and whether this is the first of
-    /// them. Another one need not be read.
-    fn link(
-        &mut self,
-        parent: &[u8],
-        found: &SourceEntry,
-        entry: &mut Entry,
-    ) -> Option<(LinkKey, bool)> {
-        let metadata = &found.metadata;
-        if metadata.links < 2 || metadata.kind == Kind::Directory || metadata.inode == 0 {
-            return None;
-        }
-        let key = (found.device, metadata.inode);
-        match self.links.get_mut(&key) {
-            Some(linked) => {
-                entry.hard_link = linked.path.clone();
-                Some((key, false))
-            }
-            None => {
-                let path = join(parent, &found.name);
-                let left = metadata.links - 1;
-                let linked =
-                    Linked { path, content: None, extents: Vec::new(), error: String::new(), left };
-                self.links.insert(key, linked);
-                Some((key, true))
-            }
-        }
     }
 
     /// Attributes and link target of what is not read.
@@ -506,7 +467,11 @@ impl<'a> RootRun<'a> {
                         entry.content = Content::Member { bundle, number: ticket.1, hash: *hash };
                         self.bundles.prune(ticket.0);
                     }
-                    State::SameAs(key) => same_as(&mut self.links, *key, entry),
+                    State::SameAs(key) => {
+                        if !self.links.share(*key, entry) {
+                            entry.error = "its first name vanished while it was read".into();
+                        }
+                    }
                 }
             }
             let Some(slot) = self.queue.pop_front() else { return Ok(()) };
@@ -514,11 +479,13 @@ impl<'a> RootRun<'a> {
             match slot {
                 Slot::Gone => {}
                 Slot::Error { path, text } => self.totals.error(&put, &path, &text)?,
-                Slot::Entry { parent, entry, first, .. } => {
-                    if let Some(linked) = first.and_then(|key| self.links.get_mut(&key)) {
-                        linked.content = Some(entry.content.clone());
-                        linked.extents = entry.extents.clone();
-                        linked.error = entry.error.clone();
+                Slot::Entry { parent, entry, first, state } => {
+                    if matches!(state, State::SameAs(_)) && !entry.error.is_empty() {
+                        let error = entry.error.clone();
+                        self.unread(&join(&parent, &entry.name), &error);
+                    }
+                    if let Some(key) = first {
+                        self.links.first_is_done(key, &entry);
                     }
                     self.tally.files += 1;
                     self.totals.add(&put, &parent, &entry)?;
@@ -528,10 +495,13 @@ impl<'a> RootRun<'a> {
         }
     }
 
-    /// Whether content that the parent refers to can still be referred to.
-    fn is_stored(&mut self, content: &Content) -> Result<bool> {
+    /// Whether what the parent's entry refers to can still be referred to.
+    fn is_stored(&mut self, old: &Entry) -> Result<bool> {
         let writer = self.context.writer;
-        Ok(match content {
+        if old.xattrs_blob.is_some_and(|id| !writer.is_stored(&id)) {
+            return Ok(false);
+        }
+        Ok(match &old.content {
             Content::None | Content::Inline(_) => true,
             Content::Member { bundle, .. } => match self.checked_bundle {
                 Some((checked, stored)) if checked == *bundle => stored,
@@ -542,13 +512,15 @@ impl<'a> RootRun<'a> {
                 }
             },
             Content::Chunks(chunks) => chunks.iter().all(|chunk| writer.is_stored(&chunk.id)),
-            Content::List(root) => {
-                let mut all = writer.is_stored(root);
-                let read = chunks::for_each(self.reader, content, &mut |chunk| {
-                    all &= writer.is_stored(&chunk.id);
+            content @ Content::List(_) => {
+                let mut all = true;
+                let read = chunks::visit(self.reader, content, &mut |part| {
+                    all &= match part {
+                        Part::Node(id) => writer.is_stored(&id),
+                        Part::Chunk(chunk) => writer.is_stored(&chunk.id),
+                    };
                     Ok(())
                 });
-                // The nodes between are as good as stored only if they can be read.
                 read.is_ok() && all
             }
         })
@@ -586,23 +558,6 @@ impl<'a> RootRun<'a> {
             stored: self.context.writer.written().stored,
         };
         self.monitor.progress(&progress, &current);
-    }
-}
-
-/// Gives a later name of a file the content of the first. The last name ends the memory of it.
-fn same_as(links: &mut HashMap<LinkKey, Linked>, key: LinkKey, entry: &mut Entry) {
-    let Some(first) = links.get_mut(&key) else { return };
-    match &first.content {
-        Some(content) => {
-            entry.content = content.clone();
-            entry.extents = first.extents.clone();
-            entry.error = first.error.clone();
-        }
-        None => entry.error = "its first name vanished while it was read".into(),
-    }
-    first.left = first.left.saturating_sub(1);
-    if first.left == 0 {
-        links.remove(&key);
     }
 }
 

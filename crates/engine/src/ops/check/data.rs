@@ -348,6 +348,7 @@ fn check_directory(
             sealed: place.sealed,
             plain: place.plain,
             members: place.members,
+            hollow: place.hollow,
         };
         *line == indexed
     };
