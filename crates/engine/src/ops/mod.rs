@@ -6,3 +6,4 @@ pub mod check;
 pub mod diff;
 pub mod digest;
 pub mod info;
+pub mod restore;

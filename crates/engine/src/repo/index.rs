@@ -173,7 +173,7 @@ impl Index {
             .or_else(|| self.find_where(id, |_, _| true))
     }
 
-    /// Every place of a blob, those in usable packs first, and of those the whole ones.
+    /// Every place of a blob, those in usable packs first, and of these the whole ones.
     pub fn places(&self, id: &BlobId) -> Vec<Place> {
         let start = self.blobs.partition_point(|(other, _)| other < id);
         let stored = self.blobs.get(start..).unwrap_or_default().iter();
@@ -183,8 +183,8 @@ impl Index {
         places.extend(fresh.blobs.get(id));
         drop(fresh);
         places.sort_by_key(|place| {
-            let is_usable = self.packs.get(place.pack as usize).is_none_or(|pack| pack.usable);
-            (!is_usable, place.hollow)
+            let lost = self.packs.get(place.pack as usize).is_some_and(|p| !p.usable);
+            (lost, place.hollow)
         });
         places
     }

@@ -1,0 +1,167 @@
+//! A problem as a person meets it: what kind it is, what happened, why, and what to type next.
+//! The classes and their exit codes are the whole list; faces print them, tests match on them.
+
+use std::fmt;
+
+/// What kind of problem. The names are part of the JSON output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The command does not make sense as written.
+    Usage,
+    /// There is no repository there.
+    NoRepository,
+    /// There is one already.
+    RepositoryExists,
+    /// Something else is there.
+    NotARepository,
+    /// Written by a later version.
+    NewerFormat,
+    /// What was given does not open it.
+    WrongPassphrase,
+    /// It is encrypted, and nothing was given.
+    PassphraseNeeded,
+    /// A passphrase was given for a repository that has none.
+    NotEncrypted,
+    /// A key file or passphrase file cannot be used.
+    KeyUnreadable,
+    /// The user may not do that there.
+    PermissionDenied,
+    /// No such file or directory.
+    NoSuchPath,
+    /// No snapshot fits.
+    NoSuchSnapshot,
+    /// No such key slot.
+    NoSuchKey,
+    /// The last key slot cannot go.
+    LastKey,
+    /// No space or quota left.
+    NoSpace,
+    /// The medium is read-only.
+    ReadOnly,
+    /// Somebody else is at work.
+    Busy,
+    /// Bytes are not what they must be.
+    Damage,
+    /// A gc took this session for dead.
+    Fenced,
+    /// The user stopped it.
+    Interrupted,
+    /// The medium failed.
+    Io,
+    /// It could not be reached.
+    Unreachable,
+    /// The place cannot do this.
+    Unsupported,
+    /// Something stands where something is to be made.
+    AlreadyExists,
+    /// It changed while it was read.
+    Changed,
+    /// A fault of the program itself.
+    Internal,
+}
+
+impl Class {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::NoRepository => "no repository",
+            Self::RepositoryExists => "repository already there",
+            Self::NotARepository => "not a repository",
+            Self::NewerFormat => "newer format",
+            Self::WrongPassphrase => "wrong passphrase",
+            Self::PassphraseNeeded => "passphrase needed",
+            Self::NotEncrypted => "not encrypted",
+            Self::KeyUnreadable => "key unreadable",
+            Self::PermissionDenied => "permission denied",
+            Self::NoSuchPath => "no such path",
+            Self::NoSuchSnapshot => "no such snapshot",
+            Self::NoSuchKey => "no such key",
+            Self::LastKey => "last key",
+            Self::NoSpace => "no space",
+            Self::ReadOnly => "read-only",
+            Self::Busy => "busy",
+            Self::Damage => "damage",
+            Self::Fenced => "fenced",
+            Self::Interrupted => "interrupted",
+            Self::Io => "i/o",
+            Self::Unreachable => "unreachable",
+            Self::Unsupported => "unsupported",
+            Self::AlreadyExists => "already exists",
+            Self::Changed => "changed",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The exit code that ends a command with it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::NoRepository => 10,
+            Self::Busy => 11,
+            Self::WrongPassphrase | Self::PassphraseNeeded => 12,
+            Self::Damage => 13,
+            Self::Interrupted => 130,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A problem, ready to be shown. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What kind.
+    pub class: Class,
+    /// What happened, in one sentence without a full stop.
+    pub message: String,
+    /// Why, outermost first.
+    pub causes: Vec<String>,
+    /// What to type or do next.
+    pub hints: Vec<String>,
+}
+
+impl Problem {
+    /// A problem without causes and hints.
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+    }
+
+    /// The command makes no sense as written.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Class::Usage, message)
+    }
+
+    /// The same with one more hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The same with one more cause.
+    #[must_use]
+    pub fn cause(mut self, cause: impl ToString) -> Self {
+        self.causes.push(cause.to_string());
+        self
+    }
+
+    /// The exit code that ends a command with it.
+    pub fn exit_code(&self) -> u8 {
+        self.class.exit_code()
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl std::error::Error for Problem {}

@@ -1,0 +1,169 @@
+//! The command line: global options, the list of verbs, and options that several verbs share.
+//! A verb's own options stand in its file in `verbs/`.
+
+pub(crate) mod normalise;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use holdfast_app::Problem;
+use holdfast_engine::repo::snapshots::Filter;
+use holdfast_engine::tree::view;
+
+use crate::verbs;
+
+const GLOBAL: &str = "\
+Global options, before or after the verb:
+      --at LOCATION           The repository; the same as `at LOCATION` in front
+                              [else $HOLDFAST_REPOSITORY, else ~/.holdfast]
+      --key-file FILE         Open (or create) the repository with this key file
+      --passphrase-file FILE  Read the passphrase from this file
+      --no-encryption         The repository is not encrypted, and need not be
+      --cache-dir DIR         Where to keep disposable copies [$HOLDFAST_CACHE_DIR]
+      --no-cache              Keep none
+      --json                  Write one JSON object a line (docs/json.md)
+  -q, --quiet                 Say nothing but errors and what was asked for
+      --no-progress           Show no progress
+
+Long options may be written with one dash (-tag) and after arguments; `--` ends them.
+
+Environment: HOLDFAST_REPOSITORY, HOLDFAST_PASSPHRASE, HOLDFAST_KEY_FILE,
+HOLDFAST_PASSPHRASE_FILE, HOLDFAST_PASSPHRASE_COMMAND, HOLDFAST_CACHE_DIR
+
+Examples:
+  holdfast at /mnt/disk/backups create
+  holdfast at /mnt/disk/backups backup -tag home ~/Documents
+  holdfast at /mnt/disk/backups ls
+  holdfast at /mnt/disk/backups restore -to /tmp/restored latest:/home/anna
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 finished with some files unread or
+unwritten, 10 no repository, 11 busy, 12 wrong passphrase, 13 damage found,
+130 interrupted";
+
+/// Encrypted, deduplicated, versioned backups.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdfast",
+    version,
+    after_help = GLOBAL,
+    override_usage = "holdfast [GLOBAL OPTIONS] [at LOCATION] VERB [OPTIONS] [ARGUMENTS]",
+    subcommand_help_heading = "Verbs",
+    subcommand_value_name = "VERB",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Options of every verb. They are described once, in [`GLOBAL`].
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Global {
+    #[arg(long, global = true, hide = true, value_name = "LOCATION", allow_hyphen_values = false)]
+    pub(crate) at: Option<OsString>,
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    #[arg(long, global = true, hide = true, value_name = "FILE", conflicts_with = "key_file")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    #[arg(long, global = true, hide = true, conflicts_with_all = ["key_file", "passphrase_file"])]
+    pub(crate) no_encryption: bool,
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    #[arg(long, global = true, hide = true)]
+    pub(crate) no_cache: bool,
+    #[arg(long, global = true, hide = true)]
+    pub(crate) json: bool,
+    #[arg(long, short, global = true, hide = true)]
+    pub(crate) quiet: bool,
+    #[arg(long, global = true, hide = true)]
+    pub(crate) no_progress: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Create(verbs::create::Create),
+    Backup(verbs::backup::Backup),
+    Ls(verbs::ls::Ls),
+    Restore(verbs::restore::Restore),
+    Cat(verbs::cat::Cat),
+    Diff(verbs::diff::Diff),
+    Check(verbs::check::Check),
+    Info(verbs::info::Info),
+    Digest(verbs::digest::Digest),
+    Forget(verbs::forget::Forget),
+    #[command(subcommand)]
+    Key(verbs::key::Key),
+    Completions(verbs::completions::Completions),
+    Version(verbs::version::Version),
+}
+
+/// Which snapshots to consider.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Selection {
+    /// Only snapshots with this tag; several must all be there
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub(crate) tag: Vec<String>,
+    /// Only snapshots of this host
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Only snapshots that hold this absolute path
+    #[arg(long)]
+    pub(crate) path: Option<OsString>,
+    /// Only snapshots begun then or before: 2026-11-20, 2026-11-20T10:00, "2 days ago"
+    #[arg(long, value_name = "TIME", alias = "at-time")]
+    pub(crate) before: Option<String>,
+    /// Also interrupted runs
+    #[arg(long)]
+    pub(crate) partial: bool,
+}
+
+impl Selection {
+    pub(crate) fn filter(&self) -> Result<Filter, Problem> {
+        use std::os::unix::ffi::OsStrExt;
+        let until = self.before.as_deref().map(|text| {
+            holdfast_app::times::parse(text).ok_or_else(|| {
+                Problem::usage(format!("{text} is no time"))
+                    .hint("write 2026-11-20, 2026-11-20T10:00, \"2 days ago\" or yesterday")
+            })
+        });
+        Ok(Filter {
+            tags: self.tag.clone(),
+            host: self.host.clone(),
+            path: self.path.as_ref().map(|path| view::normalize(path.as_bytes())),
+            until: until.transpose()?,
+            partial: self.partial,
+        })
+    }
+}
+
+/// Parses words that were normalised.
+pub(crate) fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(words)
+}
+
+/// The whole command line as clap knows it.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_global_option_is_described() {
+        for arg in command().get_arguments().filter(|arg| arg.is_global_set()) {
+            let long = arg.get_long().unwrap_or_default();
+            assert!(GLOBAL.contains(&format!("--{long}")), "{long}");
+        }
+    }
+}

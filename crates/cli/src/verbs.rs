@@ -1,0 +1,55 @@
+//! One file a verb: its options, what it calls in the engine, and what it tells.
+
+pub(crate) mod backup;
+pub(crate) mod cat;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod create;
+pub(crate) mod diff;
+pub(crate) mod digest;
+pub(crate) mod entries;
+pub(crate) mod forget;
+pub(crate) mod info;
+pub(crate) mod key;
+pub(crate) mod ls;
+pub(crate) mod restore;
+pub(crate) mod version;
+
+use holdfast_engine::format::snapshot::{Snapshot, Sum};
+
+use crate::args::Verb;
+use crate::context::Context;
+use crate::failure::Result;
+
+/// Does what was asked for.
+pub(crate) fn run(context: &Context, verb: Verb) -> Result {
+    match verb {
+        Verb::Create(options) => create::run(context, &options),
+        Verb::Backup(options) => backup::run(context, &options),
+        Verb::Ls(options) => ls::run(context, &options),
+        Verb::Restore(options) => restore::run(context, &options),
+        Verb::Cat(options) => cat::run(context, &options),
+        Verb::Diff(options) => diff::run(context, &options),
+        Verb::Check(options) => check::run(context, &options),
+        Verb::Info(options) => info::run(context, &options),
+        Verb::Digest(options) => digest::run(context, &options),
+        Verb::Forget(options) => forget::run(context, &options),
+        Verb::Key(options) => key::run(context, &options),
+        Verb::Completions(options) => completions::run(context, &options),
+        Verb::Version(options) => version::run(context, &options),
+    }
+}
+
+/// What a snapshot holds in all its roots.
+pub(crate) fn sum(record: &Snapshot) -> Sum {
+    let mut total = Sum::default();
+    for root in &record.roots {
+        total.add(&root.sum.unwrap_or_default());
+    }
+    total
+}
+
+/// The program's name and version, for the record.
+pub(crate) fn program() -> String {
+    format!("holdfast {}", env!("CARGO_PKG_VERSION"))
+}

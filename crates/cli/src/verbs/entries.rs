@@ -1,0 +1,150 @@
+//! Entries of a snapshot by absolute path, whether they lie in a root or above one.
+
+use holdfast_engine::format::snapshot::{Ancestor, Root};
+use holdfast_engine::meta::{Kind, Metadata};
+use holdfast_engine::repo::BlobReader;
+use holdfast_engine::repo::snapshots::SnapshotInfo;
+use holdfast_engine::tree::view::{self, Located};
+use holdfast_engine::tree::{Entry, PathEntry, TreeReader, entry};
+use holdfast_engine::{Error, Result as EngineResult};
+
+use crate::failure::Result;
+
+/// Called with every entry's absolute path.
+pub(crate) type Each<'a> = &'a mut dyn FnMut(&[u8], &Entry) -> Result<()>;
+
+/// The entry at a path and the tree it lies in.
+pub(crate) struct Found<'a> {
+    pub(crate) root: &'a Root,
+    pub(crate) tree: TreeReader<'a>,
+    /// Relative to the root.
+    pub(crate) path: Vec<u8>,
+    pub(crate) entry: Entry,
+}
+
+fn missing(snapshot: &SnapshotInfo, path: &[u8]) -> Error {
+    Error::NoSuchPath { snapshot: snapshot.id.short(), path: holdfast_app::text::printable(path) }
+}
+
+/// What stands at an absolute path. `None`: a directory above the roots.
+pub(crate) fn find<'a>(
+    reader: &'a BlobReader<'a>,
+    snapshot: &'a SnapshotInfo,
+    path: &[u8],
+) -> EngineResult<Option<Found<'a>>> {
+    match view::locate(&snapshot.record, path) {
+        None => Err(missing(snapshot, path)),
+        Some(Located::Above(_)) => Ok(None),
+        Some(Located::Within { root, path: relative }) => {
+            let tree = view::tree(reader, root)?;
+            let found = tree.lookup(&relative)?.ok_or_else(|| missing(snapshot, path))?;
+            Ok(Some(Found { root, tree, path: relative, entry: found.entry }))
+        }
+    }
+}
+
+/// Lists a directory, or all that lies below it; anything else is listed itself.
+pub(crate) fn list(
+    reader: &BlobReader<'_>,
+    snapshot: &SnapshotInfo,
+    path: &[u8],
+    recursive: bool,
+    each: Each<'_>,
+) -> Result<()> {
+    let Some(found) = find(reader, snapshot, path)? else {
+        return list_above(reader, snapshot, path, recursive, each);
+    };
+    if found.entry.metadata.kind != Kind::Directory {
+        return each(&view::normalize(path), &found.entry);
+    }
+    if recursive {
+        relay(&found.root.path, found.tree.below(&found.path), each)
+    } else {
+        relay(&found.root.path, found.tree.list(&found.path), each)
+    }
+}
+
+fn relay(
+    root: &[u8],
+    entries: impl Iterator<Item = EngineResult<PathEntry>>,
+    each: Each<'_>,
+) -> Result<()> {
+    let mut path = Vec::new();
+    for found in entries {
+        let found = found?;
+        path.clear();
+        path.extend_from_slice(if root == b"/" { b"" } else { root });
+        for part in [&found.parent[..], &found.entry.name] {
+            if !part.is_empty() {
+                path.push(b'/');
+                path.extend_from_slice(part);
+            }
+        }
+        each(&path, &found.entry)?;
+    }
+    Ok(())
+}
+
+fn list_above(
+    reader: &BlobReader<'_>,
+    snapshot: &SnapshotInfo,
+    path: &[u8],
+    recursive: bool,
+    each: Each<'_>,
+) -> Result<()> {
+    let path = view::normalize(path);
+    let depth = names(&path).count();
+    let Some(Located::Above(roots)) = view::locate(&snapshot.record, &path) else {
+        return Ok(());
+    };
+    let mut last: Vec<Vec<u8>> = Vec::new();
+    for root in roots {
+        let parts: Vec<_> = names(&root.path).collect();
+        let mut at = Vec::new();
+        for (i, name) in parts.iter().enumerate() {
+            at.push(b'/');
+            at.extend_from_slice(name);
+            if i < depth || !recursive && i > depth {
+                continue;
+            }
+            let is_root = i + 1 == parts.len();
+            if !last.contains(&at) {
+                let entry = match root.ancestors.get(i).filter(|_| !is_root) {
+                    Some(ancestor) => ancestor_entry(ancestor, name)?,
+                    None if is_root => root_entry(reader, root, name)?,
+                    None => directory(name),
+                };
+                each(&at, &entry)?;
+                last.push(at.clone());
+            }
+            if is_root && recursive {
+                relay(&root.path, view::tree(reader, root)?.below(b""), each)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The root's own entry, under its name.
+pub(crate) fn root_entry(reader: &BlobReader<'_>, root: &Root, name: &[u8]) -> Result<Entry> {
+    let found = view::tree(reader, root)?.lookup(b"")?;
+    let found = found.ok_or_else(|| Error::damaged("tree", "it has no root entry"))?;
+    Ok(Entry { name: name.to_vec(), ..found.entry })
+}
+
+fn ancestor_entry(ancestor: &Ancestor, name: &[u8]) -> Result<Entry> {
+    let (Some(record), Some(owner)) = (ancestor.entry.clone(), ancestor.owner.clone()) else {
+        return Ok(directory(name));
+    };
+    let entry = entry::decode_alone(record, owner).map_err(|e| Error::damaged("snapshot", e))?;
+    Ok(Entry { name: name.to_vec(), ..entry })
+}
+
+fn directory(name: &[u8]) -> Entry {
+    let metadata = Metadata { kind: Kind::Directory, mode: 0o755, ..Metadata::default() };
+    Entry { name: name.to_vec(), metadata, ..Entry::default() }
+}
+
+fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|c| *c == b'/').filter(|name| !name.is_empty())
+}

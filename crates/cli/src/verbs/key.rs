@@ -1,0 +1,194 @@
+//! `key`: the passphrases and key files that open the repository. Each has a slot of its own;
+//! changing one rewrites none of the data.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use holdfast_app::secrets::{Sources, read_or_make_key_file};
+use holdfast_app::text::printable_os;
+use holdfast_app::times::{self, local, rfc3339};
+use holdfast_app::{Class, Problem};
+use holdfast_engine::Error;
+use holdfast_engine::format::keyslot::{Cost, KeySlot, Secret};
+use holdfast_engine::hash::RecordId;
+use holdfast_engine::repo::Repository;
+use holdfast_engine::storage::ObjectName;
+use serde::Serialize;
+
+use crate::context::{Context, host};
+use crate::failure::{Outcome, Result};
+use crate::ui::table::{Align, Table};
+
+/// List, add, change and remove the secrets that open the repository
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  holdfast key list
+  holdfast key add --new-key-file /root/holdfast.key --label server
+  holdfast key passwd
+  holdfast key remove 1a2b3c4d")]
+pub(crate) enum Key {
+    /// List the key slots
+    List,
+    /// Add a passphrase, asked for twice, or a key file
+    Add(New),
+    /// Replace the passphrase that opened the repository by a new one
+    Passwd(New),
+    /// Remove a key slot, unless it is the last one
+    Remove {
+        /// Id of the slot, or its start
+        #[arg(value_name = "SLOT")]
+        slot: String,
+    },
+}
+
+/// The new secret.
+#[derive(Debug, clap::Args)]
+pub(crate) struct New {
+    /// Use this key file; it is made if it does not exist
+    #[arg(long, value_name = "FILE", conflicts_with = "new_passphrase_file")]
+    new_key_file: Option<PathBuf>,
+    /// Read the new passphrase from this file
+    #[arg(long, value_name = "FILE")]
+    new_passphrase_file: Option<PathBuf>,
+    /// What to call it in `key list`
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Slot<'a> {
+    id: String,
+    kind: &'a str,
+    label: &'a str,
+    host: &'a str,
+    created: String,
+}
+
+#[derive(Serialize)]
+struct Changed {
+    added: Option<String>,
+    removed: Option<String>,
+}
+
+pub(crate) fn run(context: &Context, key: &Key) -> Result {
+    let (repository, secret) = context.open_with_secret()?;
+    if !repository.config().is_encrypted() {
+        return Err(
+            Problem::new(Class::NotEncrypted, "an unencrypted repository has no keys").into()
+        );
+    }
+    match key {
+        Key::List => return list(context, &repository),
+        Key::Add(new) => {
+            let id = add(context, &repository, new)?;
+            context.ui.summary(&format!("key slot {} added", id.short()))?;
+            changed(context, Some(id), None)?;
+        }
+        Key::Passwd(new) => {
+            let old = slot_of(&repository, secret.as_ref())?;
+            let id = add(context, &repository, new)?;
+            repository.remove_slot(old)?;
+            let (new, old_id) = (id.short(), old.short());
+            context.ui.summary(&format!("key slot {new} takes the place of {old_id}"))?;
+            changed(context, Some(id), Some(old))?;
+        }
+        Key::Remove { slot } => {
+            let id = repository.find_slot(slot)?;
+            repository.remove_slot(id)?;
+            context.ui.summary(&format!("key slot {} removed", id.short()))?;
+            changed(context, None, Some(id))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn changed(context: &Context, added: Option<RecordId>, removed: Option<RecordId>) -> Result<()> {
+    if context.ui.is_json() {
+        let text = |id: Option<RecordId>| id.map(|id| id.to_string());
+        context.ui.event("summary", &Changed { added: text(added), removed: text(removed) })?;
+    }
+    Ok(())
+}
+
+fn list(context: &Context, repository: &Repository) -> Result {
+    let mut table = Table::new(&[
+        ("SLOT", Align::Left),
+        ("KIND", Align::Left),
+        ("CREATED", Align::Left),
+        ("HOST", Align::Left),
+        ("LABEL", Align::Left),
+    ]);
+    for slot in repository.slots()? {
+        if context.ui.is_json() {
+            let row = Slot {
+                id: slot.id.to_string(),
+                kind: slot.kind,
+                label: &slot.label.text,
+                host: &slot.label.host,
+                created: rfc3339(slot.label.created),
+            };
+            context.ui.row("key", &row)?;
+            continue;
+        }
+        let created = local(slot.label.created);
+        table.add(vec![
+            slot.id.short(),
+            slot.kind.into(),
+            created,
+            slot.label.host,
+            slot.label.text,
+        ]);
+    }
+    if !context.ui.is_json() {
+        table.write(&mut *context.ui.out())?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn add(context: &Context, repository: &Repository, new: &New) -> Result<RecordId> {
+    let secret = match (&new.new_key_file, &new.new_passphrase_file) {
+        (Some(path), _) => {
+            let (secret, made) = read_or_make_key_file(path)?;
+            if made {
+                context.ui.note(&format!("made the key file {}", printable_os(path)))?;
+            }
+            secret
+        }
+        (None, Some(path)) => {
+            let sources = Sources { passphrase_file: Some(path.clone()), ..Sources::default() };
+            sources.find()?.ok_or_else(|| Problem::usage("no new passphrase"))?
+        }
+        (None, None) => ask(context, repository)?,
+    };
+    let label = match (&new.label, &new.new_key_file) {
+        (Some(label), _) => label.clone(),
+        (None, Some(path)) => path.file_name().map(printable_os).unwrap_or_default(),
+        (None, None) => String::new(),
+    };
+    Ok(repository.add_slot(&secret, Cost::default(), &label, &host(), times::now())?)
+}
+
+/// The slot that this secret opens.
+fn slot_of(repository: &Repository, secret: Option<&Secret>) -> Result<RecordId> {
+    if let Some(secret) = secret {
+        for slot in repository.slots()? {
+            let name = ObjectName::key(slot.id);
+            let bytes = repository.storage().get(&name).map_err(Error::from)?;
+            let stored = KeySlot::parse(&bytes).map_err(|what| Error::damaged(&name, what))?;
+            if matches!(stored.unwrap(secret, repository.id(), slot.id), Ok(Some(_))) {
+                return Ok(slot.id);
+            }
+        }
+    }
+    // It opened just now; somebody removed it since.
+    Err(Error::NoSuchSlot { id: "of this secret".into() }.into())
+}
+
+fn ask(context: &Context, repository: &Repository) -> Result<Secret> {
+    let prompt = format!("New passphrase for repository {}: ", repository.location());
+    context.ask_new(&prompt)?.ok_or_else(|| {
+        Problem::new(Class::PassphraseNeeded, "there is no terminal to ask for a new passphrase")
+            .hint("say --new-passphrase-file FILE or --new-key-file FILE")
+            .into()
+    })
+}

@@ -1,0 +1,241 @@
+//! `ls`: the snapshots of a repository, or the entries of one snapshot.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::Args;
+use holdfast_app::select::Spec;
+use holdfast_app::text::{count, printable, size};
+use holdfast_app::times::local;
+use holdfast_engine::hash::BlobId;
+use holdfast_engine::meta::{Kind, Metadata};
+use holdfast_engine::repo::BlobReader;
+use holdfast_engine::repo::snapshots::{Filter, SnapshotInfo};
+use holdfast_engine::tree::view::{self, Located};
+use holdfast_engine::tree::{Entry, split, totals};
+
+use super::entries;
+use crate::args::Selection;
+use crate::context::Context;
+use crate::failure::{Outcome, Result};
+use crate::ui::json;
+use crate::ui::table::{Align, Table};
+
+/// List snapshots, or files in one
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  holdfast at /mnt/disk/backups ls
+  holdfast ls --tag home --before yesterday
+  holdfast ls latest:/home/anna --long --human
+  holdfast ls 1a2b3c4d -r")]
+pub(crate) struct Ls {
+    /// A snapshot, and a directory in it; without: list the snapshots
+    #[arg(value_name = "SNAPSHOT[:/PATH]")]
+    snapshot: Option<OsString>,
+    #[command(flatten)]
+    selection: Selection,
+    /// Whole ids; for files mode, owner, size and time
+    #[arg(long, short)]
+    long: bool,
+    /// All that lies below
+    #[arg(long, short)]
+    recursive: bool,
+    /// Sizes with a unit
+    #[arg(long)]
+    human: bool,
+}
+
+pub(crate) fn run(context: &Context, options: &Ls) -> Result {
+    let filter = options.selection.filter()?;
+    let spec = options.snapshot.as_deref().map(Spec::parse).transpose()?;
+    let repository = context.open()?;
+    let Some(spec) = spec else {
+        let all = repository.snapshots()?;
+        return list_snapshots(context, options, &filter, &all);
+    };
+    let snapshot = context.snapshot(&repository, &spec, &filter)?;
+    let index = context.index(&repository)?;
+    let reader = BlobReader::new(&repository, &index);
+    let path = match &spec.path {
+        Some(path) => path.clone(),
+        // A snapshot of one place shows that place; its name is not shown by its entries.
+        None => match &snapshot.record.roots[..] {
+            [root] => {
+                if !options.recursive && !context.ui.is_json() {
+                    context.ui.line(&format!("{}:", printable(&root.path)))?;
+                }
+                root.path.clone()
+            }
+            _ => b"/".to_vec(),
+        },
+    };
+    list_entries(context, options, &reader, &snapshot, &path)
+}
+
+fn list_snapshots(
+    context: &Context,
+    options: &Ls,
+    filter: &Filter,
+    all: &[SnapshotInfo],
+) -> Result {
+    let fitting = || all.iter().filter(|info| filter.admits(&info.record));
+    if context.ui.is_json() {
+        for info in fitting() {
+            context.ui.row("snapshot", &json::Snapshot::from(info))?;
+        }
+        return Ok(Outcome::Done);
+    }
+    let mut table = Table::new(&[
+        ("ID", Align::Left),
+        ("DATE", Align::Left),
+        ("HOST", Align::Left),
+        ("SIZE", Align::Right),
+        ("FILES", Align::Right),
+        ("TAGS", Align::Left),
+        ("PATHS", Align::Left),
+        ("", Align::Left),
+    ]);
+    for info in fitting() {
+        let record = &info.record;
+        let sum = super::sum(record);
+        let paths: Vec<_> = record.roots.iter().map(|root| printable(&root.path)).collect();
+        let mut remarks = Vec::new();
+        if record.partial {
+            remarks.push("partial".to_owned());
+        }
+        if sum.errors > 0 {
+            remarks.push(format!("{} unread", count(sum.errors)));
+        }
+        if options.long && !record.description.is_empty() {
+            remarks.push(printable(record.description.as_bytes()));
+        }
+        table.add(vec![
+            if options.long { info.id.to_string() } else { info.id.short() },
+            local(record.time),
+            printable(record.host.as_bytes()),
+            size(sum.bytes),
+            count(sum.files),
+            printable(record.tags.join(",").as_bytes()),
+            paths.join(" "),
+            remarks.join("; "),
+        ]);
+    }
+    if table.is_empty() {
+        let hidden = all.iter().filter(|info| info.record.partial).count();
+        context.ui.note(if all.is_empty() { "no snapshots yet" } else { "no snapshot fits" })?;
+        if hidden > 0 && !options.selection.partial {
+            context
+                .ui
+                .note(&format!("{hidden} of interrupted runs: {}", context.line("ls --partial")))?;
+        }
+    } else {
+        table.write(&mut *context.ui.out())?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn list_entries(
+    context: &Context,
+    options: &Ls,
+    reader: &BlobReader<'_>,
+    snapshot: &SnapshotInfo,
+    path: &[u8],
+) -> Result {
+    if context.ui.is_json() {
+        let mut each = |path: &[u8], entry: &Entry| {
+            let row = json::Entry::new(path, &entry.metadata, &entry.target, &entry.error);
+            Ok(context.ui.row("entry", &row)?)
+        };
+        entries::list(reader, snapshot, path, options.recursive, &mut each)?;
+        return Ok(Outcome::Done);
+    }
+    let below = if options.long && !options.recursive {
+        directory_sizes(reader, snapshot, path)?
+    } else {
+        Vec::new()
+    };
+    let mut out = context.ui.out();
+    let mut each = |path: &[u8], entry: &Entry| {
+        let name = if options.recursive { path } else { split(path).1 };
+        if options.long {
+            let m = &entry.metadata;
+            let total = below.iter().find(|(name, _)| *name == entry.name).map(|(_, bytes)| *bytes);
+            write_long(&mut *out, m, total.unwrap_or(m.size), options.human)?;
+        }
+        out.write_all(printable(name).as_bytes())?;
+        if entry.metadata.kind == Kind::Directory {
+            out.write_all(b"/")?;
+        }
+        if options.long && entry.metadata.kind == Kind::Symlink {
+            write!(out, " -> {}", printable(&entry.target))?;
+        }
+        if options.long && !entry.error.is_empty() {
+            write!(out, "  ({})", printable(entry.error.as_bytes()))?;
+        }
+        Ok(out.write_all(b"\n")?)
+    };
+    entries::list(reader, snapshot, path, options.recursive, &mut each)?;
+    Ok(Outcome::Done)
+}
+
+/// Bytes below each directory in `path`, which the repository keeps ready.
+fn directory_sizes(
+    reader: &BlobReader<'_>,
+    snapshot: &SnapshotInfo,
+    path: &[u8],
+) -> Result<Vec<(Vec<u8>, u64)>> {
+    let Some(Located::Within { root, path }) = view::locate(&snapshot.record, path) else {
+        return Ok(Vec::new());
+    };
+    let Some(id) = BlobId::from_slice(&root.totals) else { return Ok(Vec::new()) };
+    let lines = totals::children(reader, &id, &path)?;
+    Ok(lines.into_iter().map(|l| (l.name, l.sum.unwrap_or_default().bytes)).collect())
+}
+
+fn write_long(out: &mut impl Write, m: &Metadata, bytes: u64, human: bool) -> std::io::Result<()> {
+    let name = |name: &str, number: u32| {
+        if name.is_empty() { number.to_string() } else { printable(name.as_bytes()) }
+    };
+    let owner = name(&m.owner.user, m.owner.uid);
+    let group = name(&m.owner.group, m.owner.gid);
+    let bytes = match m.device {
+        Some((major, minor)) => format!("{major},{minor}"),
+        None if human => size(bytes),
+        None => bytes.to_string(),
+    };
+    let time = local(m.mtime.total_nanos());
+    let (mode, width) = (mode_text(m.kind, m.mode), if human { 8 } else { 12 });
+    write!(out, "{mode} {owner:<8} {group:<8} {bytes:>width$} {time} ")
+}
+
+/// `drwxr-xr-x`, as `ls -l` writes it.
+pub(crate) fn mode_text(kind: Kind, mode: u32) -> String {
+    let mut text = String::with_capacity(10);
+    text.push(kind.letter());
+    let special = [(0o4000, 's', 'S'), (0o2000, 's', 'S'), (0o1000, 't', 'T')];
+    for (i, (bit, both, alone)) in special.into_iter().enumerate() {
+        let bits = mode >> (6 - 3 * i);
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (bits & 1 != 0, mode & bit != 0) {
+            (true, false) => 'x',
+            (false, false) => '-',
+            (true, true) => both,
+            (false, true) => alone,
+        });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_read_as_people_know_them() {
+        assert_eq!(mode_text(Kind::Directory, 0o755), "drwxr-xr-x");
+        assert_eq!(mode_text(Kind::File, 0o4755), "-rwsr-xr-x");
+        assert_eq!(mode_text(Kind::File, 0o2640), "-rw-r-S---");
+        assert_eq!(mode_text(Kind::Directory, 0o1777), "drwxrwxrwt");
+    }
+}

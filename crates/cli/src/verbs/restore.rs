@@ -1,0 +1,293 @@
+//! `restore`: from a snapshot to a directory, or back to where things were.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use holdfast_app::location::absolute;
+use holdfast_app::select::Spec;
+use holdfast_app::text::{count, plural, printable, printable_os, shell_word, size};
+use holdfast_app::{Class, Location, Problem, patterns, roots};
+use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
+use holdfast_engine::destination::Unset;
+use holdfast_engine::ops::restore::{Overwrite, RestoreOptions, RestoreReport, preview, restore};
+use holdfast_engine::repo::{Index, Repository};
+use serde::Serialize;
+
+use crate::args::Selection;
+use crate::context::{Context, host};
+use crate::failure::{Outcome, Result};
+use crate::interrupt;
+use crate::ui::progress::Progress;
+use crate::ui::prompt::Terminal;
+
+/// Restore files from a snapshot
+///
+/// Without a path all paths are made again below the target; SNAPSHOT:/etc puts what is in /etc
+/// right into it. Without --to the target is a new ./holdfast-ID. Every byte is verified. A
+/// restore that was interrupted goes on where it ended when it is run again.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  holdfast restore                                  the newest snapshot, to ./holdfast-ID
+  holdfast restore -to /tmp/restore abc123:/etc
+  holdfast restore latest --in-place --include /home/anna/Documents
+  holdfast restore \"2 days ago\" -to /tmp/x --dry-run")]
+pub(crate) struct Restore {
+    /// A snapshot, and a path in it
+    #[arg(value_name = "SNAPSHOT[:/PATH]", default_value = "latest", hide_default_value = true)]
+    snapshot: OsString,
+    /// Directory to restore to
+    #[arg(long, value_name = "DIR", conflicts_with = "in_place")]
+    to: Option<OsString>,
+    /// Write to the original paths, after a preview
+    #[arg(long)]
+    in_place: bool,
+    /// Do not ask after the preview
+    #[arg(long)]
+    yes: bool,
+    /// When to replace what is there
+    #[arg(long, value_name = "RULE", value_enum, default_value_t = When::IfChanged)]
+    overwrite: When,
+    /// Remove what the snapshot does not hold from directories that are restored
+    #[arg(long)]
+    delete: bool,
+    /// Find out what would be done, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Only what fits this .gitignore rule; may be repeated
+    #[arg(long, value_name = "RULE")]
+    include: Vec<String>,
+    /// Not what fits this .gitignore rule; may be repeated
+    #[arg(long, value_name = "RULE")]
+    exclude: Vec<String>,
+    /// Take owners by number even where their names have other numbers
+    #[arg(long)]
+    numeric_ids: bool,
+    /// Compare the content of files that seem unchanged
+    #[arg(long)]
+    verify: bool,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// When to replace what is there.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum When {
+    /// Always
+    Always,
+    /// If kind, size or time differ
+    IfChanged,
+    /// If the snapshot's is newer
+    IfNewer,
+    /// Never
+    Never,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    snapshot: String,
+    target: String,
+    dry_run: bool,
+    interrupted: bool,
+    files: u64,
+    directories: u64,
+    others: u64,
+    bytes: u64,
+    created: u64,
+    replaced: u64,
+    unchanged: u64,
+    skipped: u64,
+    deleted: u64,
+    failures: u64,
+    unset: Vec<&'static str>,
+    free_space: Option<u64>,
+}
+
+pub(crate) fn run(context: &Context, options: &Restore) -> Result {
+    let filter = options.selection.filter()?;
+    let spec = Spec::parse(&options.snapshot)?;
+    let to = options.to.as_deref().map(Location::parse).transpose()?;
+    let to = to.as_ref().map(|to| to.local("destination").map(absolute)).transpose()?;
+    let chosen = patterns::restore_filter(&options.include, &options.exclude)
+        .map_err(|e| roots::bad_rule(&e))?;
+    let repository = context.open()?;
+    let snapshot = context.snapshot(&repository, &spec, &filter)?;
+    if options.in_place && snapshot.record.kind != "local" {
+        let kind = printable(snapshot.record.kind.as_bytes());
+        let text = format!("a snapshot of kind {kind} has no original place on this machine");
+        return Err(Problem::new(Class::Unsupported, text).hint("say --to DIR").into());
+    }
+    let id = snapshot.id.short();
+    let target = match to {
+        Some(path) => path,
+        None if options.in_place => PathBuf::from("/"),
+        None => absolute(&PathBuf::from(format!("holdfast-{id}"))),
+    };
+    let mut restore_options = RestoreOptions::new(snapshot);
+    restore_options.path = spec.path;
+    restore_options.in_place = options.in_place;
+    restore_options.overwrite = match options.overwrite {
+        When::Always => Overwrite::Always,
+        When::IfChanged => Overwrite::IfChanged,
+        When::IfNewer => Overwrite::IfNewer,
+        When::Never => Overwrite::Never,
+    };
+    restore_options.delete = options.delete;
+    restore_options.dry_run = options.dry_run;
+    restore_options.verify = options.verify;
+    restore_options.filter = chosen;
+    let local = LocalDestinationOptions { numeric_ids: options.numeric_ids };
+    let index = context.index(&repository)?;
+    let job = Job { context, repository: &repository, index: &index, options, local, target };
+    if options.in_place && !options.dry_run && !options.yes {
+        job.confirm(&restore_options)?;
+    }
+    job.run(&restore_options)
+}
+
+/// A restore that is all worked out.
+struct Job<'a> {
+    context: &'a Context,
+    repository: &'a Repository,
+    index: &'a Index,
+    options: &'a Restore,
+    local: LocalDestinationOptions,
+    target: PathBuf,
+}
+
+impl Job<'_> {
+    fn destination(&self) -> LocalDestination {
+        LocalDestination::new(&self.target, self.local)
+    }
+
+    /// Shows what would be done and asks whether to do it.
+    fn confirm(&self, restore_options: &RestoreOptions) -> Result<()> {
+        let ui = &self.context.ui;
+        if !Terminal.is_there() {
+            let text =
+                "a restore to the original paths must be confirmed, and there is no terminal";
+            return Err(Problem::usage(text)
+                .hint("look at it with --dry-run, then run it with --yes")
+                .into());
+        }
+        let progress = Progress::new(ui);
+        let report = preview(
+            self.repository,
+            self.index,
+            restore_options,
+            &self.destination(),
+            &progress,
+            interrupt::watch(),
+        )?;
+        progress.finish();
+        let record = &restore_options.snapshot.record;
+        if record.host != host() {
+            let other = printable(record.host.as_bytes());
+            ui.say(&format!("This snapshot is of {other}, not of this machine."))?;
+        }
+        ui.say(&format!(
+            "Would write {} ({}), {} of them in place of others, and delete {}.",
+            plural(report.files + report.others, "file", "files"),
+            size(report.bytes),
+            count(report.replaced),
+            count(report.deleted),
+        ))?;
+        match Terminal.confirm("Write to the original paths?")? {
+            Some(true) => Ok(()),
+            _ => Err(Problem::new(Class::Interrupted, "nothing was written").into()),
+        }
+    }
+
+    fn run(&self, restore_options: &RestoreOptions) -> Result {
+        let progress = Progress::new(&self.context.ui);
+        let interrupt = interrupt::watch();
+        let result = restore(
+            self.repository,
+            self.index,
+            restore_options,
+            &self.destination(),
+            &progress,
+            interrupt,
+        );
+        progress.finish();
+        let report = result?;
+        self.tell(restore_options, &report)?;
+        Ok(match () {
+            () if interrupt.is_raised() => Outcome::Interrupted,
+            () if report.failures > 0 => Outcome::Incomplete,
+            () => Outcome::Done,
+        })
+    }
+
+    fn tell(&self, restore_options: &RestoreOptions, report: &RestoreReport) -> Result<()> {
+        let ui = &self.context.ui;
+        let interrupted = interrupt::watch().is_raised();
+        let target = printable_os(&self.target);
+        let unset = unset(report.unset);
+        if ui.is_json() {
+            return Ok(ui.event(
+                "summary",
+                &Summary {
+                    snapshot: restore_options.snapshot.id.to_string(),
+                    target,
+                    dry_run: self.options.dry_run,
+                    interrupted,
+                    files: report.files,
+                    directories: report.directories,
+                    others: report.others,
+                    bytes: report.bytes,
+                    created: report.created,
+                    replaced: report.replaced,
+                    unchanged: report.unchanged,
+                    skipped: report.skipped,
+                    deleted: report.deleted,
+                    failures: report.failures,
+                    unset,
+                    free_space: report.free_space,
+                },
+            )?);
+        }
+        let verb = if self.options.dry_run { "would restore" } else { "restored" };
+        ui.summary(&format!(
+            "{verb} {}, {}, {} to {}",
+            plural(report.files, "file", "files"),
+            plural(report.directories, "directory", "directories"),
+            size(report.bytes),
+            shell_word(&self.target),
+        ))?;
+        let parts = [
+            (report.others, "links and special files"),
+            (report.replaced, "replaced"),
+            (report.unchanged, "unchanged"),
+            (report.skipped, "left as they were"),
+            (report.deleted, "deleted"),
+        ];
+        for (number, what) in parts.into_iter().filter(|(number, _)| *number > 0) {
+            ui.summary(&format!("  {} {what}", count(number)))?;
+        }
+        if !unset.is_empty() {
+            let hint = if report.unset.owner { " (owners need root)" } else { "" };
+            ui.note(&format!("could not be set: {}{hint}", unset.join(", ")))?;
+        }
+        if report.failures > 0 {
+            let what = plural(report.failures, "entry", "entries");
+            ui.warn(&format!("{what} could not be restored; all the rest is there"))?;
+        }
+        if interrupted {
+            ui.warn("interrupted; run the same command again: it goes on where this one ended")?;
+        }
+        Ok(())
+    }
+}
+
+fn unset(unset: Unset) -> Vec<&'static str> {
+    let parts = [
+        (unset.owner, "owner"),
+        (unset.mode, "permissions"),
+        (unset.xattrs, "extended attributes"),
+        (unset.acls, "ACLs"),
+        (unset.times, "times"),
+        (unset.sparse, "holes"),
+    ];
+    parts.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect()
+}

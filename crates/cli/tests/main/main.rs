@@ -1,0 +1,10 @@
+//! Command lines as people type them, in a sealed environment: wiring, texts and exit codes. What
+//! the operations do is tested in the engine.
+
+mod backup;
+mod errors;
+mod keys;
+mod listing;
+mod restore;
+mod sandbox;
+mod seeds;
