@@ -13,7 +13,7 @@ pub(crate) fn words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> 
     let with_value = global_options_with_value();
     let mut before_verb = true;
     let mut is_value = false;
-    while let Some(word) = words.next() {
+    for word in words.by_ref() {
         if word == "--" {
             normal.push(word);
             break;

@@ -301,7 +301,7 @@ fn tell(context: &Context, options: &Backup, report: &BackupReport) -> Result<()
         }
         Some(id) => ui.summary(&format!("snapshot {}", id.short()))?,
         None if report.partial => {
-            ui.warn("interrupted before anything was stored; run it again")?
+            ui.warn("interrupted before anything was stored; run it again")?;
         }
         None if options.dry_run => ui.summary("dry run: nothing was stored")?,
         None => ui.summary("nothing has changed: no snapshot was made")?,

@@ -39,12 +39,12 @@ use crate::ui::progress::Progress;
 pub(crate) struct Diff {
     /// The earlier snapshot; with a path, only what lies there
     #[arg(value_name = "SNAPSHOT[:/PATH]")]
-    before: OsString,
+    first: OsString,
     /// The later snapshot, or a directory (written with a slash)
     #[arg(value_name = "SNAPSHOT|PLACE", required_unless_present = "live")]
-    after: Option<OsString>,
+    second: Option<OsString>,
     /// Compare with the places that were backed up, as they are now
-    #[arg(long, conflicts_with = "after")]
+    #[arg(long, conflicts_with = "second")]
     live: bool,
     /// Read files of equal size and time as well
     #[arg(long)]
@@ -84,10 +84,10 @@ struct Summary {
 
 pub(crate) fn run(context: &Context, options: &Diff) -> Result {
     let filter = options.selection.filter()?;
-    let before_spec = Spec::parse(&options.before)?;
-    let place = options.after.as_deref().filter(|text| is_place(text));
+    let before_spec = Spec::parse(&options.first)?;
+    let place = options.second.as_deref().filter(|text| is_place(text));
     let place = place.map(Location::parse).transpose()?;
-    let after_spec = match (&place, &options.after) {
+    let after_spec = match (&place, &options.second) {
         (None, Some(text)) => Some(Spec::parse(text)?),
         _ => None,
     };

@@ -76,8 +76,8 @@ fn a_reader_that_had_enough_is_no_error() {
         sandbox.write(&format!("src/many/a file with quite a long name, number {i}"), b"");
     }
     sandbox.backup();
-    let mut command = sandbox.command();
-    command.env("HOLDFAST_PASSPHRASE", "correct horse").args(["at", "repo", "ls", "-r", "latest"]);
+    let mut command = sandbox.command_with_secret();
+    command.args(["at", "repo", "ls", "-r", "latest"]);
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(child.stdout.take());

@@ -6,7 +6,7 @@ use crate::sandbox::{PASSPHRASE, Sandbox, answer};
 
 #[test]
 fn a_wrong_passphrase_exits_with_12_and_is_no_storage_failure() {
-    let sandbox = Sandbox::with_repository();
+    let sandbox = Sandbox::with_passphrase();
     let mut command = sandbox.command();
     let wrong = command.env("HOLDFAST_PASSPHRASE", "wrong one").args(["at", "repo", "ls"]);
     let wrong = answer(wrong).fails(12, "opens with this passphrase");
@@ -17,7 +17,7 @@ fn a_wrong_passphrase_exits_with_12_and_is_no_storage_failure() {
 
 #[test]
 fn every_source_of_a_passphrase_works() {
-    let sandbox = Sandbox::with_repository();
+    let sandbox = Sandbox::with_passphrase();
     sandbox.write("pass", format!("{PASSPHRASE}\n").as_bytes());
     sandbox.run_bare("at repo ls --passphrase-file pass").ok();
     let with = |name: &str, value: &str| {
@@ -76,7 +76,7 @@ fn no_encryption_is_explicit_and_said() {
 
 #[test]
 fn slots_are_added_changed_and_removed() {
-    let sandbox = Sandbox::with_repository();
+    let sandbox = Sandbox::with_passphrase();
     sandbox.run("at repo key add --new-key-file k --label server").ok();
     let list = sandbox.run_bare("at repo key list --key-file k").ok().out;
     assert_eq!(list.lines().count(), 3, "{list}");

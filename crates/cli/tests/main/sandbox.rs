@@ -11,6 +11,8 @@ pub(crate) const PASSPHRASE: &str = "correct horse";
 
 pub(crate) struct Sandbox {
     dir: TempDir,
+    /// The variable that opens the repository: key files are made to be fast, passphrases slow.
+    secret: (&'static str, &'static str),
 }
 
 /// What a command said and how it ended.
@@ -47,17 +49,30 @@ impl Sandbox {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("home")).unwrap();
-        Self { dir }
+        Self { dir, secret: ("HOLDFAST_PASSPHRASE", PASSPHRASE) }
     }
 
-    /// With a repository at `repo` and a few files at `src`.
+    /// With a repository at `repo` that a key file opens, and a few files at `src`.
     pub(crate) fn with_repository() -> Self {
-        let sandbox = Self::new();
-        sandbox.write("src/a.txt", b"hello\n");
-        sandbox.write("src/sub/b.bin", &[7; 5000]);
-        std::os::unix::fs::symlink("a.txt", sandbox.path("src/link")).unwrap();
-        sandbox.run("at repo create").ok();
+        let mut sandbox = Self::new();
+        sandbox.secret = ("HOLDFAST_KEY_FILE", "home/key");
+        sandbox.run_bare("at repo create --key-file home/key").ok();
+        sandbox.write_sources();
         sandbox
+    }
+
+    /// The same, opened by a passphrase.
+    pub(crate) fn with_passphrase() -> Self {
+        let sandbox = Self::new();
+        sandbox.run("at repo create").ok();
+        sandbox.write_sources();
+        sandbox
+    }
+
+    fn write_sources(&self) {
+        self.write("src/a.txt", b"hello\n");
+        self.write("src/sub/b.bin", &[7; 5000]);
+        std::os::unix::fs::symlink("a.txt", self.path("src/link")).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -87,13 +102,20 @@ impl Sandbox {
         command
     }
 
-    /// Runs a command line (words divided by single spaces) with the passphrase at hand.
+    /// The same with the secret at hand.
+    pub(crate) fn command_with_secret(&self) -> Command {
+        let mut command = self.command();
+        command.env(self.secret.0, self.secret.1);
+        command
+    }
+
+    /// Runs a command line (words divided by single spaces) with the secret at hand.
     pub(crate) fn run(&self, line: &str) -> Answer {
         self.run_words(line.split(' '))
     }
 
     pub(crate) fn run_words<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Answer {
-        answer(self.command().env("HOLDFAST_PASSPHRASE", PASSPHRASE).args(words))
+        answer(self.command_with_secret().args(words))
     }
 
     /// Runs a command line without any secret.
@@ -103,8 +125,8 @@ impl Sandbox {
 
     /// Runs a command line with something to read.
     pub(crate) fn run_with_input(&self, line: &str, input: &[u8]) -> Answer {
-        let mut command = self.command();
-        command.env("HOLDFAST_PASSPHRASE", PASSPHRASE).args(line.split(' '));
+        let mut command = self.command_with_secret();
+        command.args(line.split(' '));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();

@@ -77,8 +77,8 @@ fn at_may_be_written_in_every_way() {
     for line in ["-at repo ls", "--at repo ls", "--at=repo ls", "ls -at repo", "ls --at repo"] {
         assert_eq!(sandbox.run(line).ok().out.lines().count(), 2, "{line}");
     }
-    let mut command = sandbox.command();
-    command.env("HOLDFAST_REPOSITORY", "repo").env("HOLDFAST_PASSPHRASE", "correct horse");
+    let mut command = sandbox.command_with_secret();
+    command.env("HOLDFAST_REPOSITORY", "repo");
     let answer = crate::sandbox::answer(command.arg("ls")).ok();
     assert_eq!(answer.out.lines().count(), 2);
 }

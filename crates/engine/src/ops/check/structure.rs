@@ -149,7 +149,9 @@ impl Walk<'_> {
     /// The place of a blob that something refers to; `None` if there is a finding.
     fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<Option<Place>> {
         let context = self.context;
-        let Some(place) = context.index.find(id) else {
+        // A bundle may be there without some of its members: the reader of it sees to that.
+        let is_usable = |place: &Place| context.index.pack(place.pack).is_some_and(|p| p.usable);
+        let Some(place) = context.index.find_any(id).filter(is_usable) else {
             // Its pack is missing, which is a finding already.
             if context.index.find_any(id).is_some() {
                 return Ok(None);
@@ -195,15 +197,18 @@ impl Walk<'_> {
         let Some(place) = self.locate(kind, id)? else { return Ok(None) };
         match self.context.reader.read(kind, id) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) => {
-                let what = fault_text(error)?;
-                let pack = self.context.index.pack(place.pack).map(|pack| pack.id);
-                let name = ObjectName::pack(pack.unwrap_or_default());
-                let handle = self.context.ledger.add(name, what, Severity::Damage);
-                self.context.ledger.bad_place(place.pack, place.ordinal, handle);
-                Ok(None)
-            }
+            Err(error) => self.bad_read(&place, error).map(|()| None),
         }
+    }
+
+    /// A finding about the pack that a blob could not be read from.
+    fn bad_read(&self, place: &Place, error: Error) -> Result<()> {
+        let what = fault_text(error)?;
+        let pack = self.context.index.pack(place.pack).map(|pack| pack.id);
+        let name = ObjectName::pack(pack.unwrap_or_default());
+        let handle = self.context.ledger.add(name, what, Severity::Damage);
+        self.context.ledger.bad_place(place.pack, place.ordinal, handle);
+        Ok(())
     }
 }
 

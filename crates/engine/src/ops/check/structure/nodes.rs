@@ -10,6 +10,7 @@ use crate::crypto::BlobKind;
 use crate::format::tree::{Group, Node, TotalsNode};
 use crate::hash::BlobId;
 use crate::meta::Kind;
+use crate::repo::index::Place;
 use crate::tree::entry::{Content, Entry};
 use crate::tree::read::{PathEntry, leaf_entries};
 use crate::tree::{compare_keys, compare_post_order};
@@ -65,13 +66,16 @@ impl Walk<'_> {
             match &entry.content {
                 Content::None | Content::Inline(_) => {}
                 Content::Member { bundle, number, .. } => {
-                    let members = match last_bundle {
-                        Some((last, members)) if last == *bundle => members,
-                        _ => self.locate(BlobKind::Bundle, bundle)?.map(|place| place.members),
+                    let place = match last_bundle {
+                        Some((last, place)) if last == *bundle => place,
+                        _ => self.locate(BlobKind::Bundle, bundle)?,
                     };
-                    last_bundle = Some((*bundle, members));
-                    if members.is_some_and(|members| *number >= members) {
+                    last_bundle = Some((*bundle, place));
+                    let Some(place) = place else { continue };
+                    if *number >= place.members {
                         wrong("its bundle has no such member");
+                    } else if place.hollow && !self.holds(bundle, &place, *number)? {
+                        wrong("gc dropped it from its bundle, though it is still needed");
                     }
                 }
                 Content::Chunks(chunks) => {
@@ -96,6 +100,15 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a bundle that gc took members out of still has this one, which only reading tells.
+    /// One that cannot be read is a finding of its own.
+    fn holds(&self, bundle: &BlobId, place: &Place, number: u32) -> Result<bool> {
+        match self.context.reader.bundle(bundle) {
+            Ok(bundle) => Ok(bundle.member(number).is_ok()),
+            Err(error) => self.bad_read(place, error).map(|()| true),
+        }
     }
 }
 
