@@ -134,43 +134,36 @@ impl Context<'_> {
 
     fn small(&self, item: &Item, bytes: &mut Vec<u8>, buffer: &mut Vec<u8>) -> Outcome {
         let start = bytes.len();
-        let mut expected = item.entry.metadata.clone();
-        for attempt in 0..2 {
+        let limit = self.small_below as usize;
+        let read = match self.source.read_small(&item.directory, &item.entry, limit, bytes) {
+            // It has grown out of being small.
+            Err(e) if e.kind == SourceErrorKind::Changed => None,
+            other => Some(other?),
+        };
+        let length = bytes.len() - start;
+        let steady = |metadata: &Metadata| {
+            same_version(&item.entry.metadata, metadata) && metadata.size == length as u64
+        };
+        let Some(read) = read.filter(|read| steady(&read.metadata)) else {
+            // Once more, with a look before and after.
             bytes.truncate(start);
-            let limit = self.small_below as usize;
-            let read = match self.source.read_small(&item.directory, &item.entry, limit, bytes) {
-                // It has grown out of being small.
-                Err(e) if e.kind == SourceErrorKind::Changed => {
-                    bytes.truncate(start);
-                    return self.big(item, false, buffer);
-                }
-                other => other?,
-            };
-            let length = bytes.len() - start;
-            let mut metadata = read.metadata;
-            let steady = same_version(&expected, &metadata) && metadata.size == length as u64;
-            if !steady && attempt == 0 {
-                expected = metadata;
-                continue;
-            }
-            metadata.size = length as u64;
-            self.read.fetch_add(length as u64, Ordering::Relaxed);
-            let hash = self.keys.member_hash(bytes.get(start..).unwrap_or_default());
-            return Ok(File {
-                body: Body::Bytes(start..bytes.len(), hash),
-                details: read.details,
-                metadata,
-                extents: Vec::new(),
-                changed: !steady,
-            });
-        }
-        Err(Failure::Gone)
+            return self.big(item, false, buffer);
+        };
+        self.read.fetch_add(length as u64, Ordering::Relaxed);
+        let hash = self.keys.member_hash(bytes.get(start..).unwrap_or_default());
+        Ok(File {
+            body: Body::Bytes(start..bytes.len(), hash),
+            details: read.details,
+            metadata: read.metadata,
+            extents: Vec::new(),
+            changed: false,
+        })
     }
 
     fn big(&self, item: &Item, stream: bool, buffer: &mut Vec<u8>) -> Outcome {
-        let mut file = self.source.open(&item.directory, &item.entry)?;
-        let mut expected = item.entry.metadata.clone();
         for attempt in 0..2 {
+            let mut file = self.source.open(&item.directory, &item.entry)?;
+            let before = file.metadata()?;
             let extents = if item.entry.sparse { file.extents()? } else { None };
             // They stand in the entry, which must stay small.
             let extents = extents.filter(|extents| extents.len() <= EXTENTS);

@@ -1,7 +1,7 @@
 //! What the engine's tests share: repositories in memory, backups with fixed options, and reading
 //! a snapshot back without the restore operation.
 
-#![allow(dead_code, unreachable_pub, reason = "every test uses another part of it")]
+#![allow(dead_code, reason = "shared")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use holdfast_engine::tree::{Content, Entry, chunks, view};
 use holdfast_engine::{Result, crypto::BlobKind};
 use holdfast_testkit::{MemoryStorage, MemoryTree};
 
-pub fn secret() -> Secret {
+pub(crate) fn secret() -> Secret {
     Secret::KeyFile(zeroize::Zeroizing::new([7; 32]))
 }
 
 /// A repository in `storage`, created if need be, with small packs so that tests have many.
-pub fn repository(storage: impl Storage + 'static) -> Repository {
+pub(crate) fn repository(storage: impl Storage + 'static) -> Repository {
     try_repository(storage).expect("open")
 }
 
-pub fn try_repository(storage: impl Storage + 'static) -> Result<Repository> {
+pub(crate) fn try_repository(storage: impl Storage + 'static) -> Result<Repository> {
     let storage: Arc<dyn Storage> = Arc::new(storage);
     match repo::open::open(storage.clone(), OpenOptions { secret: Some(secret()), cache: None }) {
         Err(holdfast_engine::Error::NoRepository { .. }) => {
@@ -41,7 +41,7 @@ pub fn try_repository(storage: impl Storage + 'static) -> Result<Repository> {
 }
 
 /// Options for backing up `source` as `/data` of `host`.
-pub fn options(source: impl Source + 'static, time: i64) -> BackupOptions {
+pub(crate) fn options(source: impl Source + 'static, time: i64) -> BackupOptions {
     let root = RootSource {
         path: b"/data".to_vec(),
         source: Arc::new(source),
@@ -66,17 +66,17 @@ pub fn options(source: impl Source + 'static, time: i64) -> BackupOptions {
     }
 }
 
-pub fn run(repository: &Repository, options: &BackupOptions) -> Result<BackupReport> {
+pub(crate) fn run(repository: &Repository, options: &BackupOptions) -> Result<BackupReport> {
     backup(repository, options, &NoMonitor, &Interrupt::new())
 }
 
 /// Backs up a tree in memory.
-pub fn back_up(repository: &Repository, tree: &MemoryTree, time: i64) -> BackupReport {
+pub(crate) fn back_up(repository: &Repository, tree: &MemoryTree, time: i64) -> BackupReport {
     run(repository, &options(tree.source(), time)).expect("backup")
 }
 
 /// Every path below `/data` of a snapshot, with its entry and content.
-pub fn read_back(
+pub(crate) fn read_back(
     repository: &Repository,
     id: SnapshotId,
 ) -> Result<BTreeMap<Vec<u8>, (Entry, Vec<u8>)>> {
@@ -122,7 +122,7 @@ fn content(reader: &BlobReader<'_>, entry: &Entry) -> Result<Vec<u8>> {
 }
 
 /// Panics unless the snapshot holds exactly what `tree` holds.
-pub fn assert_holds(repository: &Repository, id: SnapshotId, tree: &MemoryTree) {
+pub(crate) fn assert_holds(repository: &Repository, id: SnapshotId, tree: &MemoryTree) {
     let stored = read_back(repository, id).expect("read back");
     let paths: Vec<_> = tree.paths();
     let mut expected: Vec<Vec<u8>> = paths.clone();
@@ -160,7 +160,7 @@ fn printable(paths: &[Vec<u8>]) -> Vec<String> {
 }
 
 /// A fresh repository in memory.
-pub fn memory() -> (MemoryStorage, Repository) {
+pub(crate) fn memory() -> (MemoryStorage, Repository) {
     let storage = MemoryStorage::new();
     let repository = repository(storage.clone());
     (storage, repository)

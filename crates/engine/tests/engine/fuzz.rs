@@ -1,11 +1,9 @@
 //! Every decoder against mutants of real objects: none panics, and none takes much memory. In the
 //! default set this is a fixed number of inputs; `HOLDFAST_FUZZ_SECONDS` makes it longer.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{back_up, repository};
+use crate::common::{back_up, repository};
 use holdfast_engine::bundle::BundleBuilder;
 use holdfast_engine::compress::{Compressor, Level};
 use holdfast_engine::crypto::{BlobKind, ObjectKind};

@@ -1,12 +1,10 @@
 //! `check` on whole, crooked and unlucky repositories, and the reading verbs beside it: `diff`,
 //! `digest`, `info`.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::{back_up, options, read_back, repository, run};
+use crate::common::{back_up, options, read_back, repository, run};
 use holdfast_engine::Error;
 use holdfast_engine::compress::Level;
 use holdfast_engine::hash::{Sha256, SnapshotId};
@@ -196,7 +194,7 @@ fn a_copy_elsewhere_makes_damage_harmless() {
     assert_eq!((finding.severity, finding.object.as_str()), (Severity::Damage, pack.as_str()));
     assert!(finding.snapshots.is_empty());
     for snapshot in repository.snapshots().expect("list") {
-        common::assert_holds(&repository, snapshot.id, &tree);
+        crate::common::assert_holds(&repository, snapshot.id, &tree);
     }
 }
 

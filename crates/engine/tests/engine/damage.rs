@@ -1,11 +1,9 @@
 //! The damage matrix: every kind of object, damaged in every way, is found and named by `check`,
 //! nothing panics, and what is not hit still reads back byte for byte.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{back_up, repository, secret};
+use crate::common::{back_up, repository, secret};
 use holdfast_engine::crypto::ObjectKind;
 use holdfast_engine::format::envelope;
 use holdfast_engine::hash::SnapshotId;

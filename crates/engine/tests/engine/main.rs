@@ -1,0 +1,9 @@
+//! The engine's tests, one binary: what needs a repository, and the guard of the rooms.
+
+mod backup;
+mod check;
+mod common;
+mod damage;
+mod fuzz;
+mod layers;
+mod restore;
