@@ -3,12 +3,15 @@
 
 use std::io::Write;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_engine::monitor::Interrupt;
 
 static INTERRUPT: Interrupt = Interrupt::new();
 static INSTALLED: OnceLock<()> = OnceLock::new();
+/// A person is being asked: nothing is under way, so that a signal ends the program at once.
+static ASKING: AtomicBool = AtomicBool::new(false);
 
 /// How long an operation may take to end at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,6 +21,7 @@ pub(crate) fn watch() -> &'static Interrupt {
     INSTALLED.get_or_init(|| {
         // Where no handler can be set, signals end the program as usual.
         let _ = ctrlc::set_handler(|| match INTERRUPT.raise() {
+            _ if ASKING.load(Ordering::SeqCst) => leave(),
             1 => {
                 let text = b"\nstopping in good order; Ctrl-C again to stop at once\n";
                 let _ = std::io::stderr().write_all(text);
@@ -32,7 +36,18 @@ pub(crate) fn watch() -> &'static Interrupt {
     &INTERRUPT
 }
 
-#[expect(clippy::exit, reason = "the operation does not answer, and was asked to end at once")]
+/// Asks while a signal ends the program.
+pub(crate) fn while_asking<T>(ask: impl FnOnce() -> T) -> T {
+    ASKING.store(true, Ordering::SeqCst);
+    let answer = ask();
+    ASKING.store(false, Ordering::SeqCst);
+    answer
+}
+
+#[expect(
+    clippy::exit,
+    reason = "nothing is under way, or it does not answer and was asked to end at once"
+)]
 fn leave() {
     std::process::exit(130);
 }

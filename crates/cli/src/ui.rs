@@ -137,6 +137,11 @@ pub(crate) fn usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    let code = ExitCode::from(holdfast_app::Class::Usage.exit_code());
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return code;
+    }
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     if words.iter().any(|word| word == "--json") {
@@ -146,5 +151,5 @@ pub(crate) fn usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
     }
     let text = format!("holdfast: {}", text.replace("\n  tip: ", "\n  hint: "));
     let _ = io::stderr().write_all(text.as_bytes());
-    ExitCode::from(holdfast_app::Class::Usage.exit_code())
+    code
 }

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use holdfast_app::secrets::{Sources, read_or_make_key_file};
-use holdfast_app::text::printable_os;
+use holdfast_app::text::{printable, printable_os};
 use holdfast_app::times::{self, local, rfc3339};
 use holdfast_app::{Class, Problem};
 use holdfast_engine::Error;
-use holdfast_engine::format::keyslot::Label;
 use holdfast_engine::format::keyslot::{Cost, KeySlot, Secret};
 use holdfast_engine::hash::RecordId;
 use holdfast_engine::repo::Repository;
@@ -60,9 +59,9 @@ pub(crate) struct New {
 struct Slot<'a> {
     id: String,
     kind: &'a str,
-    label: &'a str,
-    host: &'a str,
-    created: String,
+    label: Option<&'a str>,
+    host: Option<&'a str>,
+    created: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -120,22 +119,23 @@ fn list(context: &Context, repository: &Repository) -> Result {
         ("LABEL", Align::Left),
     ]);
     for slot in repository.slots()? {
-        let foreign =
-            || Label { text: "(of another repository, or damaged)".into(), ..Label::default() };
-        let label = slot.label.unwrap_or_else(foreign);
         if context.ui.is_json() {
             let row = Slot {
                 id: slot.id.to_string(),
                 kind: slot.kind,
-                label: &label.text,
-                host: &label.host,
-                created: rfc3339(label.created),
+                label: slot.label.as_ref().map(|label| label.text.as_str()),
+                host: slot.label.as_ref().map(|label| label.host.as_str()),
+                created: slot.label.as_ref().map(|label| rfc3339(label.created)),
             };
             context.ui.row("key", &row)?;
             continue;
         }
-        let created = local(label.created);
-        table.add(vec![slot.id.short(), slot.kind.into(), created, label.host, label.text]);
+        let (created, host, text) = match slot.label {
+            Some(label) => (local(label.created), label.host, label.text),
+            None => (String::new(), String::new(), "opens nothing: damaged, or left over".into()),
+        };
+        let (host, text) = (printable(host.as_bytes()), printable(text.as_bytes()));
+        table.add(vec![slot.id.short(), slot.kind.into(), created, host, text]);
     }
     if !context.ui.is_json() {
         table.write(&mut *context.ui.out())?;

@@ -192,7 +192,7 @@ impl Job<'_> {
             count(report.replaced),
             count(report.deleted),
         ))?;
-        match Terminal.confirm("Write to the original paths?")? {
+        match interrupt::while_asking(|| Terminal.confirm("Write to the original paths?"))? {
             Some(true) => Ok(()),
             _ => Err(Problem::new(Class::Interrupted, "nothing was written").into()),
         }

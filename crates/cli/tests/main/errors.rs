@@ -29,6 +29,8 @@ fn usage_exits_with_2_and_a_suggestion() {
     sandbox.run("restore /etc").fails(2, "/etc is a path, not a snapshot");
     sandbox.run("at ftp://h/x ls").fails(2, "ftp:// is no known kind");
     sandbox.run("at nas:backups create").fails(2, "another machine");
+    sandbox.run_words([""; 0]).fails(2, "Usage: holdfast");
+    sandbox.run("key").fails(2, "Usage: holdfast key");
     assert_eq!(sandbox.run("--help").ok().err, "");
     assert_eq!(sandbox.run("backup -help").ok().err, "");
 }
