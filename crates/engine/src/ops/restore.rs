@@ -78,8 +78,8 @@ pub struct RestoreOptions {
     pub delete: bool,
     /// Write nothing, and find out what would be done.
     pub dry_run: bool,
-    /// Compare the content of files that seem unchanged. Together with `dry_run` and
-    /// [`Overwrite::Always`] or [`Overwrite::IfChanged`]: verifies an earlier restore.
+    /// Compare the content of files that seem unchanged, and replace those that differ. Together
+    /// with `dry_run` and [`Overwrite::IfChanged`]: verifies an earlier restore.
     pub verify: bool,
     /// What to take. `None` takes everything.
     pub filter: Option<PathFilter>,
@@ -204,10 +204,10 @@ pub fn restore(
     for (path, error) in selected.lost {
         run.fail(&path, error);
     }
-    let free_space = destination.free_space().unwrap_or(None);
     if !options.dry_run {
         destination.prepare()?;
     }
+    let free_space = destination.free_space().unwrap_or(None);
     let vacant = match destination.list(b"") {
         Ok(names) => names.is_empty(),
         Err(e) if e.kind == DestinationErrorKind::NotFound => true,

@@ -21,8 +21,9 @@ use super::state::{Run, Worker, lock};
 use super::verify;
 use super::walk::{Item, Window, is_taken, tree_path};
 
-/// Items that a thread takes at once.
-const SHARE: usize = 32;
+/// Items that a thread takes at once: enough for threads to be in different directories mostly,
+/// since making a file locks its directory.
+const SHARE: usize = 128;
 
 /// An item whose turn comes later.
 #[derive(Debug, Clone, Copy)]
@@ -173,6 +174,15 @@ fn write_own(
     replace: bool,
 ) -> Result<Next> {
     let entry = &item.entry;
+    let unread = match entry.metadata.kind {
+        Kind::File => entry.content == Content::None && entry.metadata.size > 0,
+        Kind::Symlink => entry.target.is_empty(),
+        _ => false,
+    };
+    if unread && !entry.error.is_empty() {
+        let why = format!("it could not be read when it was backed up: {}", entry.error);
+        return Err(Error::Usage(why));
+    }
     if entry.metadata.kind != Kind::File {
         if replace {
             run.destination.remove(&worker.path)?;
@@ -189,9 +199,6 @@ fn write_own(
         return Ok(Next::Nothing);
     }
     match &entry.content {
-        Content::None if !entry.error.is_empty() && entry.metadata.size > 0 => Err(Error::Usage(
-            format!("it could not be read when it was backed up: {}", entry.error),
-        )),
         Content::None => {
             write_whole(run, parts, window, worker, item, b"", replace).map(|()| Next::Nothing)
         }
@@ -322,7 +329,7 @@ pub(super) fn write_links(
 ) -> Vec<Todo> {
     let cursor = AtomicUsize::new(0);
     let left = Mutex::new(Vec::new());
-    run.parallel(links.len().div_ceil(SHARE), |worker| {
+    run.parallel(links.len().div_ceil(8), |worker| {
         loop {
             let next = links.get(cursor.fetch_add(1, Ordering::Relaxed));
             let Some(todo) = next.filter(|_| !run.is_stopping()) else { break };

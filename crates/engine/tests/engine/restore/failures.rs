@@ -87,7 +87,7 @@ fn a_bad_read_is_tried_again() {
     fixture.faults.set_plan(move |_, call| {
         let is_read = call.operation == Operation::GetRange;
         let number = calls.fetch_add(usize::from(is_read), Ordering::Relaxed);
-        (is_read && number % 3 == 0).then_some(Fault::FlipBit)
+        (is_read && number.is_multiple_of(3)).then_some(Fault::FlipBit)
     });
     let destination = MemoryDestination::new();
     fixture.restore_all(&at(&snapshot, "/data"), &destination);

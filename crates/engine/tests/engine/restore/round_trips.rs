@@ -1,8 +1,9 @@
 //! What was backed up comes back, with all that is known of it.
 
-use holdfast_engine::monitor::NoMonitor;
-use holdfast_engine::ops::restore::{RestoreOptions, preview};
-use holdfast_testkit::{CompareOptions, MemoryDestination, MemoryTree, TreeOptions};
+use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
+use holdfast_engine::monitor::{Interrupt, NoMonitor};
+use holdfast_engine::ops::restore::{RestoreOptions, preview, restore};
+use holdfast_testkit::{CompareOptions, Listing, MemoryDestination, MemoryTree, TreeOptions};
 
 use super::fixture::{Fixture, at, noise};
 
@@ -142,7 +143,7 @@ fn a_preview_counts_what_the_restore_does_and_changes_nothing() {
     for delete in [false, true] {
         let options = RestoreOptions { delete, ..at(&snapshot, "/data") };
         let index = fixture.index();
-        let interrupt = holdfast_engine::monitor::Interrupt::new();
+        let interrupt = Interrupt::new();
         let planned =
             preview(&fixture.repository, &index, &options, &destination, &NoMonitor, &interrupt)
                 .expect("preview");
@@ -158,5 +159,31 @@ fn a_preview_counts_what_the_restore_does_and_changes_nothing() {
             real.tree().assert_same(&tree, &CompareOptions { sparse: None, ..exact() });
             assert_eq!(done.failures, 0);
         }
+    }
+}
+
+#[test]
+fn on_disk_it_is_the_same() {
+    let options = TreeOptions { entries: 200, privileged: false, ..TreeOptions::default() };
+    let mut tree = MemoryTree::generate(4, &options);
+    tree.file("large", noise(1, 3 << 20)).hard_link("link", "large");
+    let fixture = Fixture::new();
+    let snapshot = fixture.backup(&[("/data", &tree)]);
+    let directory = tempfile::tempdir().expect("directory");
+    let destination = LocalDestination::new(directory.path(), LocalDestinationOptions::default());
+    let compare = CompareOptions { sparse: None, ..CompareOptions::unprivileged() };
+    for _ in 0..2 {
+        let report = restore(
+            &fixture.repository,
+            &fixture.index(),
+            &at(&snapshot, "/data"),
+            &destination,
+            &NoMonitor,
+            &Interrupt::new(),
+        )
+        .expect("restore");
+        assert_eq!(report.failures, 0, "{:?}", report.failed);
+        let found = Listing::of_disk(directory.path()).expect("listing");
+        found.assert_same(&Listing::of_memory(&tree), &compare);
     }
 }
