@@ -13,6 +13,8 @@ pub mod crypto;
 pub mod destination;
 pub mod error;
 pub mod format;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hash;
 pub mod meta;
 pub mod monitor;

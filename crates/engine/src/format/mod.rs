@@ -8,8 +8,6 @@
 
 pub mod config;
 pub mod envelope;
-#[doc(hidden)]
-pub mod fuzz;
 pub mod index;
 pub mod keyslot;
 pub mod pack;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// What a room may use besides itself. That `ops` uses no other verb is checked apart.
-static ROOMS: [(&str, &str); 15] = [
+static ROOMS: [(&str, &str); 16] = [
     ("hash", ""),
     ("meta", ""),
     ("monitor", ""),
@@ -20,6 +20,7 @@ static ROOMS: [(&str, &str); 15] = [
     ("format", "bundle crypto error hash meta"),
     ("repo", "bundle compress crypto error format hash meta storage"),
     ("tree", "crypto error format hash meta repo"),
+    ("fuzz", "bundle compress crypto format hash repo storage tree"),
     (
         "ops",
         "bundle chunker compress crypto destination error format hash meta monitor repo source \

@@ -175,9 +175,8 @@ impl Context<'_> {
                 Some(None) => metadata.size,
                 None => length,
             };
-            let steady = stream || same_version(&expected, &metadata) && metadata.size == data_end;
+            let steady = stream || same_version(&before, &metadata) && metadata.size == data_end;
             if !steady && attempt == 0 {
-                expected = metadata;
                 continue;
             }
             metadata.size = data_end;

@@ -4,17 +4,17 @@
 
 use prost::Message;
 
-use super::config::Config;
-use super::envelope::{self, Header};
-use super::index::Segment;
-use super::keyslot::{KeySlot, Label, Secret};
-use super::pack::{self, Directory, MAX_BLOB};
-use super::session::{Condemned, Lease, Mark};
-use super::snapshot::{Note, Snapshot};
-use super::tree::{AttributeList, ChunkList, Node, TotalsNode};
 use crate::bundle;
 use crate::compress::Decompressor;
 use crate::crypto::{Keys, ObjectKind};
+use crate::format::config::Config;
+use crate::format::envelope::{self, Header};
+use crate::format::index::Segment;
+use crate::format::keyslot::{KeySlot, Label, Secret};
+use crate::format::pack::{self, Directory, MAX_BLOB};
+use crate::format::session::{Condemned, Lease, Mark};
+use crate::format::snapshot::{Note, Snapshot};
+use crate::format::tree::{AttributeList, ChunkList, Node, TotalsNode};
 use crate::hash::{BlobId, ObjectId, RecordId, RepositoryId};
 use crate::repo::Index;
 use crate::storage::ObjectName;
