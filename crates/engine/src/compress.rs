@@ -77,7 +77,7 @@ impl Compressor {
             }
             frame.clear();
         }
-        frame.reserve(plain.len() + 1 + crate::crypto::TAG_LEN);
+        frame.reserve(plain.len() + 1);
         frame.extend_from_slice(plain);
         frame.push(RAW);
     }

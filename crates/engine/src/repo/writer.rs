@@ -32,6 +32,9 @@ const PACKS_PER_SEGMENT: usize = 64;
 /// Time after which one is written in any case.
 const SEGMENT_INTERVAL: Duration = Duration::from_secs(300);
 
+/// Capacities of buffers that are kept for the next blob.
+const KEPT: (usize, usize) = (128 << 10, 2 << 20);
+
 /// How to write.
 #[derive(Debug, Clone, Copy)]
 pub struct WriterOptions {
@@ -318,7 +321,7 @@ impl<'a> BlobWriter<'a> {
     pub fn recycle(&self, mut buffer: Vec<u8>) {
         // Fresh memory costs a page fault every 4 KiB; but what is kept must stay little.
         let mut kept = lock(&self.buffers);
-        if kept.len() < 12 && buffer.capacity() <= 2 << 20 {
+        if kept.len() < 6 && (KEPT.0..=KEPT.1).contains(&buffer.capacity()) {
             buffer.clear();
             kept.push(buffer);
         }
@@ -342,11 +345,12 @@ impl<'a> BlobWriter<'a> {
 
     fn compress_all(&self, queue: &Receiver<Job>) {
         let mut compressor = Compressor::new(self.options.level);
+        let mut output = Vec::new();
         // Tree nodes are always compressed, else a repository without compression would grow by
         // their size every day.
         let mut structure = match self.options.level {
-            Level::None => Compressor::new(Level::default()),
-            level => Compressor::new(level),
+            Level::None => Some(Compressor::new(Level::default())),
+            Level::Zstd(_) => None,
         };
         while let Ok(Job::Blob(blob)) = queue.recv() {
             let Blob { kind, id, members, plain } = blob;
@@ -355,10 +359,14 @@ impl<'a> BlobWriter<'a> {
                 self.done(length);
                 continue;
             }
-            let mut bytes = self.buffer();
-            let chosen = if kind.is_structure() { &mut structure } else { &mut compressor };
-            chosen.compress(&plain, &mut bytes);
+            match &mut structure {
+                Some(structure) if kind.is_structure() => structure.compress(&plain, &mut output),
+                _ => compressor.compress(&plain, &mut output),
+            }
             self.recycle(plain);
+            // What waits in a queue takes no more room than it needs.
+            let mut bytes = Vec::with_capacity(output.len() + TAG_LEN);
+            bytes.extend_from_slice(&output);
             let frame = Frame { kind, id, members, plain: length as u32, bytes };
             let [data, trees] = &self.packers;
             let packer = if kind.is_structure() { trees } else { data };
@@ -426,7 +434,7 @@ impl<'a> BlobWriter<'a> {
         let [blobs, plain, ..] = &self.counters;
         blobs.fetch_add(1, Ordering::Relaxed);
         plain.fetch_add(u64::from(frame.plain), Ordering::Relaxed);
-        self.recycle(pack.add(frame)?);
+        pack.add(frame)?;
         *open = Some(pack);
         Ok(())
     }
@@ -557,14 +565,13 @@ impl<'s> OpenPack<'s> {
         Ok(())
     }
 
-    /// Seals and appends a frame; gives its buffer back.
-    fn add(&mut self, frame: Frame) -> Result<Vec<u8>> {
+    /// Seals and appends a frame.
+    fn add(&mut self, frame: Frame) -> Result<()> {
         let Frame { kind, id, members, plain, mut bytes } = frame;
         let ordinal = self.directory.len() as u64;
         self.cipher.seal(ordinal, &[], &mut bytes).map_err(|e| Error::damaged("pack", e))?;
         self.directory.push(&id, kind, bytes.len() as u32, plain, members);
-        self.write(&bytes)?;
-        Ok(bytes)
+        self.write(&bytes)
     }
 
     fn close(mut self, min_size: u32) -> Result<(Box<dyn Upload + 's>, IndexedPack)> {

@@ -20,7 +20,7 @@ use crate::tree::{ChunkRef, Content, chunks};
 use crate::{Error, Result};
 
 /// How much of a big file is asked for at once.
-const READ: usize = 1 << 20;
+const READ: usize = 512 << 10;
 
 /// A sparse file of more extents is read as if it had no holes.
 const EXTENTS: usize = 20_000;
@@ -210,7 +210,7 @@ impl Context<'_> {
         // The current chunk starts at `start`; bytes up to `end` are there.
         let (mut start, mut end) = (0, 0);
         let mut state = ScanState::default();
-        buffer.resize(2 * self.chunk_max.max(READ), 0);
+        buffer.resize(self.chunk_max + 2 * READ, 0);
         loop {
             if self.interrupt.is_raised() {
                 return Err(Failure::Gone);

@@ -33,13 +33,13 @@ use super::links::{LinkKey, Links, Name};
 use super::parent::Cursor;
 
 /// Entries that may wait for content at once.
-const QUEUE: usize = 1 << 15;
+const QUEUE: usize = 1 << 13;
 
 /// Bytes of small files that may be on their way from the source.
-const SMALL_IN_FLIGHT: u64 = 6 << 20;
+const SMALL_IN_FLIGHT: u64 = 3 << 20;
 
 /// A batch of small files is sent off at this size, or this many files.
-const BATCH: (u64, usize) = (384 << 10, 96);
+const BATCH: (u64, usize) = (240 << 10, 64);
 
 /// Attributes longer than this, together, are stored out of line.
 const XATTRS_INLINE: usize = 1 << 10;
