@@ -11,6 +11,7 @@ use holdfast_app::select::Spec;
 use holdfast_app::text::printable_os;
 use holdfast_app::{Location, Problem, cache, catalogue};
 use holdfast_engine::Error;
+use holdfast_engine::error::chain_text;
 use holdfast_engine::format::keyslot::Secret;
 use holdfast_engine::repo::snapshots::{Filter, SnapshotInfo};
 use holdfast_engine::repo::{Index, OpenOptions, Repository, open};
@@ -197,9 +198,14 @@ impl Context {
         Ok(spec.find(repository.snapshots()?, filter)?)
     }
 
-    /// The index as it is now, for reading.
+    /// The index as it is now, for reading: a damaged segment is named, and costs only what no
+    /// other segment knows.
     pub(crate) fn index(&self, repository: &Repository) -> Result<Index> {
-        Ok(Index::load(repository, &std::collections::BTreeSet::new())?)
+        let (index, problems) = Index::load_readable(repository)?;
+        for problem in problems {
+            self.ui.note(&format!("{}; going on with the rest", chain_text(&problem)))?;
+        }
+        Ok(index)
     }
 }
 

@@ -1,4 +1,4 @@
-//! One plain function for every decoder, fed with bytes that may be anything: `tests/fuzz.rs` runs
+//! One plain function for every decoder, fed with bytes that may be anything: `tests/engine/fuzz.rs` runs
 //! them on stable Rust with a seeded mutator. They return nothing; what counts is that they do,
 //! without a panic and without taking memory that the input does not justify.
 

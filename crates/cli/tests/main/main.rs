@@ -8,3 +8,4 @@ mod listing;
 mod restore;
 mod sandbox;
 mod seeds;
+mod whole;

@@ -296,7 +296,9 @@ impl<'a> BlobWriter<'a> {
             if word >> (number % 64) & 1 == 0 || !condemned.contains(&pack.id) {
                 continue;
             }
-            for (id, place) in self.index.blobs().iter().filter(|b| b.1.pack as usize == number) {
+            // Nobody may rely on a hollow bundle, so that none needs saving from here.
+            let blobs = self.index.blobs().iter();
+            for (id, place) in blobs.filter(|b| b.1.pack as usize == number && !b.1.hollow) {
                 let plain = reader.read(place.kind, id)?;
                 self.put(place.kind, *id, place.members, plain)?;
                 copied += 1;

@@ -75,6 +75,9 @@ enum State {
     SameAs(LinkKey),
 }
 
+/// A batch that was read, before its turn: what became of each file, and their bytes.
+type Arrived = (Vec<(u64, Outcome)>, Vec<u8>);
+
 /// What a root came to.
 pub(super) struct Finished {
     pub(super) tree: BlobId,
@@ -94,16 +97,8 @@ pub(super) struct Tally {
 
 /// The driver's view of one root.
 pub(super) struct RootRun<'a> {
-    pub(super) context: &'a Context<'a>,
-    pub(super) reader: &'a BlobReader<'a>,
-    pub(super) monitor: &'a dyn Monitor,
-    pub(super) path: &'a [u8],
-    pub(super) stream: bool,
-    pub(super) jobs: Sender<Job>,
-    pub(super) done: Receiver<Done>,
-    pub(super) parents: Vec<Cursor>,
-    pub(super) tally: &'a mut Tally,
-    pub(super) inline_up_to: u64,
+    parts: Parts<'a>,
+    inline_up_to: u64,
     bundles: Bundles<'a>,
     tree: TreeBuilder,
     totals: TotalsBuilder,
@@ -112,7 +107,7 @@ pub(super) struct RootRun<'a> {
     links: Links,
     batch: (Vec<Item>, u64),
     batches: (u64, u64),
-    arrived: BTreeMap<u64, (Vec<(u64, Outcome)>, Vec<u8>)>,
+    arrived: BTreeMap<u64, Arrived>,
     small_in_flight: u64,
     reading: u64,
     checked_bundle: Option<(BlobId, bool)>,
@@ -138,19 +133,12 @@ impl<'a> RootRun<'a> {
         let config = repository.config();
         let keys = Arc::new(repository.keys().clone());
         let limits = NodeLimits::of(config);
-        let Parts { context, reader, monitor, path, stream, jobs, done, parents, tally } = parts;
+        let bundles =
+            Bundles::new(parts.context.writer, parts.context.keys, config.bundle_limits());
         Self {
-            context,
-            reader,
-            monitor,
-            path,
-            stream,
-            jobs,
-            done,
-            parents,
-            tally,
+            parts,
             inline_up_to: u64::from(config.inline_up_to),
-            bundles: Bundles::new(context.writer, context.keys, config.bundle_limits()),
+            bundles,
             tree: TreeBuilder::new(keys.clone(), limits),
             totals: TotalsBuilder::new(keys, limits),
             queue: VecDeque::new(),
@@ -171,17 +159,17 @@ impl<'a> RootRun<'a> {
         let mut walking = true;
         while walking || !self.queue.is_empty() {
             self.report();
-            if self.context.interrupt.is_immediate() {
+            if self.parts.context.interrupt.is_immediate() {
                 return Err(Error::Interrupted);
             }
-            if walking && self.context.interrupt.is_raised() {
+            if walking && self.parts.context.interrupt.is_raised() {
                 walking = false;
                 self.send_batch()?;
             }
             let full = self.queue.len() >= QUEUE || self.small_in_flight >= SMALL_IN_FLIGHT;
             if walking && !full {
                 crossbeam_channel::select_biased! {
-                    recv(self.done) -> done => self.take(done.map_err(|_| stopped())?)?,
+                    recv(self.parts.done) -> done => self.take(done.map_err(|_| stopped())?)?,
                     recv(walk) -> batch => match batch {
                         Ok(batch) => self.walked(batch)?,
                         Err(_) => {
@@ -194,7 +182,7 @@ impl<'a> RootRun<'a> {
                 }
             } else if self.reading > 0 {
                 self.send_batch()?;
-                if let Ok(done) = self.done.recv_timeout(Duration::from_millis(200)) {
+                if let Ok(done) = self.parts.done.recv_timeout(Duration::from_millis(200)) {
                     self.take(done)?;
                 }
             } else {
@@ -206,7 +194,7 @@ impl<'a> RootRun<'a> {
             }
             self.drain()?;
         }
-        let put = |kind, plain| self.context.writer.put_structure(kind, plain);
+        let put = |kind, plain| self.parts.context.writer.put_structure(kind, plain);
         let (totals, sum) = self.totals.finish(&put)?;
         let tree = self.tree.finish(&put)?.ok_or(Error::Interrupted)?;
         Ok(Finished { tree, totals, sum })
@@ -214,7 +202,7 @@ impl<'a> RootRun<'a> {
 
     fn walked(&mut self, batch: WalkBatch) -> Result<()> {
         let parent: Arc<[u8]> = Arc::from(&batch.directory.path[..]);
-        self.tally.stats.excluded += batch.excluded;
+        self.parts.tally.stats.excluded += batch.excluded;
         for error in batch.errors {
             let text = error.text();
             self.unread(&batch.directory.path, &text);
@@ -233,8 +221,8 @@ impl<'a> RootRun<'a> {
         found: SourceEntry,
     ) -> Result<()> {
         let mut before = None;
-        for cursor in &mut self.parents {
-            let monitor = self.monitor;
+        for cursor in &mut self.parts.parents {
+            let monitor = self.parts.monitor;
             let mut problem =
                 |e: &Error| monitor.problem("parent snapshot", &crate::error::chain_text(e));
             if let Some(hit) = cursor.find((parent, &found.name), &mut problem) {
@@ -255,7 +243,7 @@ impl<'a> RootRun<'a> {
         };
         let is_file = found.metadata.kind == Kind::File;
         if is_file {
-            let stats = &mut self.tally.stats;
+            let stats = &mut self.parts.tally.stats;
             *match (unchanged, trusted) {
                 (true, _) => &mut stats.files_unchanged,
                 (false, true) => &mut stats.files_changed,
@@ -267,7 +255,7 @@ impl<'a> RootRun<'a> {
         let state = if unchanged {
             if let Some(old) = old {
                 if is_file {
-                    self.tally.unchanged_bytes += found.metadata.size;
+                    self.parts.tally.unchanged_bytes += found.metadata.size;
                 }
                 entry.content = old.content;
                 entry.target = old.target;
@@ -279,7 +267,7 @@ impl<'a> RootRun<'a> {
         } else if let Name::Later(key) = name {
             self.details(directory, &found, &mut entry)?;
             State::SameAs(key)
-        } else if is_file && (self.stream || found.metadata.size > 0) {
+        } else if is_file && (self.parts.stream || found.metadata.size > 0) {
             self.request(Item { number, directory: directory.clone(), entry: found })?;
             State::Reading(old.map(|old| old.content))
         } else {
@@ -301,7 +289,7 @@ impl<'a> RootRun<'a> {
         found: &SourceEntry,
         entry: &mut Entry,
     ) -> Result<()> {
-        match self.context.source.details(directory, found) {
+        match self.parts.context.source.details(directory, found) {
             Ok(details) => self.set_details(entry, details),
             Err(error) => {
                 entry.error = error.text();
@@ -317,8 +305,11 @@ impl<'a> RootRun<'a> {
         let length: usize = details.xattrs.iter().map(|x| x.name.len() + x.value.len()).sum();
         if length > XATTRS_INLINE {
             let list = AttributeList { xattrs: encode_xattrs(details.xattrs) };
-            let id =
-                self.context.writer.put_structure(BlobKind::Attributes, list.encode_to_vec())?;
+            let id = self
+                .parts
+                .context
+                .writer
+                .put_structure(BlobKind::Attributes, list.encode_to_vec())?;
             entry.xattrs_blob = Some(id);
         } else {
             entry.xattrs = details.xattrs;
@@ -329,8 +320,8 @@ impl<'a> RootRun<'a> {
     fn request(&mut self, item: Item) -> Result<()> {
         let size = item.entry.metadata.size;
         self.reading += 1;
-        if self.stream || item.entry.sparse || size >= self.context.small_below {
-            return self.jobs.send(Job::Big(item, self.stream)).map_err(|_| stopped());
+        if self.parts.stream || item.entry.sparse || size >= self.parts.context.small_below {
+            return self.parts.jobs.send(Job::Big(item, self.parts.stream)).map_err(|_| stopped());
         }
         self.small_in_flight += size;
         self.batch.1 += size;
@@ -348,7 +339,7 @@ impl<'a> RootRun<'a> {
         }
         let number = self.batches.0;
         self.batches.0 += 1;
-        self.jobs.send(Job::Small(number, items)).map_err(|_| stopped())
+        self.parts.jobs.send(Job::Small(number, items)).map_err(|_| stopped())
     }
 
     fn take(&mut self, done: Done) -> Result<()> {
@@ -363,7 +354,7 @@ impl<'a> RootRun<'a> {
                         self.small_in_flight -= self.size_of(number).min(self.small_in_flight);
                         self.read(number, outcome, &bytes)?;
                     }
-                    self.context.writer.recycle(bytes);
+                    self.parts.context.writer.recycle(bytes);
                 }
                 Ok(())
             }
@@ -442,7 +433,7 @@ impl<'a> RootRun<'a> {
         }
         match before {
             Some(Content::Member { bundle, number, hash: old })
-                if old == hash && self.context.writer.is_stored(&bundle) =>
+                if old == hash && self.parts.context.writer.is_stored(&bundle) =>
             {
                 entry.content = Content::Member { bundle, number, hash };
                 Ok(State::Ready)
@@ -456,7 +447,7 @@ impl<'a> RootRun<'a> {
 
     /// Moves what is complete from the front of the queue into the trees.
     fn drain(&mut self) -> Result<()> {
-        let put = |kind, plain| self.context.writer.put_structure(kind, plain);
+        let put = |kind, plain| self.parts.context.writer.put_structure(kind, plain);
         loop {
             if let Some(Slot::Entry { entry, state, .. }) = self.queue.front_mut() {
                 match state {
@@ -487,7 +478,7 @@ impl<'a> RootRun<'a> {
                     if let Some(key) = first {
                         self.links.first_is_done(key, &entry);
                     }
-                    self.tally.files += 1;
+                    self.parts.tally.files += 1;
                     self.totals.add(&put, &parent, &entry)?;
                     self.tree.add(&put, &parent, entry)?;
                 }
@@ -497,7 +488,7 @@ impl<'a> RootRun<'a> {
 
     /// Whether what the parent's entry refers to can still be referred to.
     fn is_stored(&mut self, old: &Entry) -> Result<bool> {
-        let writer = self.context.writer;
+        let writer = self.parts.context.writer;
         if old.xattrs_blob.is_some_and(|id| !writer.is_stored(&id)) {
             return Ok(false);
         }
@@ -514,7 +505,7 @@ impl<'a> RootRun<'a> {
             Content::Chunks(chunks) => chunks.iter().all(|chunk| writer.is_stored(&chunk.id)),
             content @ Content::List(_) => {
                 let mut all = true;
-                let read = chunks::visit(self.reader, content, &mut |part| {
+                let read = chunks::visit(self.parts.reader, content, &mut |part| {
                     all &= match part {
                         Part::Node(id) => writer.is_stored(&id),
                         Part::Chunk(chunk) => writer.is_stored(&chunk.id),
@@ -527,17 +518,17 @@ impl<'a> RootRun<'a> {
     }
 
     fn unread(&mut self, path: &[u8], reason: &str) {
-        let mut absolute = self.path.to_vec();
+        let mut absolute = self.parts.path.to_vec();
         if !path.is_empty() {
             if !absolute.ends_with(b"/") {
                 absolute.push(b'/');
             }
             absolute.extend_from_slice(path);
         }
-        self.tally.errors += 1;
-        self.monitor.problem(&String::from_utf8_lossy(&absolute), reason);
-        if self.tally.unread.len() < UNREAD_NAMED {
-            self.tally.unread.push(Unread { path: absolute, reason: reason.into() });
+        self.parts.tally.errors += 1;
+        self.parts.monitor.problem(&String::from_utf8_lossy(&absolute), reason);
+        if self.parts.tally.unread.len() < UNREAD_NAMED {
+            self.parts.tally.unread.push(Unread { path: absolute, reason: reason.into() });
         }
     }
 
@@ -551,13 +542,14 @@ impl<'a> RootRun<'a> {
             _ => Vec::new(),
         };
         let progress = Progress {
-            files: self.tally.files,
-            bytes: self.context.read.load(Ordering::Relaxed) + self.tally.unchanged_bytes,
+            files: self.parts.tally.files,
+            bytes: self.parts.context.read.load(Ordering::Relaxed)
+                + self.parts.tally.unchanged_bytes,
             total_files: None,
             total_bytes: None,
-            stored: self.context.writer.written().stored,
+            stored: self.parts.context.writer.written().stored,
         };
-        self.monitor.progress(&progress, &current);
+        self.parts.monitor.progress(&progress, &current);
     }
 }
 
