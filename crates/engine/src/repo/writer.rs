@@ -131,7 +131,7 @@ enum PackJob {
 }
 
 enum Finish<'s> {
-    Pack(Box<dyn Upload + 's>, ObjectName, IndexedPack),
+    Pack(Box<dyn Upload + 's>, Box<IndexedPack>),
     Barrier(Sender<()>),
     Stop,
 }
@@ -447,15 +447,14 @@ impl<'a> BlobWriter<'a> {
             _ => self.repository.config().data_pack_min.min(1),
         };
         let (upload, indexed) = pack.close(min_size)?;
-        let id = ObjectId::from_slice(&indexed.id).unwrap_or_default();
-        finish.send(Finish::Pack(upload, ObjectName::pack(id), indexed)).map_err(|_| self.stopped())
+        finish.send(Finish::Pack(upload, Box::new(indexed))).map_err(|_| self.stopped())
     }
 
     fn finish_all(&self, queue: &Receiver<Finish<'_>>) {
         while let Ok(job) = queue.recv() {
             match job {
-                Finish::Pack(upload, name, indexed) => {
-                    if let Err(error) = self.finish_one(upload, &name, indexed) {
+                Finish::Pack(upload, indexed) => {
+                    if let Err(error) = self.finish_one(upload, *indexed) {
                         self.fail(error);
                     }
                 }
@@ -467,13 +466,9 @@ impl<'a> BlobWriter<'a> {
         }
     }
 
-    fn finish_one(
-        &self,
-        upload: Box<dyn Upload + '_>,
-        name: &ObjectName,
-        indexed: IndexedPack,
-    ) -> Result<()> {
-        ok_if_exists(upload.finish(name))?;
+    fn finish_one(&self, upload: Box<dyn Upload + '_>, indexed: IndexedPack) -> Result<()> {
+        let id = ObjectId::from_slice(&indexed.id).unwrap_or_default();
+        ok_if_exists(upload.finish(&ObjectName::pack(id)))?;
         let [.., stored, packs] = &self.counters;
         stored.fetch_add(indexed.size, Ordering::Relaxed);
         packs.fetch_add(1, Ordering::Relaxed);

@@ -48,7 +48,7 @@ pub fn read_node(reader: &BlobReader<'_>, id: &BlobId) -> Result<Node> {
 /// The entries of a leaf.
 pub fn leaf_entries(id: &BlobId, node: Node) -> Result<Vec<PathEntry>> {
     let owners: Vec<_> = node.owners.into_iter().map(entry::decode_owner).collect();
-    if node.bundles.len() % 32 != 0 {
+    if !node.bundles.len().is_multiple_of(32) {
         return Err(damaged(id, "its table of bundles is cut short"));
     }
     let bundles: Vec<_> = node.bundles.chunks_exact(32).filter_map(BlobId::from_slice).collect();

@@ -75,11 +75,11 @@ pub(crate) fn back_up(repository: &Repository, tree: &MemoryTree, time: i64) -> 
     run(repository, &options(tree.source(), time)).expect("backup")
 }
 
+/// Paths with their entries and content.
+pub(crate) type Stored = BTreeMap<Vec<u8>, (Entry, Vec<u8>)>;
+
 /// Every path below `/data` of a snapshot, with its entry and content.
-pub(crate) fn read_back(
-    repository: &Repository,
-    id: SnapshotId,
-) -> Result<BTreeMap<Vec<u8>, (Entry, Vec<u8>)>> {
+pub(crate) fn read_back(repository: &Repository, id: SnapshotId) -> Result<Stored> {
     let index = Index::load(repository, &repository.condemned_packs()?)?;
     let reader = BlobReader::new(repository, &index);
     let snapshot = repository.snapshot(id)?;
