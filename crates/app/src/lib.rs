@@ -1,17 +1,27 @@
-//! What the command line and the console share: where things are ([`location`], [`cache`]), what
-//! opens them ([`secrets`]), what is backed up ([`roots`]), which snapshot is meant ([`select`],
-//! [`times`]), and what to say when something fails ([`catalogue`]). It never prints.
+//! What the command line and the console share: where things are ([`location`], [`config`],
+//! [`resolve`], [`cache`]), how they are opened ([`open`]), what opens them ([`secrets`], [`ask`]),
+//! what is backed up ([`roots`]), which snapshot is meant ([`select`], [`times`]), and what to say
+//! when something fails ([`catalogue`]). It never prints.
 
+pub mod ask;
 pub mod cache;
 pub mod catalogue;
+pub mod command;
+pub mod config;
 pub mod location;
+pub mod open;
 pub mod patterns;
 pub mod problem;
+pub mod resolve;
 pub mod roots;
 pub mod secrets;
 pub mod select;
 pub mod text;
 pub mod times;
 
+pub use ask::Ask;
+pub use command::CommandLine;
+pub use config::{Config, Options};
 pub use location::Location;
 pub use problem::{Class, Problem};
+pub use resolve::{Place, Resolved};

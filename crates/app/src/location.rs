@@ -1,35 +1,38 @@
 //! Locations: one syntax for repositories, sources and destinations. A path, `file://`, `-`
-//! (standard input), `sftp://`, `s3://`, and `@name` for what the configuration holds. This
-//! version opens local paths; the others are recognised, so that nobody gets a directory called
-//! `sftp:`.
+//! (standard input), `sftp://`, `s3://`, and `@name` or `@name:/sub/path` for what the
+//! configuration holds. [`crate::resolve`] turns them into places that can be opened.
+
+pub(crate) mod url;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use holdfast_connectors::local::storage::LocalStorage;
-use holdfast_engine::storage::Storage;
-
-use crate::problem::{Class, Problem};
+use crate::problem::Problem;
 use crate::text::printable_os;
 
-/// Where something is.
+use self::url::percent_decoded;
+pub use self::url::{RemotePath, S3Location, SftpLocation};
+
+/// Where something is, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A local path, as it was written.
     Local(PathBuf),
     /// Standard input.
     Stream,
-    /// Another machine or service: the scheme and the whole text.
-    Remote {
-        /// `sftp` or `s3`.
-        scheme: &'static str,
-        /// As it was written.
-        text: String,
-    },
+    /// A path on another machine.
+    Sftp(SftpLocation),
+    /// A bucket, or a part of one.
+    S3(S3Location),
     /// An entry of the configuration.
-    Named(String),
+    Named {
+        /// Its name.
+        name: String,
+        /// What below it is meant: names joined by `/`, without a slash at its ends; may be
+        /// empty.
+        below: Vec<u8>,
+    },
 }
 
 impl Location {
@@ -45,14 +48,14 @@ impl Location {
         if bytes == b"-" {
             return Ok(Self::Stream);
         }
-        if let Some(name) = bytes.strip_prefix(b"@") {
-            return Ok(Self::Named(printable_os(OsStr::from_bytes(name))));
+        if let Some(named) = bytes.strip_prefix(b"@") {
+            return parse_named(named);
         }
         if let Some((scheme, rest)) = split_scheme(bytes) {
             return match scheme.to_ascii_lowercase().as_str() {
                 "file" => parse_file_url(text, rest),
-                "sftp" => Ok(Self::Remote { scheme: "sftp", text: printable_os(text) }),
-                "s3" => Ok(Self::Remote { scheme: "s3", text: printable_os(text) }),
+                "sftp" => SftpLocation::parse(rest).map(Self::Sftp),
+                "s3" => S3Location::parse(rest).map(Self::S3),
                 other => Err(Problem::usage(format!("{other}:// is no known kind of location"))
                     .hint("write a path, file://, sftp://user@host/path, s3://endpoint/bucket or @name")),
             };
@@ -62,40 +65,37 @@ impl Location {
         }
         Ok(Self::Local(PathBuf::from(text)))
     }
+}
 
-    /// The local path; a problem that says what is missing for anything else. `role` is
-    /// "repository", "source" or "destination".
-    pub fn local(&self, role: &str) -> Result<&Path, Problem> {
-        match self {
-            Self::Local(path) => Ok(path),
-            Self::Stream => Err(Problem::usage(format!("`-` cannot be a {role}"))),
-            Self::Remote { scheme, text } => Err(Problem::new(
-                Class::Unsupported,
-                format!("{text}: {scheme}:// is not in this version of holdfast"),
-            )
-            .hint(format!("use a local path as the {role}, for instance a mounted folder"))),
-            Self::Named(name) => Err(Problem::new(
-                Class::Unsupported,
-                format!("@{name}: named locations are not in this version of holdfast"),
-            )
-            .hint(format!("write the {role}'s path itself"))),
+/// What follows `@`: `name`, or `name:/sub/path`.
+fn parse_named(text: &[u8]) -> Result<Location, Problem> {
+    let end = text.iter().position(|c| *c == b':').unwrap_or(text.len());
+    let (name, rest) = text.split_at_checked(end).unwrap_or((text, b""));
+    let name = printable_os(OsStr::from_bytes(name));
+    if name.contains('/') {
+        let shown = printable_os(OsStr::from_bytes(text));
+        return Err(Problem::usage(format!("@{shown} is no named location"))
+            .hint(format!("for a path below one write @{}", shown.replacen('/', ":/", 1)))
+            .hint(format!("for a local file of that name write ./@{shown}")));
+    }
+    if name.is_empty() {
+        return Err(Problem::usage("a location names nothing after @")
+            .hint("to see what the configuration holds: holdfast config repository list"));
+    }
+    let below = match rest {
+        [] | [b':'] => b"",
+        [b':', b'/', below @ ..] => below,
+        _ => {
+            return Err(Problem::usage(format!("what follows @{name}: must begin with a slash"))
+                .hint(format!("write @{name}:/sub/path")));
         }
+    };
+    let parts: Vec<_> =
+        below.split(|c| *c == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    if parts.contains(&&b".."[..]) {
+        return Err(Problem::usage(format!("a path below @{name} cannot hold `..`")));
     }
-
-    /// What holds a repository's objects there. Nothing is read or written yet.
-    pub fn storage(&self) -> Result<Arc<dyn Storage>, Problem> {
-        Ok(Arc::new(LocalStorage::new(absolute(self.local("repository")?))))
-    }
-
-    /// As it can be typed again.
-    pub fn text(&self) -> OsString {
-        match self {
-            Self::Local(path) => path.clone().into_os_string(),
-            Self::Stream => "-".into(),
-            Self::Remote { text, .. } => text.into(),
-            Self::Named(name) => format!("@{name}").into(),
-        }
-    }
+    Ok(Location::Named { name, below: parts.join(&b'/') })
 }
 
 /// The path from the root, without `.`, `..` and double slashes, and without a look at the disk.
@@ -134,26 +134,11 @@ fn parse_file_url(text: &OsStr, rest: &[u8]) -> Result<Location, Problem> {
         ))
         .hint("write file:///path, or the path alone"));
     }
-    Ok(Location::Local(PathBuf::from(OsString::from_vec(percent_decoded(path)))))
-}
-
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
-    let digit = |c: Option<&u8>| c.and_then(|c| char::from(*c).to_digit(16));
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(byte) = text.get(at) {
-        match (byte, digit(text.get(at + 1)), digit(text.get(at + 2))) {
-            (b'%', Some(high), Some(low)) if high + low > 0 => {
-                decoded.push((high << 4 | low) as u8);
-                at += 3;
-            }
-            _ => {
-                decoded.push(*byte);
-                at += 1;
-            }
-        }
+    let path = percent_decoded(path);
+    if path.contains(&0) {
+        return Err(Problem::usage("a location holds a NUL byte"));
     }
-    decoded
+    Ok(Location::Local(PathBuf::from(OsString::from_vec(path))))
 }
 
 /// `host:dir` looks like what `scp` takes. A file of that name is meant if there is one.
@@ -163,8 +148,11 @@ fn scp_form(text: &OsStr) -> Option<Problem> {
     if host.contains('/') || host.is_empty() || Path::new(text).symlink_metadata().is_ok() {
         return None;
     }
+    let text = format!(
+        "{shown} looks like a place on another machine, which needs an absolute path and sftp://"
+    );
     Some(
-        Problem::usage(format!("{shown} looks like a place on another machine"))
+        Problem::usage(text)
             .hint(format!(
                 "write sftp://{host}/{} with an absolute path",
                 path.trim_start_matches('/')
@@ -191,10 +179,18 @@ mod tests {
         assert_eq!(parsed("file:///a%20b/c%"), local("/a b/c%"));
         assert_eq!(parsed("file://localhost/a"), local("/a"));
         assert_eq!(parsed("-"), Ok(Location::Stream));
-        assert_eq!(parsed("@nas"), Ok(Location::Named("nas".into())));
-        for (text, scheme) in [("sftp://u@h/etc", "sftp"), ("s3://s3.x.com/bucket", "s3")] {
-            assert_eq!(parsed(text), Ok(Location::Remote { scheme, text: text.into() }));
-        }
+        let named = |name: &str, below: &str| {
+            Ok(Location::Named { name: name.into(), below: below.as_bytes().to_vec() })
+        };
+        assert_eq!(parsed("@nas"), named("nas", ""));
+        assert_eq!(parsed("@nas:/a//b/./c/"), named("nas", "a/b/c"));
+        assert_eq!(parsed("@nas:/"), named("nas", ""));
+        assert!(matches!(parsed("sftp://u@h/etc"), Ok(Location::Sftp(_))));
+        assert!(matches!(parsed("S3://s3.x.com/bucket"), Ok(Location::S3(_))));
+        assert!(parsed("@").is_err());
+        assert!(parsed("@nas/x").is_err_and(|m| m.contains("no named location")));
+        assert!(parsed("@nas:x").is_err_and(|m| m.contains("begin with a slash")));
+        assert!(parsed("@nas:/a/../b").is_err_and(|m| m.contains("..")));
         assert!(parsed("file://etc").is_err());
         assert!(parsed("ftp://x/y").is_err_and(|m| m.contains("ftp://")));
         assert!(parsed("").is_err());
@@ -206,13 +202,5 @@ mod tests {
         assert_eq!(absolute(Path::new("/a//b/./c/../d/")), PathBuf::from("/a/b/d"));
         assert_eq!(absolute(Path::new("/../..")), PathBuf::from("/"));
         assert!(absolute(Path::new("x")).ends_with("x"));
-    }
-
-    #[test]
-    fn what_is_not_built_yet_says_so() {
-        let problem = parsed("sftp://h/x").ok().and_then(|l| l.local("repository").err());
-        let problem = problem.unwrap_or_else(|| Problem::usage(""));
-        assert_eq!(problem.class, Class::Unsupported);
-        assert!(problem.message.contains("not in this version"), "{problem}");
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Class {
     /// The command does not make sense as written.
     Usage,
+    /// The configuration does not say what it should, or cannot be understood.
+    Configuration,
     /// There is no repository there.
     NoRepository,
     /// There is one already.
@@ -65,6 +67,7 @@ impl Class {
     pub fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage",
+            Self::Configuration => "configuration",
             Self::NoRepository => "no repository",
             Self::RepositoryExists => "repository already there",
             Self::NotARepository => "not a repository",

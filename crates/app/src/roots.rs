@@ -13,16 +13,21 @@ use holdfast_engine::meta::{Kind, Metadata};
 use holdfast_engine::ops::backup::RootSource;
 use holdfast_engine::repo::snapshots::is_within;
 
+use crate::ask::Ask;
 use crate::catalogue;
-use crate::location::{Location, absolute};
+use crate::location::absolute;
+use crate::open::{OpenedSource, open_source};
 use crate::problem::Problem;
+use crate::resolve::{Place, Resolved};
 use crate::text::{printable, printable_os};
 
 /// What becomes one snapshot.
 #[derive(Debug)]
 pub struct Origin {
-    /// "local" or "stdin".
+    /// "local", "stdin", "sftp", "s3".
     pub kind: &'static str,
+    /// The host that it is of; `None` for this machine.
+    pub host: Option<String>,
     /// Its roots, sorted by path.
     pub roots: Vec<RootSource>,
 }
@@ -37,22 +42,27 @@ pub struct Plan {
 }
 
 /// Turns places into roots. `options.excludes` that begin with a root's own path are taken as
-/// absolute. `stream_name` is what standard input is called in its snapshot.
+/// absolute. `stream_name` is what standard input is called in its snapshot. `ask` is for places
+/// that somebody has to sign in to.
 pub fn plan(
-    places: &[Location],
+    places: &[Resolved],
     options: &LocalSourceOptions,
     stream_name: &str,
+    ask: &Arc<dyn Ask>,
 ) -> Result<Plan, Problem> {
     let mut plan = Plan::default();
     let mut paths = BTreeMap::new();
     let mut streams = 0;
+    let mut remote = Vec::new();
     for place in places {
-        if *place == Location::Stream {
-            streams += 1;
-            continue;
+        match &place.place {
+            Place::Stream => streams += 1,
+            Place::Local(path) => {
+                let (path, real) = resolve(path, &mut plan.notes)?;
+                paths.insert(path, real);
+            }
+            Place::Sftp(_) | Place::S3(_) => remote.push(open_source(place, options, ask)?),
         }
-        let (path, real) = resolve(place.local("source")?, &mut plan.notes)?;
-        paths.insert(path, real);
     }
     if streams > 1 {
         return Err(Problem::usage("standard input can be backed up only once"));
@@ -63,12 +73,30 @@ pub fn plan(
         roots.push(local_root(&path, &real, options)?);
     }
     if !roots.is_empty() {
-        plan.origins.push(Origin { kind: "local", roots });
+        plan.origins.push(Origin { kind: "local", host: None, roots });
     }
+    plan.origins.extend(by_origin(remote));
     if streams > 0 {
-        plan.origins.push(Origin { kind: "stdin", roots: vec![stream_root(stream_name)?] });
+        let roots = vec![stream_root(stream_name)?];
+        plan.origins.push(Origin { kind: "stdin", host: None, roots });
     }
     Ok(plan)
+}
+
+/// One origin for each kind and host, in the order in which they were named.
+fn by_origin(sources: Vec<OpenedSource>) -> Vec<Origin> {
+    let mut origins: Vec<Origin> = Vec::new();
+    for OpenedSource { root, kind, host } in sources {
+        match origins.iter_mut().find(|origin| origin.kind == kind && origin.host == host) {
+            Some(origin) => origin.roots.push(root),
+            None => origins.push(Origin { kind, host, roots: vec![root] }),
+        }
+    }
+    for origin in &mut origins {
+        origin.roots.sort_by(|a, b| a.path.cmp(&b.path));
+        origin.roots.dedup_by(|a, b| a.path == b.path);
+    }
+    origins
 }
 
 /// The root's path in the snapshot, and what to open. A symbolic link is itself the root unless
@@ -116,7 +144,8 @@ fn without_inner(
     kept
 }
 
-fn local_root(
+/// A local root: `real` is what is read, which the snapshot knows as `path`.
+pub(crate) fn local_root(
     path: &Path,
     real: &Path,
     options: &LocalSourceOptions,
@@ -200,10 +229,21 @@ fn stream_root(name: &str) -> Result<RootSource, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ask::Nobody;
+    use crate::config::Options;
     use std::error::Error;
 
-    fn local(path: &Path) -> Location {
-        Location::Local(path.into())
+    fn place(place: Place) -> Resolved {
+        Resolved { place, options: Options::default(), name: None }
+    }
+
+    fn local(path: &Path) -> Resolved {
+        place(Place::Local(path.into()))
+    }
+
+    fn planned(places: &[Resolved], stream_name: &str) -> Result<Plan, Problem> {
+        let nobody: Arc<dyn Ask> = Arc::new(Nobody);
+        plan(places, &LocalSourceOptions::default(), stream_name, &nobody)
     }
 
     #[test]
@@ -215,7 +255,7 @@ mod tests {
         }
         std::os::unix::fs::symlink("a", base.join("link"))?;
         let places = ["b", "a/./inner", "a-b/", "a", "link"].map(|name| local(&base.join(name)));
-        let plan = plan(&places, &LocalSourceOptions::default(), "stdin")?;
+        let plan = planned(&places, "stdin")?;
         let [origin] = &plan.origins[..] else { return Err("one origin".into()) };
         let names: Vec<_> =
             origin.roots.iter().map(|r| PathBuf::from(printable(&r.path))).collect();
@@ -233,11 +273,34 @@ mod tests {
         let base = dir.path().canonicalize()?;
         std::fs::create_dir(base.join("a"))?;
         std::os::unix::fs::symlink("a", base.join("link"))?;
-        let place = Location::Local(format!("{}/link/", base.display()).into());
-        let plan = plan(&[place, Location::Stream], &LocalSourceOptions::default(), "dump.sql")?;
+        let linked = place(Place::Local(format!("{}/link/", base.display()).into()));
+        let plan = planned(&[linked, place(Place::Stream)], "dump.sql")?;
         let paths: Vec<_> =
             plan.origins.iter().flat_map(|o| &o.roots).map(|r| printable(&r.path)).collect();
         assert_eq!(paths, [printable_os(base.join("a")), "/dump.sql".into()]);
+        Ok(())
+    }
+
+    #[test]
+    fn each_host_is_an_origin_of_its_own() -> Result<(), Problem> {
+        let opened = |host: &str, path: &str| -> Result<OpenedSource, Problem> {
+            let path = Path::new(path);
+            let root = local_root(path, path, &LocalSourceOptions::default())?;
+            Ok(OpenedSource { root, kind: "sftp", host: Some(host.into()) })
+        };
+        let origins = by_origin(vec![
+            opened("b", "/etc")?,
+            opened("a", "/usr")?,
+            opened("b", "/dev")?,
+            opened("b", "/etc")?,
+        ]);
+        let shown: Vec<_> = origins
+            .iter()
+            .map(|o| (o.host.as_deref(), o.roots.iter().map(|r| printable(&r.path)).collect()))
+            .collect();
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let expected = [(Some("b"), names(&["/dev", "/etc"])), (Some("a"), names(&["/usr"]))];
+        assert_eq!(shown, expected);
         Ok(())
     }
 

@@ -1,83 +1,115 @@
-//! What opens a repository and where it comes from: options, the environment, a command, or a
-//! person asked. Nothing here is ever printed or passed on a command line.
+//! What opens a repository and where it comes from: the command line, the environment, the
+//! configuration, or else a person is asked. Nothing here is ever printed or passed on a command
+//! line.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use holdfast_engine::format::keyslot::Secret;
 use zeroize::Zeroizing;
 
+use crate::command::{CommandLine, without_newline};
+use crate::config::Options;
 use crate::problem::{Class, Problem};
 use crate::text::{printable_os, shell_word};
 
-/// Asks a person; the command line and the console each have their own way.
-pub trait Ask {
-    /// Shows `prompt` and reads a line without echo. `Ok(None)`: there is nobody to ask.
-    fn secret(&self, prompt: &str) -> std::io::Result<Option<Zeroizing<String>>>;
+/// One place that a secret may come from.
+#[derive(Clone)]
+enum Source {
+    KeyFile { path: PathBuf, may_make: bool },
+    PassphraseFile(PathBuf),
+    Variable(Zeroizing<String>),
+    Command(CommandLine),
+    Options(Options),
 }
 
-/// Where a secret may come from, first come first served in the order of the fields.
+/// Where the secret of a repository may come from, first come first served.
 #[derive(Default, Clone)]
-pub struct Sources {
-    /// `--key-file`.
-    pub key_file: Option<PathBuf>,
-    /// `--passphrase-file`.
-    pub passphrase_file: Option<PathBuf>,
-    /// `HOLDFAST_PASSPHRASE`.
-    pub passphrase: Option<Zeroizing<String>>,
-    /// `HOLDFAST_KEY_FILE`.
-    pub environment_key_file: Option<PathBuf>,
-    /// `HOLDFAST_PASSPHRASE_FILE`.
-    pub environment_passphrase_file: Option<PathBuf>,
-    /// `HOLDFAST_PASSPHRASE_COMMAND`, for a shell.
-    pub command: Option<OsString>,
-}
+pub struct Sources(Vec<Source>);
 
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources")
-            .field("key_file", &self.key_file)
-            .field("passphrase_file", &self.passphrase_file)
-            .finish_non_exhaustive()
+        write!(f, "Sources({})", self.0.len())
     }
 }
 
 impl Sources {
-    /// Fills in what the environment says.
+    /// Then `--key-file`.
+    #[must_use]
+    pub fn with_key_file(mut self, path: Option<PathBuf>) -> Self {
+        self.0.extend(path.map(|path| Source::KeyFile { path, may_make: true }));
+        self
+    }
+
+    /// Then `--passphrase-file`.
+    #[must_use]
+    pub fn with_passphrase_file(mut self, path: Option<PathBuf>) -> Self {
+        self.0.extend(path.map(Source::PassphraseFile));
+        self
+    }
+
+    /// Then what the environment says: `HOLDFAST_PASSPHRASE`, `HOLDFAST_KEY_FILE`,
+    /// `HOLDFAST_PASSPHRASE_FILE`, `HOLDFAST_PASSPHRASE_COMMAND` for a shell.
     #[must_use]
     pub fn with_environment(mut self, environment: &dyn Fn(&str) -> Option<OsString>) -> Self {
-        let path = |name: &str| environment(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
         // An empty passphrase stays, to be refused: the variable was meant to hold one.
-        self.passphrase = environment("HOLDFAST_PASSPHRASE")
-            .map(|text| Zeroizing::new(text.to_string_lossy().into_owned()));
-        self.environment_key_file = path("HOLDFAST_KEY_FILE");
-        self.environment_passphrase_file = path("HOLDFAST_PASSPHRASE_FILE");
-        self.command = environment("HOLDFAST_PASSPHRASE_COMMAND").filter(|v| !v.is_empty());
+        let passphrase = environment("HOLDFAST_PASSPHRASE")
+            .map(|text| Source::Variable(Zeroizing::new(text.to_string_lossy().into_owned())));
+        let key_file = variable("HOLDFAST_KEY_FILE")
+            .map(|path| Source::KeyFile { path: path.into(), may_make: false });
+        let file =
+            variable("HOLDFAST_PASSPHRASE_FILE").map(|path| Source::PassphraseFile(path.into()));
+        let command = variable("HOLDFAST_PASSPHRASE_COMMAND")
+            .map(|line| Source::Command(CommandLine::Shell(line)));
+        self.0.extend([passphrase, key_file, file, command].into_iter().flatten());
         self
+    }
+
+    /// Then what options say: `repository_key_file`, or `passphrase` in any of its forms.
+    #[must_use]
+    pub fn with_options(mut self, options: &Options) -> Self {
+        if let Some(path) = options.path("repository_key_file") {
+            self.0.push(Source::KeyFile { path: path.into(), may_make: true });
+        } else if options.has("passphrase") {
+            self.0.push(Source::Options(options.clone()));
+        }
+        self
+    }
+
+    /// The key file that [`find`](Self::find) will take, if it takes one, and whether `create`
+    /// makes it.
+    pub fn key_file(&self) -> Option<(&Path, bool)> {
+        match self.0.first()? {
+            Source::KeyFile { path, may_make } => Some((path, *may_make)),
+            _ => None,
+        }
     }
 
     /// The secret, if any source has one; nobody is asked.
     pub fn find(&self) -> Result<Option<Secret>, Problem> {
-        if let Some(path) = &self.key_file {
-            return read_key_file(path).map(Some);
-        }
-        if let Some(path) = &self.passphrase_file {
-            return read_passphrase_file(path).map(Some);
-        }
-        if let Some(text) = &self.passphrase {
-            return passphrase(text, "HOLDFAST_PASSPHRASE").map(Some);
-        }
-        if let Some(path) = &self.environment_key_file {
-            return read_key_file(path).map(Some);
-        }
-        if let Some(path) = &self.environment_passphrase_file {
-            return read_passphrase_file(path).map(Some);
-        }
-        self.command.as_ref().map(run_command).transpose()
+        let Some(first) = self.0.first() else { return Ok(None) };
+        Ok(Some(match first {
+            Source::KeyFile { path, .. } => read_key_file(path)?,
+            Source::PassphraseFile(path) => read_passphrase_file(path)?,
+            Source::Variable(text) => passphrase(text, "HOLDFAST_PASSPHRASE")?,
+            Source::Command(command) => {
+                const NAME: &str = "HOLDFAST_PASSPHRASE_COMMAND";
+                let text = command.output().map_err(|cause| {
+                    Problem::new(Class::KeyUnreadable, format!("{NAME} gave no passphrase"))
+                        .cause(cause)
+                        .hint("run the command by itself to see what is wrong")
+                })?;
+                passphrase(&text, NAME)?
+            }
+            Source::Options(options) => match options.secret("passphrase")? {
+                Some(text) => passphrase(&text, "the configuration")?,
+                None => return Ok(None),
+            },
+        }))
     }
 }
 
@@ -181,33 +213,6 @@ pub fn read_or_make_key_file(path: &Path) -> Result<(Secret, bool), Problem> {
     Ok((Secret::KeyFile(key), true))
 }
 
-fn run_command(command: &OsString) -> Result<Secret, Problem> {
-    let failed = |cause: String| {
-        Problem::new(Class::KeyUnreadable, "HOLDFAST_PASSPHRASE_COMMAND gave no passphrase")
-            .cause(cause)
-            .hint("run the command by itself to see what is wrong")
-    };
-    let output = Command::new("/bin/sh")
-        .arg("-c")
-        .arg(command)
-        .env_remove("HOLDFAST_PASSPHRASE")
-        .stderr(Stdio::inherit())
-        .stdin(Stdio::inherit())
-        .output()
-        .map_err(|e| failed(e.to_string()))?;
-    let bytes = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(failed(output.status.to_string()));
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| failed("it is not text".into()))?;
-    passphrase(without_newline(text), "HOLDFAST_PASSPHRASE_COMMAND")
-}
-
-fn without_newline(text: &str) -> &str {
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    text.strip_suffix('\r').unwrap_or(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,14 +248,24 @@ mod tests {
             "HOLDFAST_PASSPHRASE_COMMAND" => Some("echo from command".into()),
             _ => None,
         };
-        let mut sources = Sources::default().with_environment(&environment);
+        let variable = |name: &str| match name {
+            "HOLDFAST_PASSPHRASE" => Some("from variable".into()),
+            _ => environment(name),
+        };
+        let given = || Sources::default().with_passphrase_file(Some(file.clone()));
+        let words = |word: &str| Options::from_words(&[word.into()], Some("/home/a".into()));
+        let options = words("passphrase_command=echo option")?;
+        let of_options = Sources::default().with_options(&options);
+        assert_eq!(bytes(&of_options).as_deref(), Some("option"));
+        let sources = Sources::default().with_environment(&environment).with_options(&options);
         assert_eq!(bytes(&sources).as_deref(), Some("from command"));
-        sources.environment_passphrase_file = Some(file.clone());
-        assert_eq!(bytes(&sources).as_deref(), Some("from file"));
-        sources.passphrase = Some(Zeroizing::new("from variable".into()));
+        let sources = Sources::default().with_environment(&variable);
         assert_eq!(bytes(&sources).as_deref(), Some("from variable"));
-        sources.passphrase_file = Some(file);
-        assert_eq!(bytes(&sources).as_deref(), Some("from file"));
+        assert_eq!(bytes(&given().with_environment(&variable)).as_deref(), Some("from file"));
+        let key = words("repository_key_file=~/k")?;
+        let key_file = Sources::default().with_options(&key);
+        assert_eq!(key_file.key_file(), Some((Path::new("/home/a/k"), true)));
+        assert_eq!(given().with_options(&key).key_file(), None);
         assert!(passphrase("", "x").is_err());
         assert!(Sources::default().find()?.is_none());
         Ok(())

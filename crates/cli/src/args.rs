@@ -16,20 +16,31 @@ use crate::verbs;
 const GLOBAL: &str = "\
 Global options, before or after the verb:
       --at LOCATION           The repository; the same as `at LOCATION` in front
-                              [else $HOLDFAST_REPOSITORY, else ~/.holdfast]
+                              [else $HOLDFAST_REPOSITORY, else the configured
+                              default, else ~/.holdfast]
+  -o, --option KEY=VALUE      An option for the repository's location, in place of
+                              what the configuration says; may be repeated
+      --config FILE           The configuration [$HOLDFAST_CONFIG]
       --key-file FILE         Open (or create) the repository with this key file
       --passphrase-file FILE  Read the passphrase from this file
       --no-encryption         The repository is not encrypted, and need not be
       --cache-dir DIR         Where to keep disposable copies [$HOLDFAST_CACHE_DIR]
       --no-cache              Keep none
+      --limit-upload RATE     Send no more than this a second: 512K, 10M
+      --limit-download RATE   Receive no more than this a second
       --json                  Write one JSON object a line (docs/json.md)
   -q, --quiet                 Say nothing but errors and what was asked for
       --no-progress           Show no progress
 
 Long options may be written with one dash (-tag) and after arguments; `--` ends them.
 
-Environment: HOLDFAST_REPOSITORY, HOLDFAST_PASSPHRASE, HOLDFAST_KEY_FILE,
-HOLDFAST_PASSPHRASE_FILE, HOLDFAST_PASSPHRASE_COMMAND, HOLDFAST_CACHE_DIR
+A LOCATION is a path, sftp://[user@]host[:port]/absolute/path,
+s3://endpoint[:port]/bucket[/prefix], or @NAME for what the configuration holds
+(@NAME:/sub/path for what is below it).
+
+Environment: HOLDFAST_REPOSITORY, HOLDFAST_CONFIG, HOLDFAST_PASSPHRASE,
+HOLDFAST_KEY_FILE, HOLDFAST_PASSPHRASE_FILE, HOLDFAST_PASSPHRASE_COMMAND,
+HOLDFAST_CACHE_DIR
 
 Examples:
   holdfast at /mnt/disk/backups create
@@ -65,6 +76,10 @@ pub(crate) struct Cli {
 pub(crate) struct Global {
     #[arg(long, global = true, hide = true, value_name = "LOCATION", allow_hyphen_values = false)]
     pub(crate) at: Option<OsString>,
+    #[arg(long, short, global = true, hide = true, value_name = "KEY=VALUE")]
+    pub(crate) option: Vec<String>,
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[arg(long, global = true, hide = true, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     #[arg(long, global = true, hide = true, value_name = "FILE", conflicts_with = "key_file")]
@@ -75,6 +90,10 @@ pub(crate) struct Global {
     pub(crate) cache_dir: Option<PathBuf>,
     #[arg(long, global = true, hide = true)]
     pub(crate) no_cache: bool,
+    #[arg(long, global = true, hide = true, value_name = "RATE")]
+    pub(crate) limit_upload: Option<String>,
+    #[arg(long, global = true, hide = true, value_name = "RATE")]
+    pub(crate) limit_download: Option<String>,
     #[arg(long, global = true, hide = true)]
     pub(crate) json: bool,
     #[arg(long, short, global = true, hide = true)]
@@ -97,6 +116,7 @@ pub(crate) enum Verb {
     Forget(verbs::forget::Forget),
     #[command(subcommand)]
     Key(verbs::key::Key),
+    Config(verbs::config::Config),
     Completions(verbs::completions::Completions),
     Version(verbs::version::Version),
 }

@@ -1,15 +1,19 @@
 //! What every verb needs: the global options, the environment, the terminal, and the way to the
 //! repository through its location and secret.
 
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use holdfast_app::secrets::{self, Ask, Sources};
+use holdfast_app::secrets::{self, Sources};
 use holdfast_app::select::Spec;
 use holdfast_app::text::printable_os;
-use holdfast_app::{Location, Problem, cache, catalogue};
+use holdfast_app::{
+    Ask, Config, Location, Options, Place, Problem, Resolved, cache, catalogue, config,
+    open as places,
+};
 use holdfast_engine::Error;
 use holdfast_engine::error::chain_text;
 use holdfast_engine::format::keyslot::Secret;
@@ -28,12 +32,15 @@ const TRIES: usize = 3;
 pub(crate) struct Context {
     pub(crate) global: Global,
     pub(crate) ui: Ui,
+    /// Read when something is asked of it, once.
+    config: OnceCell<Option<Config>>,
+    repository: OnceCell<Resolved>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global) -> Self {
         let ui = Ui::new(global.json, global.quiet, !global.no_progress);
-        Self { global, ui }
+        Self { global, ui, config: OnceCell::new(), repository: OnceCell::new() }
     }
 
     /// Says how it ended, and with which code.
@@ -69,30 +76,120 @@ impl Context {
         }
     }
 
-    /// Where the repository is: as written, as the environment says, or in the home directory.
-    pub(crate) fn location(&self) -> Result<Location> {
-        let chosen = self.at().map(OsString::from);
-        let chosen = chosen.or_else(|| variable("HOLDFAST_REPOSITORY"));
-        let location = match chosen {
+    /// Where the repository is: as written, as the environment says, as the configuration says,
+    /// or in the home directory.
+    pub(crate) fn location(&self) -> Result<&Resolved> {
+        if let Some(resolved) = self.repository.get() {
+            return Ok(resolved);
+        }
+        let location = match self.named_location() {
             Some(text) => Location::parse(&text)?,
-            // A default repository of the configuration will come in between.
-            None => Location::Local(self.default_path()?),
+            None => match self.default_name()? {
+                Some(name) => Location::Named { name, below: Vec::new() },
+                None => Location::Local(self.default_path()?),
+            },
         };
-        location.local("repository")?;
-        Ok(location)
+        let resolved = self.resolve(&location, &self.overrides()?)?;
+        if resolved.place == Place::Stream {
+            resolved.local("repository")?;
+        }
+        Ok(self.repository.get_or_init(|| resolved))
+    }
+
+    /// What the command line or the environment says.
+    fn named_location(&self) -> Option<OsString> {
+        self.at().map(OsString::from).or_else(|| variable("HOLDFAST_REPOSITORY"))
+    }
+
+    fn default_name(&self) -> Result<Option<String>> {
+        Ok(self.config()?.and_then(Config::default_name).map(String::from))
     }
 
     /// Whether nobody said where the repository is.
-    pub(crate) fn is_default_location(&self) -> bool {
-        self.at().is_none() && variable("HOLDFAST_REPOSITORY").is_none()
+    pub(crate) fn is_default_location(&self) -> Result<bool> {
+        Ok(self.named_location().is_none() && self.default_name()?.is_none())
+    }
+
+    /// Resolves a location that was written for something else than the repository.
+    pub(crate) fn place(&self, text: &OsStr) -> Result<Resolved> {
+        self.resolve(&Location::parse(text)?, &Options::default())
+    }
+
+    fn resolve(&self, location: &Location, overrides: &Options) -> Result<Resolved> {
+        let config = match location {
+            Location::Named { .. } => self.config()?,
+            _ => None,
+        };
+        Ok(Resolved::new(location, config, overrides)?)
+    }
+
+    /// What the command line says of the repository's location.
+    fn overrides(&self) -> Result<Options> {
+        let mut options = Options::from_words(&self.global.option, home())?;
+        let limits = [
+            ("limit_upload", &self.global.limit_upload),
+            ("limit_download", &self.global.limit_download),
+        ];
+        for (name, text) in limits {
+            let Some(text) = text else { continue };
+            let rate = config::rate(text).ok_or_else(|| {
+                Problem::usage(format!("{text} is no rate"))
+                    .hint("write bytes a second: 512K, 10M, 1.5M")
+            })?;
+            options.set_limit(name, rate);
+        }
+        Ok(options)
+    }
+
+    /// Where the configuration is, or would be.
+    pub(crate) fn config_path(&self) -> Result<PathBuf> {
+        let is_root = rustix::process::geteuid().is_root();
+        let path = config::locate(self.global.config.clone(), &variable, is_root);
+        Ok(path.ok_or_else(|| {
+            Problem::usage("there is no place for a configuration, since HOME is not set")
+                .hint("say --config FILE, or set HOLDFAST_CONFIG")
+        })?)
+    }
+
+    /// The configuration; `None` if there is no place for one. A file that was asked for must be
+    /// there.
+    pub(crate) fn config(&self) -> Result<Option<&Config>> {
+        if let Some(config) = self.config.get() {
+            return Ok(config.as_ref());
+        }
+        let config = match self.config_path() {
+            Ok(path) => Some(self.load_config(&path)?),
+            Err(_) => None,
+        };
+        Ok(self.config.get_or_init(|| config).as_ref())
+    }
+
+    fn load_config(&self, path: &Path) -> Result<Config> {
+        let config = Config::load(path, home())?;
+        if !config.exists() && self.global.config.is_some() {
+            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(catalogue::io("read", path, &missing).into());
+        }
+        self.warn_of(&config)?;
+        Ok(config)
+    }
+
+    /// Warns if others can read the configuration.
+    pub(crate) fn warn_of(&self, config: &Config) -> Result<()> {
+        Ok(config.warning().map_or(Ok(()), |text| self.ui.warn(&text))?)
+    }
+
+    /// Who may be asked.
+    pub(crate) fn asker(&self) -> Arc<dyn Ask> {
+        Arc::new(Terminal)
     }
 
     fn default_path(&self) -> Result<PathBuf> {
-        let home = variable("HOME").ok_or_else(|| {
+        let home = home().ok_or_else(|| {
             Problem::usage("no repository was named, and HOME is not set")
                 .hint("write holdfast at LOCATION …, or set HOLDFAST_REPOSITORY")
         })?;
-        Ok(PathBuf::from(home).join(".holdfast"))
+        Ok(home.join(".holdfast"))
     }
 
     /// The directory for disposable copies.
@@ -104,21 +201,21 @@ impl Context {
         cache::directory(self.global.cache_dir.clone(), &variable, is_root)
     }
 
-    /// Where a secret may come from without asking.
-    pub(crate) fn secret_sources(&self) -> Sources {
+    /// Where the repository's secret may come from without asking.
+    pub(crate) fn secret_sources(&self) -> Result<Sources> {
         if self.global.no_encryption {
-            return Sources::default();
+            return Ok(Sources::default());
         }
-        Sources {
-            key_file: self.global.key_file.clone(),
-            passphrase_file: self.global.passphrase_file.clone(),
-            ..Sources::default()
-        }
-        .with_environment(&variable)
+        Ok(Sources::default()
+            .with_key_file(self.global.key_file.clone())
+            .with_passphrase_file(self.global.passphrase_file.clone())
+            .with_options(&self.overrides()?)
+            .with_environment(&variable)
+            .with_options(&self.location()?.options))
     }
 
     pub(crate) fn storage(&self) -> Result<Arc<dyn Storage>> {
-        Ok(self.location()?.storage()?)
+        Ok(places::open_storage(self.location()?, &self.asker())?)
     }
 
     /// Opens the repository, asking for its passphrase if need be.
@@ -131,11 +228,12 @@ impl Context {
         let storage = self.storage()?;
         let probe = open::probe(&*storage)?;
         let options = |secret| OpenOptions { secret, cache: self.cache() };
-        let found = self.secret_sources().find()?;
-        if let Some(path) = self.key_file_in_use()
-            && secrets::is_too_open(&path)
+        let sources = self.secret_sources()?;
+        let found = sources.find()?;
+        if let Some((path, _)) = sources.key_file()
+            && secrets::is_too_open(path)
         {
-            let shown = printable_os(&path);
+            let shown = printable_os(path);
             self.ui.warn(&format!("others can read the key file {shown}: chmod 600 it"))?;
         }
         if found.is_some() || !probe.encrypted {
@@ -156,10 +254,6 @@ impl Context {
             }
         }
         Err(Error::Interrupted.into())
-    }
-
-    fn key_file_in_use(&self) -> Option<PathBuf> {
-        self.global.key_file.clone()
     }
 
     fn ask(&self, prompt: &str) -> Result<Option<Secret>> {
@@ -213,6 +307,11 @@ impl Context {
 /// refused.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty() || name == "HOLDFAST_PASSPHRASE")
+}
+
+/// The home directory.
+pub(crate) fn home() -> Option<PathBuf> {
+    variable("HOME").map(PathBuf::from)
 }
 
 /// This machine's name.

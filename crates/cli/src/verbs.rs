@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod digest;
@@ -35,6 +36,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Digest(options) => digest::run(context, &options),
         Verb::Forget(options) => forget::run(context, &options),
         Verb::Key(options) => key::run(context, &options),
+        Verb::Config(options) => config::run(context, &options),
         Verb::Completions(options) => completions::run(context, &options),
         Verb::Version(options) => version::run(context, &options),
     }

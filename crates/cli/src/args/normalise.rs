@@ -1,6 +1,7 @@
 //! From the forms that people and other programs use to the one that the parser reads:
 //! `at LOCATION` in front becomes `--at LOCATION`, and a long option with one dash gets its
-//! second one. There are no clusters of short options.
+//! second one. There are no clusters of short options. The value of `config repository set` may
+//! begin with a dash, as a pasted key does.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -11,31 +12,70 @@ pub(crate) fn words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> 
     let mut words = words.into_iter();
     let mut normal: Vec<OsString> = words.next().into_iter().collect();
     let with_value = global_options_with_value();
-    let mut before_verb = true;
+    // The verb and what follows it, without options.
+    let mut plain: Vec<OsString> = Vec::new();
     let mut is_value = false;
+    // What goes behind `--`.
+    let mut last = Vec::new();
     for word in words.by_ref() {
         if word == "--" {
-            normal.push(word);
+            last.push(word);
             break;
         }
-        if before_verb && std::mem::take(&mut is_value) {
+        if std::mem::take(&mut is_value) {
             normal.push(word);
             continue;
         }
-        let word = with_two_dashes(word);
-        if before_verb && !word.as_bytes().starts_with(b"-") {
-            if word == "at" {
+        if !is_option(&word) {
+            if plain.is_empty() && word == "at" {
                 normal.push("--at".into());
                 is_value = true;
                 continue;
             }
-            before_verb = false;
+            plain.push(word.clone());
+            normal.push(word);
+            continue;
         }
-        is_value = before_verb && with_value.contains(word.as_os_str());
-        normal.push(word);
+        let dashed = with_two_dashes(word.clone());
+        if wants_a_value(&plain) && !is_global_option(&dashed) {
+            last.push("--".into());
+            last.push(word);
+            break;
+        }
+        is_value = with_value.contains(dashed.as_os_str());
+        normal.push(dashed);
     }
+    // Options that follow such a value are still options.
+    if last.len() > 1 {
+        normal.extend(words.map(with_two_dashes));
+        normal.extend(last);
+        return normal;
+    }
+    normal.extend(last);
     normal.extend(words);
     normal
+}
+
+fn is_option(word: &OsStr) -> bool {
+    word.as_bytes().len() > 1 && word.as_bytes().starts_with(b"-")
+}
+
+/// `config repository set NAME KEY` and no VALUE yet.
+fn wants_a_value(plain: &[OsString]) -> bool {
+    let [config, repository, set, _, _] = plain else { return false };
+    config == "config" && (repository == "repository" || repository == "remote") && set == "set"
+}
+
+fn is_global_option(word: &OsStr) -> bool {
+    let bytes = word.as_bytes();
+    let name = bytes.split(|c| *c == b'=').next().unwrap_or_default();
+    let is_this = |arg: &clap::Arg| {
+        let long = arg.get_long().is_some_and(|long| name == format!("--{long}").as_bytes());
+        let short = arg.get_short().is_some_and(|c| bytes == format!("-{c}").as_bytes());
+        long || short
+    };
+    let help = [&b"--help"[..], b"-h"].contains(&bytes);
+    help || super::command().get_arguments().filter(|arg| arg.is_global_set()).any(is_this)
 }
 
 /// `-tag` becomes `--tag`; `-`, `-q`, `--tag` and `-5` stay.
@@ -51,7 +91,19 @@ fn with_two_dashes(word: OsString) -> OsString {
 }
 
 fn global_options_with_value() -> HashSet<&'static OsStr> {
-    ["--at", "--key-file", "--passphrase-file", "--cache-dir"].map(OsStr::new).into()
+    [
+        "--at",
+        "--cache-dir",
+        "--config",
+        "--key-file",
+        "--limit-download",
+        "--limit-upload",
+        "--option",
+        "--passphrase-file",
+        "-o",
+    ]
+    .map(OsStr::new)
+    .into()
 }
 
 #[cfg(test)]
@@ -78,6 +130,23 @@ mod tests {
             ("h backup -tag=x /etc", "h backup --tag=x /etc"),
             ("h backup -tag x - -q", "h backup --tag x - -q"),
             ("h backup -- -tag at", "h backup -- -tag at"),
+            ("h -o a=b at /r ls", "h -o a=b --at /r ls"),
+            ("h ls --config -c", "h ls --config -c"),
+            ("h config repository set n k -v", "h config repository set n k -- -v"),
+            ("h config remote set n k -tag -q", "h config remote set n k -q -- -tag"),
+            (
+                "h -json config repository set n k -v -config c",
+                "h --json config repository set n k --config c -- -v",
+            ),
+            ("h config repository set n k -json", "h config repository set n k --json"),
+            ("h config repository set n k v -tag", "h config repository set n k v --tag"),
+            ("h config repository set n k -- --json", "h config repository set n k -- --json"),
+            (
+                "h config repository set -json n k ---x",
+                "h config repository set --json n k -- ---x",
+            ),
+            ("h config repository set n k -----BEGIN", "h config repository set n k -- -----BEGIN"),
+            ("h config repository set n -kk", "h config repository set n --kk"),
             ("h -help", "h --help"),
             ("h", "h"),
         ] {
@@ -92,7 +161,11 @@ mod tests {
         let taking: HashSet<String> = command
             .get_arguments()
             .filter(|arg| arg.is_global_set() && arg.get_action().takes_values())
-            .filter_map(|arg| arg.get_long().map(|long| format!("--{long}")))
+            .flat_map(|arg| {
+                let long = arg.get_long().map(|long| format!("--{long}"));
+                [long, arg.get_short().map(|short| format!("-{short}"))]
+            })
+            .flatten()
             .collect();
         assert_eq!(known, taking.iter().map(|name| OsStr::new(name.as_str())).collect());
     }

@@ -3,7 +3,8 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use holdfast_app::secrets::Ask;
+use holdfast_app::Ask;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 /// The terminal that the command was typed in, if there is one.
@@ -23,13 +24,46 @@ impl Terminal {
         self.open().is_some()
     }
 
-    /// Asks a question that only `yes` or `y` answers. `None`: there is nobody to ask.
-    pub(crate) fn confirm(self, question: &str) -> io::Result<Option<bool>> {
+    /// Reads lines without echo, until one ends a key (`-----END …`), or until Ctrl-D.
+    /// `Ok(None)`: there is nobody to ask.
+    pub(crate) fn secret_lines(self, prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
         let Some(mut terminal) = self.open() else { return Ok(None) };
-        write!(terminal, "{question} [y/N] ")?;
-        let mut answer = String::new();
-        io::BufReader::new(terminal).read_line(&mut answer)?;
-        Ok(Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")))
+        write!(terminal, "{prompt}")?;
+        let _silence = Silence::new(&terminal)?;
+        let mut text = Zeroizing::new(String::new());
+        let mut reader = io::BufReader::new(&terminal);
+        loop {
+            let from = text.len();
+            let read = reader.read_line(&mut text)?;
+            let line = text.get(from..).unwrap_or_default();
+            if read == 0 || line.trim_start().starts_with("-----END ") {
+                break;
+            }
+        }
+        writeln!(&terminal)?;
+        Ok(Some(text))
+    }
+}
+
+/// No echo on a terminal until it is dropped.
+struct Silence<'a> {
+    terminal: &'a std::fs::File,
+    before: Termios,
+}
+
+impl<'a> Silence<'a> {
+    fn new(terminal: &'a std::fs::File) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(terminal, OptionalActions::Now, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
     }
 }
 
@@ -39,5 +73,30 @@ impl Ask for Terminal {
             return Ok(None);
         }
         rpassword::prompt_password(prompt).map(|text| Some(Zeroizing::new(text)))
+    }
+
+    fn line(&self, prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
+        let Some(mut terminal) = self.open() else { return Ok(None) };
+        write!(terminal, "{prompt}")?;
+        let mut answer = Zeroizing::new(String::new());
+        if io::BufReader::new(terminal).read_line(&mut answer)? == 0 {
+            return Ok(None);
+        }
+        let end = answer.trim_end_matches(['\n', '\r']).len();
+        answer.truncate(end);
+        Ok(Some(answer))
+    }
+
+    fn confirm(&self, question: &str) -> io::Result<Option<bool>> {
+        let answer = self.line(&format!("{question} [y/N] "))?;
+        let is_yes = |answer: &str| matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes");
+        Ok(answer.map(|answer| is_yes(answer.trim())))
+    }
+
+    fn tell(&self, text: &str) -> io::Result<()> {
+        match self.open() {
+            Some(mut terminal) => writeln!(terminal, "{text}"),
+            None => Ok(()),
+        }
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use holdfast_app::roots::{self, Origin};
 use holdfast_app::select::Spec;
 use holdfast_app::text::{parse_size, plural, size};
-use holdfast_app::{Class, Location, Problem, catalogue, times};
+use holdfast_app::{Class, Problem, catalogue, times};
 use holdfast_connectors::local::source::LocalSourceOptions;
 use holdfast_engine::compress::Level;
 use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, backup};
@@ -25,7 +25,7 @@ use crate::ui::prompt::Terminal;
 
 /// Back up files and directories
 ///
-/// Places may be paths, file:// locations, or `-` for standard input. What has not changed since
+/// Places may be paths, other locations (@NAME, sftp://, s3://), or `-` for standard input. What has not changed since
 /// the last backup of the same places is not read again. Without a repository at the default
 /// place, one is made after asking for a passphrase.
 #[derive(Debug, Args)]
@@ -121,11 +121,11 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
     // All that can be wrong with the words is found before anybody is asked for a passphrase.
     let mut places = Vec::with_capacity(options.places.len());
     for place in &options.places {
-        places.push(Location::parse(place)?);
+        places.push(context.place(place)?);
     }
     let source_options = source_options(context, options)?;
     let writer = writer_options(options)?;
-    let plan = roots::plan(&places, &source_options, &options.stdin_name)?;
+    let plan = roots::plan(&places, &source_options, &options.stdin_name, &context.asker())?;
     for note in &plan.notes {
         context.ui.note(note)?;
     }
@@ -143,14 +143,14 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
         None => Parent::Automatic,
     };
     let mut outcome = Outcome::Done;
-    for Origin { kind, roots } in plan.origins {
+    for Origin { kind, host: of, roots } in plan.origins {
         let mut tags = options.tag.clone();
         tags.retain(|tag| !tag.is_empty());
         tags.sort();
         tags.dedup();
         let backup_options = BackupOptions {
             roots,
-            host: options.host.clone().unwrap_or_else(host),
+            host: options.host.clone().or(of).unwrap_or_else(host),
             user: user(),
             kind: kind.into(),
             tags,
@@ -225,7 +225,7 @@ fn writer_options(options: &Backup) -> Result<WriterOptions> {
 /// Opens the repository. One that nobody named is made on first use.
 fn open_or_create(context: &Context, options: &Backup) -> Result<Repository> {
     let storage = context.storage()?;
-    if context.is_default_location()
+    if context.is_default_location()?
         && matches!(open::probe(&*storage), Err(holdfast_engine::Error::NoRepository { .. }))
     {
         let location = storage.location();

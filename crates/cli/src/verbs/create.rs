@@ -1,5 +1,6 @@
 //! `create`: makes a repository, encrypted unless it is said otherwise.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
@@ -37,12 +38,12 @@ struct Created {
 pub(crate) fn run(context: &Context, _options: &Create) -> Result {
     let storage = context.storage()?;
     let repository = make(context, storage)?;
-    let Some(key_file) = &context.global.key_file else {
-        tell_next(context, repository.config().is_encrypted())?;
-        return Ok(Outcome::Done);
-    };
-    context.ui.summary(&format!("  keep a copy of {} somewhere else", printable_os(key_file)))?;
-    tell_next(context, true)?;
+    let sources = context.secret_sources()?;
+    let key_file = sources.key_file().filter(|(_, makes)| *makes).map(|(path, _)| path);
+    if let Some(path) = key_file {
+        context.ui.summary(&format!("  keep a copy of {} somewhere else", printable_os(path)))?;
+    }
+    tell_next(context, repository.config().is_encrypted(), key_file)?;
     Ok(Outcome::Done)
 }
 
@@ -78,14 +79,15 @@ pub(crate) fn make(context: &Context, storage: Arc<dyn Storage>) -> Result<Repos
 }
 
 fn new_secret(context: &Context, location: &str) -> Result<(Secret, String)> {
-    if let Some(path) = &context.global.key_file {
+    let sources = context.secret_sources()?;
+    if let Some((path, true)) = sources.key_file() {
         let (secret, made) = read_or_make_key_file(path)?;
         if made {
             context.ui.note(&format!("made the key file {}", printable_os(path)))?;
         }
         return Ok((secret, label(path.file_name().map(printable_os))));
     }
-    if let Some(secret) = context.secret_sources().find()? {
+    if let Some(secret) = sources.find()? {
         return Ok((secret, label(None)));
     }
     let prompt = format!("New passphrase for repository {location}: ");
@@ -106,13 +108,17 @@ fn label(name: Option<String>) -> String {
     name.unwrap_or_else(|| "created with the repository".into())
 }
 
-fn tell_next(context: &Context, encrypted: bool) -> Result<()> {
+fn tell_next(context: &Context, encrypted: bool, key_file: Option<&Path>) -> Result<()> {
     let ui = &context.ui;
-    if encrypted && context.global.key_file.is_none() {
+    if encrypted && key_file.is_none() {
         ui.summary("  without the passphrase nobody can read it, you included: write it down")?;
     }
     ui.summary(&format!("  to back up:             {}", context.line("backup PLACE")))?;
-    match &context.global.key_file {
+    let in_options = context.location()?.options.clone();
+    let is_configured = in_options.has("passphrase") || in_options.has("repository_key_file");
+    match key_file {
+        // Whoever configured the secret is not asked.
+        _ if encrypted && is_configured => {}
         Some(path) => ui.summary(&format!(
             "  to open it:             export HOLDFAST_KEY_FILE={}",
             shell_word(holdfast_app::location::absolute(path))

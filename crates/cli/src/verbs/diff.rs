@@ -10,7 +10,7 @@ use clap::Args;
 use holdfast_app::location::absolute;
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, printable, size};
-use holdfast_app::{Class, Location, Problem, roots};
+use holdfast_app::{Class, Problem, Resolved, roots};
 use holdfast_connectors::local::source::LocalSourceOptions;
 use holdfast_engine::ops::diff::{
     Change, ChangeKind, DiffOptions, DiffTotals, LiveOptions, LiveRoot, diff, diff_live,
@@ -40,7 +40,7 @@ pub(crate) struct Diff {
     /// The earlier snapshot; with a path, only what lies there
     #[arg(value_name = "SNAPSHOT[:/PATH]")]
     first: OsString,
-    /// The later snapshot, or a directory (written with a slash)
+    /// The later snapshot, or a directory (written with a slash), or @NAME
     #[arg(value_name = "SNAPSHOT|PLACE", required_unless_present = "live")]
     second: Option<OsString>,
     /// Compare with the places that were backed up, as they are now
@@ -86,7 +86,7 @@ pub(crate) fn run(context: &Context, options: &Diff) -> Result {
     let filter = options.selection.filter()?;
     let before_spec = Spec::parse(&options.first)?;
     let place = options.second.as_deref().filter(|text| is_place(text));
-    let place = place.map(Location::parse).transpose()?;
+    let place = place.map(|place| context.place(place)).transpose()?;
     let after_spec = match (&place, &options.second) {
         (None, Some(text)) => Some(Spec::parse(text)?),
         _ => None,
@@ -133,7 +133,9 @@ pub(crate) fn run(context: &Context, options: &Diff) -> Result {
 /// Whether a word is a place and no snapshot.
 fn is_place(text: &OsStr) -> bool {
     let bytes = text.as_bytes();
-    [&b"/"[..], b"./", b"../", b"file://"].iter().any(|start| bytes.starts_with(start))
+    [&b"/"[..], b"./", b"../", b"file://", b"@", b"sftp://", b"s3://"]
+        .iter()
+        .any(|start| bytes.starts_with(start))
         || bytes == b"."
         || bytes == b".."
 }
@@ -143,7 +145,7 @@ fn live_roots(
     context: &Context,
     before: &SnapshotInfo,
     path: Option<&[u8]>,
-    place: Option<&Location>,
+    place: Option<&Resolved>,
 ) -> Result<Vec<LiveRoot>> {
     let record = &before.record;
     if record.kind != "local" {

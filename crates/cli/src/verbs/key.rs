@@ -153,7 +153,7 @@ fn add(context: &Context, repository: &Repository, new: &New) -> Result<RecordId
             secret
         }
         (None, Some(path)) => {
-            let sources = Sources { passphrase_file: Some(path.clone()), ..Sources::default() };
+            let sources = Sources::default().with_passphrase_file(Some(path.clone()));
             sources.find()?.ok_or_else(|| Problem::usage("no new passphrase"))?
         }
         (None, None) => ask(context, repository)?,

@@ -1,15 +1,14 @@
 //! `restore`: from a snapshot to a directory, or back to where things were.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use holdfast_app::location::absolute;
+use holdfast_app::open::open_destination;
 use holdfast_app::select::Spec;
-use holdfast_app::text::{count, plural, printable, printable_os, shell_word, size};
-use holdfast_app::{Class, Location, Problem, patterns, roots};
-use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
-use holdfast_engine::destination::Unset;
+use holdfast_app::text::{count, plural, printable, shell_word, size};
+use holdfast_app::{Ask, Class, Problem, patterns, roots};
+use holdfast_connectors::local::destination::LocalDestinationOptions;
+use holdfast_engine::destination::{Destination, Unset};
 use holdfast_engine::ops::restore::{Overwrite, RestoreOptions, RestoreReport, preview, restore};
 use holdfast_engine::repo::{Index, Repository};
 use serde::Serialize;
@@ -36,8 +35,8 @@ pub(crate) struct Restore {
     /// A snapshot, and a path in it
     #[arg(value_name = "SNAPSHOT[:/PATH]", default_value = "latest", hide_default_value = true)]
     snapshot: OsString,
-    /// Directory to restore to
-    #[arg(long, value_name = "DIR", conflicts_with = "in_place")]
+    /// Directory to restore to, or another location
+    #[arg(long, value_name = "LOCATION", conflicts_with = "in_place")]
     to: Option<OsString>,
     /// Write to the original paths, after a preview
     #[arg(long)]
@@ -106,8 +105,7 @@ struct Summary {
 pub(crate) fn run(context: &Context, options: &Restore) -> Result {
     let filter = options.selection.filter()?;
     let spec = Spec::parse(&options.snapshot)?;
-    let to = options.to.as_deref().map(Location::parse).transpose()?;
-    let to = to.as_ref().map(|to| to.local("destination").map(absolute)).transpose()?;
+    let to = options.to.as_deref().map(|to| context.place(to)).transpose()?;
     let chosen = patterns::restore_filter(&options.include, &options.exclude)
         .map_err(|e| roots::bad_rule(&e))?;
     let repository = context.open()?;
@@ -118,10 +116,10 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
         return Err(Problem::new(Class::Unsupported, text).hint("say --to DIR").into());
     }
     let id = snapshot.id.short();
-    let target = match to {
-        Some(path) => path,
-        None if options.in_place => PathBuf::from("/"),
-        None => absolute(&PathBuf::from(format!("holdfast-{id}"))),
+    let to = match to {
+        Some(place) => place,
+        None if options.in_place => context.place("/".as_ref())?,
+        None => context.place(format!("./holdfast-{id}").as_ref())?,
     };
     let mut restore_options = RestoreOptions::new(snapshot);
     restore_options.path = spec.path;
@@ -137,8 +135,9 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
     restore_options.verify = options.verify;
     restore_options.filter = chosen;
     let local = LocalDestinationOptions { numeric_ids: options.numeric_ids };
+    let destination = open_destination(&to, local, &context.asker())?;
     let index = context.index(&repository)?;
-    let job = Job { context, repository: &repository, index: &index, options, local, target };
+    let job = Job { context, repository: &repository, index: &index, options, destination };
     if options.in_place && !options.dry_run && !options.yes {
         job.confirm(&restore_options)?;
     }
@@ -151,15 +150,10 @@ struct Job<'a> {
     repository: &'a Repository,
     index: &'a Index,
     options: &'a Restore,
-    local: LocalDestinationOptions,
-    target: PathBuf,
+    destination: Box<dyn Destination>,
 }
 
 impl Job<'_> {
-    fn destination(&self) -> LocalDestination {
-        LocalDestination::new(&self.target, self.local)
-    }
-
     /// Shows what would be done and asks whether to do it.
     fn confirm(&self, restore_options: &RestoreOptions) -> Result<()> {
         let ui = &self.context.ui;
@@ -175,7 +169,7 @@ impl Job<'_> {
             self.repository,
             self.index,
             restore_options,
-            &self.destination(),
+            &*self.destination,
             &progress,
             interrupt::watch(),
         )?;
@@ -205,7 +199,7 @@ impl Job<'_> {
             self.repository,
             self.index,
             restore_options,
-            &self.destination(),
+            &*self.destination,
             &progress,
             interrupt,
         );
@@ -222,7 +216,7 @@ impl Job<'_> {
     fn tell(&self, restore_options: &RestoreOptions, report: &RestoreReport) -> Result<()> {
         let ui = &self.context.ui;
         let interrupted = interrupt::watch().is_raised();
-        let target = printable_os(&self.target);
+        let target = printable(self.destination.location().as_bytes());
         let unset = unset(report.unset);
         if ui.is_json() {
             return Ok(ui.event(
@@ -253,7 +247,7 @@ impl Job<'_> {
             plural(report.files, "file", "files"),
             plural(report.directories, "directory", "directories"),
             size(report.bytes),
-            shell_word(&self.target),
+            shell_word(target),
         ))?;
         let parts = [
             (report.others, "links and special files"),

@@ -79,6 +79,16 @@ impl Sandbox {
         self.dir.path().canonicalize().unwrap().join(name)
     }
 
+    /// The configuration file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("home/.config/holdfast/config.toml")
+    }
+
+    /// What the configuration file holds.
+    pub(crate) fn config_text(&self) -> String {
+        std::fs::read_to_string(self.config()).unwrap()
+    }
+
     pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
@@ -96,6 +106,8 @@ impl Sandbox {
             .env_clear()
             .env("HOME", self.path("home"))
             .env("HOLDFAST_CACHE_DIR", self.path("cache"))
+            // Root's own would lie in /etc.
+            .env("HOLDFAST_CONFIG", self.config())
             .env("TZ", "UTC")
             .current_dir(self.path("."))
             .stdin(Stdio::null());

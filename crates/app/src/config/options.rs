@@ -1,0 +1,306 @@
+//! The options of one location, checked, with a getter for each type. Secrets are fetched when
+//! they are asked for, not before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::keys::{self, Form, Key, Kind, Type};
+use super::values::{self, Base, Setting};
+use crate::catalogue;
+use crate::command::{CommandLine, without_newline};
+use crate::problem::{Class, Problem};
+
+/// A file that holds a secret has no more bytes.
+const SECRET_FILE_MAX: u64 = 1 << 20;
+
+/// Options of one location.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// By name as written. `location` and `title` are not among them.
+    settings: BTreeMap<String, Setting>,
+    /// Whose they are, for messages: `@nas`, or empty.
+    owner: String,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Options of {:?} ", self.owner)?;
+        f.debug_set().entries(self.settings.keys()).finish()
+    }
+}
+
+impl Options {
+    /// No options. `owner` is used in messages.
+    pub fn new(owner: impl Into<String>) -> Self {
+        Self { settings: BTreeMap::new(), owner: owner.into() }
+    }
+
+    /// The options of `-o KEY=VALUE`. Literal secrets are refused.
+    /// `home` is what `~/` means; other paths begin at the current directory.
+    pub fn from_words(words: &[String], home: Option<PathBuf>) -> Result<Self, Problem> {
+        let base = Base { home, directory: crate::location::absolute(Path::new(".")) };
+        let mut options = Self::new("");
+        for word in words {
+            let Some((name, text)) = word.split_once('=') else {
+                return Err(
+                    Problem::usage("-o takes KEY=VALUE").hint("for instance -o connections=8")
+                );
+            };
+            let (key, form) = known(name.trim())?;
+            if matches!(key.name, "location" | "title") {
+                return Err(Problem::usage(format!("{} is no option of a location", key.name))
+                    .hint("write the location itself: holdfast at LOCATION …"));
+            }
+            if key.value.is_secret() && form == Form::Value && !text.starts_with("env:") {
+                let name = key.name;
+                let file = match key.has_file_form() {
+                    true => format!("{name}_file=FILE, "),
+                    false => "key_file=FILE, ".into(),
+                };
+                return Err(Problem::usage(format!(
+                    "-o {name}=… is refused: everybody on this machine could read it in the \
+                     list of processes"
+                ))
+                .hint(format!("write {file}{name}_command=COMMAND or {name}=env:VARIABLE"))
+                .hint(format!(
+                    "or keep it in the configuration: holdfast config repository set NAME {name}"
+                )));
+            }
+            let setting = values::write(key, form, text)
+                .and_then(|value| values::read(key, form, &value, &base))
+                .map_err(|what| Problem::usage(format!("-o {name} {what}")))?;
+            options.set(name.trim(), key, setting);
+        }
+        Ok(options)
+    }
+
+    /// Sets a limit in bytes a second: `limit_upload` or `limit_download`.
+    pub fn set_limit(&mut self, name: &str, rate: u64) {
+        self.settings.insert(name.to_owned(), Setting::Number(rate));
+    }
+
+    /// Adds a setting in place of what the same option said in any form.
+    fn set(&mut self, name: &str, key: &'static Key, setting: Setting) {
+        self.settings.retain(|other, _| !is_same_secret(other, key));
+        self.settings.insert(name.to_owned(), setting);
+    }
+
+    /// Adds a setting of the file; two forms of one secret are a problem.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        key: &'static Key,
+        setting: Setting,
+    ) -> Result<(), Problem> {
+        if let Some(other) = self.settings.keys().find(|other| is_same_secret(other, key)) {
+            let text = format!("{} has both {other} and {name}", self.owner);
+            return Err(Problem::new(Class::Configuration, text).hint("keep one of them"));
+        }
+        self.settings.insert(name.to_owned(), setting);
+        Ok(())
+    }
+
+    /// These, and `others` in place of what they say as well.
+    #[must_use]
+    pub fn overridden_by(mut self, others: &Self) -> Self {
+        for (name, setting) in &others.settings {
+            if let Some((key, _)) = keys::find(name) {
+                self.set(name, key, setting.clone());
+            }
+        }
+        self
+    }
+
+    /// Refuses options of other kinds of location.
+    pub fn check_kind(&self, kind: Kind) -> Result<(), Problem> {
+        for name in self.settings.keys() {
+            if let Some((key, _)) = keys::find(name)
+                && !key.applies_to(kind)
+            {
+                return Err(wrong_kind(name, key, kind));
+            }
+        }
+        Ok(())
+    }
+
+    fn setting(&self, name: &str, accepts: impl Fn(Type) -> bool) -> Option<&Setting> {
+        debug_assert!(
+            keys::find(name).is_some_and(|(key, form)| form != Form::Value || accepts(key.value)),
+            "{name} is no option of this type"
+        );
+        self.settings.get(name)
+    }
+
+    /// Whether the option is given, a secret in any of its forms.
+    pub fn has(&self, name: &str) -> bool {
+        let forms = [name.to_owned(), format!("{name}_file"), format!("{name}_command")];
+        let of_this = |form: &String| keys::find(form).is_some_and(|(key, _)| key.name == name);
+        forms.iter().filter(|form| of_this(form)).any(|form| self.settings.contains_key(form))
+    }
+
+    /// A text option.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.setting(name, |kind| matches!(kind, Type::Text | Type::Lines))? {
+            Setting::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A path of this machine, absolute. Also `X_file` of a secret X.
+    pub fn path(&self, name: &str) -> Option<&Path> {
+        match self.setting(name, |kind| kind == Type::Path)? {
+            Setting::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// A switch; `None` if it is not given.
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        match self.setting(name, |kind| kind == Type::Bool)? {
+            Setting::Flag(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    /// A switch, with the default of the table (false where that is none).
+    pub fn is_on(&self, name: &str) -> bool {
+        let default = || keys::find(name).is_some_and(|(key, _)| key.default == "true");
+        self.flag(name).unwrap_or_else(default)
+    }
+
+    /// A number, or bytes a second.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        let accepts = |kind| matches!(kind, Type::Number(..) | Type::Rate);
+        match self.setting(name, accepts)? {
+            Setting::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A length of time.
+    pub fn duration(&self, name: &str) -> Option<Duration> {
+        match self.setting(name, |kind| kind == Type::Duration)? {
+            Setting::Duration(duration) => Some(*duration),
+            _ => None,
+        }
+    }
+
+    /// A command. Also `X_command` of a secret X.
+    pub fn command(&self, name: &str) -> Option<&CommandLine> {
+        match self.setting(name, |kind| kind == Type::Words)? {
+            Setting::Command(command) => Some(command),
+            _ => None,
+        }
+    }
+
+    /// A secret, from wherever it is kept: fetched now, so that a command of the user may run.
+    /// `Ok(None)`: it is not given.
+    pub fn secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, Problem> {
+        let Some(setting) = self.setting(name, Type::is_secret) else {
+            return self.secret_elsewhere(name);
+        };
+        let Setting::Text(text) = setting else { return Ok(None) };
+        let Some(variable) = text.strip_prefix("env:") else {
+            return Ok(Some(with_lines(name, text.clone())));
+        };
+        let found = std::env::var_os(variable).and_then(|value| value.into_string().ok());
+        let found = found.filter(|value| !value.is_empty()).ok_or_else(|| {
+            let shown = crate::text::printable(variable.as_bytes());
+            self.unreadable(name, &format!("the variable {shown} is not set"))
+        })?;
+        Ok(Some(with_lines(name, Zeroizing::new(found))))
+    }
+
+    fn secret_elsewhere(&self, name: &str) -> Result<Option<Zeroizing<String>>, Problem> {
+        let file = format!("{name}_file");
+        let is_form = keys::find(&file).is_some_and(|(_, form)| form == Form::File);
+        let text = if let Some(path) = self.settings.get(&file).filter(|_| is_form) {
+            let Setting::Path(path) = path else { return Ok(None) };
+            read_secret_file(path).map_err(|problem| Problem {
+                message: format!("{}: {}", self.named(&file), problem.message),
+                ..problem
+            })?
+        } else if let Some(command) = self.command(&format!("{name}_command")) {
+            command.output().map_err(|cause| {
+                self.unreadable(&format!("{name}_command"), &cause)
+                    .hint("run the command by itself to see what is wrong")
+            })?
+        } else {
+            return Ok(None);
+        };
+        if text.is_empty() {
+            return Err(self.unreadable(name, "it is empty"));
+        }
+        Ok(Some(with_lines(name, text)))
+    }
+
+    fn named(&self, name: &str) -> String {
+        match self.owner.as_str() {
+            "" => name.to_owned(),
+            owner => format!("{name} of {owner}"),
+        }
+    }
+
+    fn unreadable(&self, name: &str, cause: &str) -> Problem {
+        Problem::new(Class::KeyUnreadable, format!("{} gives no secret", self.named(name)))
+            .cause(cause)
+    }
+}
+
+/// The option that `name` means.
+pub fn known(name: &str) -> Result<(&'static Key, Form), Problem> {
+    keys::find(name).ok_or_else(|| {
+        let shown = crate::text::printable(name.as_bytes());
+        let problem = Problem::usage(format!("there is no option {shown}"));
+        let problem = match keys::nearest(name) {
+            Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
+            None => problem,
+        };
+        problem.hint("all options: docs/configuration.md, or holdfast config repository set --help")
+    })
+}
+
+/// What to say of an option of another kind of location.
+pub(super) fn wrong_kind(name: &str, key: &Key, kind: Kind) -> Problem {
+    let kinds: Vec<_> = key.kinds.iter().map(ToString::to_string).collect();
+    let text =
+        format!("{name} is an option of {} locations, and this one is {kind}", kinds.join(" and "));
+    Problem::usage(text)
+}
+
+/// Whether `other`, a name as written, says the same option as `key`. The pasted key and its
+/// file are two ways to say one thing as well.
+pub(super) fn is_same_secret(other: &str, key: &Key) -> bool {
+    let canonical = |name| if name == "key_file" { "key" } else { name };
+    keys::find(other).is_some_and(|(other, _)| canonical(other.name) == canonical(key.name))
+}
+
+/// A secret of several lines, whichever way the lines' ends came in.
+fn with_lines(name: &str, text: Zeroizing<String>) -> Zeroizing<String> {
+    let has_lines = keys::find(name).is_some_and(|(key, _)| key.value.has_lines());
+    if !has_lines {
+        return text;
+    }
+    let text = Zeroizing::new(text.replace("\r\n", "\n"));
+    let text = match text.trim_end().contains('\n') {
+        true => text,
+        false => Zeroizing::new(text.replace("\\r", "").replace("\\n", "\n")),
+    };
+    Zeroizing::new(format!("{}\n", text.trim()))
+}
+
+fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, Problem> {
+    let failed = |e: std::io::Error| Problem {
+        class: Class::KeyUnreadable,
+        ..catalogue::io("read", path, &e)
+    };
+    let mut text = Zeroizing::new(String::new());
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(SECRET_FILE_MAX).read_to_string(&mut text).map_err(failed)?;
+    Ok(Zeroizing::new(without_newline(&text).to_owned()))
+}

@@ -1,0 +1,352 @@
+//! `config`: the configuration file and the named locations in it.
+
+mod set;
+
+use clap::{Args, Subcommand};
+use holdfast_app::config::{Changed, Entry};
+use holdfast_app::text::{plural, printable, printable_os, shell_word};
+use holdfast_app::{Config as File, Problem};
+use serde::Serialize;
+
+use self::set::Set;
+use crate::context::{Context, home};
+use crate::failure::{Outcome, Result};
+use crate::ui::table::{Align, Table};
+
+/// Show and change the configuration: named locations
+///
+/// Without more, says where the configuration is and what it holds. A named location is written
+/// @NAME wherever a location goes.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  holdfast config
+  holdfast config repository create \"Office NAS\"
+  holdfast config repository set office-nas location sftp://anna@nas/volume1/backups
+  holdfast config repository set office-nas password
+  holdfast config repository list
+  holdfast at @office-nas create")]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+/// What to show or change.
+#[derive(Debug, Subcommand)]
+pub(crate) enum What {
+    /// Named locations; `config remote` is the same
+    #[command(subcommand, visible_alias = "remote")]
+    Repository(Repository),
+}
+
+/// Named locations
+#[derive(Debug, Subcommand)]
+pub(crate) enum Repository {
+    /// Make a named location
+    ///
+    /// Text that is no name becomes the title: "Office NAS SFTP" makes office-nas-sftp.
+    Create {
+        /// Letters, digits, `-`, `_` and `.`; or a title
+        name: String,
+    },
+    Set(Set),
+    /// Take an option out
+    Unset {
+        /// Name or title
+        name: String,
+        /// The option
+        key: String,
+    },
+    /// Show one location, or all of them; secrets are hidden
+    Show {
+        /// Name or title
+        name: Option<String>,
+    },
+    /// List all locations
+    List,
+    /// Remove a location from the configuration; what is stored there stays
+    Remove {
+        /// Name or title
+        name: String,
+    },
+    /// Give a location another name; the default and plans follow
+    Rename {
+        /// Name or title now
+        #[arg(value_name = "OLD")]
+        old: String,
+        /// Name or title from now on
+        #[arg(value_name = "NEW")]
+        new: String,
+    },
+    /// Show or choose the repository of commands that name none
+    Default {
+        /// Name or title
+        name: Option<String>,
+        /// Have no default any more
+        #[arg(long, conflicts_with = "name")]
+        unset: bool,
+    },
+}
+
+#[derive(Serialize)]
+struct Overview {
+    path: String,
+    exists: bool,
+    locations: Vec<String>,
+    default: Option<String>,
+    cache: Option<String>,
+}
+
+/// A named location; secrets are masked.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    title: Option<&'a str>,
+    kind: Option<String>,
+    location: Option<String>,
+    default: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    options: Option<serde_json::Map<String, serde_json::Value>>,
+    problem: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    name: &'a str,
+    created: bool,
+    default: bool,
+    replaced: &'a [String],
+    plans: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Default {
+    default: Option<String>,
+}
+
+pub(crate) fn run(context: &Context, options: &Config) -> Result {
+    match &options.what {
+        None => overview(context),
+        Some(What::Repository(what)) => repository(context, what),
+    }
+}
+
+fn repository(context: &Context, what: &Repository) -> Result {
+    match what {
+        Repository::Create { name } => {
+            let changed = edit(context, |config| config.create(name))?;
+            let word = shell_word(&changed.name);
+            context.ui.summary(&format!("made the location {}", changed.name))?;
+            context.ui.summary(&format!(
+                "  next:  holdfast config repository set {word} location LOCATION"
+            ))?;
+            done(context, &changed)
+        }
+        Repository::Set(options) => set::run(context, options),
+        Repository::Unset { name, key } => {
+            let changed = edit(context, |config| config.unset(name, key))?;
+            context.ui.summary(&format!("took {key} out of {}", changed.name))?;
+            done(context, &changed)
+        }
+        Repository::Show { name } => show(context, name.as_deref()),
+        Repository::List => list(context),
+        Repository::Remove { name } => {
+            let changed = edit(context, |config| config.remove(name))?;
+            context.ui.summary(&format!(
+                "removed {} from the configuration; what is stored there stays",
+                changed.name
+            ))?;
+            if changed.default {
+                context.ui.note("it was the default repository: there is none now")?;
+            }
+            done(context, &changed)
+        }
+        Repository::Rename { old, new } => {
+            let changed = edit(context, |config| config.rename(old, new))?;
+            context.ui.summary(&format!("{} is now called {}", old.trim(), changed.name))?;
+            if changed.default {
+                context.ui.summary("  the default follows")?;
+            }
+            if !changed.plans.is_empty() {
+                let plans = changed.plans.join(", ");
+                context.ui.summary(&format!("  plans that follow: {plans}"))?;
+            }
+            done(context, &changed)
+        }
+        Repository::Default { name, unset } => default(context, name.as_deref(), *unset),
+    }
+}
+
+/// Changes the file, and warns if others can read it.
+fn edit<T>(
+    context: &Context,
+    change: impl FnOnce(&mut File) -> std::result::Result<T, Problem>,
+) -> Result<T> {
+    let path = context.config_path()?;
+    let answer = File::edit(&path, home(), change)?;
+    context.warn_of(&File::load(&path, home())?)?;
+    Ok(answer)
+}
+
+fn done(context: &Context, changed: &Changed) -> Result {
+    if context.ui.is_json() {
+        let Changed { name, created, replaced, default, plans } = changed;
+        let event = Done { name, created: *created, default: *default, replaced, plans };
+        context.ui.event("summary", &event)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The configuration; a problem if there is no place for one.
+fn config(context: &Context) -> Result<&File> {
+    let path = context.config_path()?;
+    Ok(context.config()?.ok_or_else(|| Problem::usage(format!("no {}", printable_os(path))))?)
+}
+
+fn overview(context: &Context) -> Result {
+    let config = config(context)?;
+    let names = config.names();
+    let cache = context.cache().map(printable_os);
+    let path = printable_os(config.path());
+    if context.ui.is_json() {
+        let default = config.default_name().map(String::from);
+        let event = Overview { path, exists: config.exists(), locations: names, default, cache };
+        context.ui.event("config", &event)?;
+        return Ok(Outcome::Done);
+    }
+    let ui = &context.ui;
+    let there = if config.exists() { "" } else { " (not there yet)" };
+    ui.line(&format!("configuration  {path}{there}"))?;
+    ui.line(&format!("locations      {}", plural(names.len() as u64, "location", "locations")))?;
+    let at = match (std::env::var_os("HOLDFAST_REPOSITORY"), config.default_name()) {
+        (Some(at), _) if !at.is_empty() => format!("{} (HOLDFAST_REPOSITORY)", printable_os(at)),
+        (_, Some(name)) => format!("@{}", printable(name.as_bytes())),
+        (_, None) => "~/.holdfast".into(),
+    };
+    ui.line(&format!("default        {at}"))?;
+    ui.line(&format!("cache          {}", cache.unwrap_or_else(|| "none".into())))?;
+    ui.summary("\nto see them: holdfast config repository list; all options: docs/configuration.md, or\nholdfast config repository set --help")?;
+    Ok(Outcome::Done)
+}
+
+fn row<'a>(config: &File, entry: &Entry<'a>, all: bool) -> Row<'a> {
+    let lines = || {
+        entry
+            .lines()
+            .into_iter()
+            .filter(|line| !matches!(line.name.as_str(), "title" | "location"))
+            .map(|line| (line.name, line.text.into()))
+            .collect()
+    };
+    Row {
+        name: entry.name(),
+        title: entry.title(),
+        kind: entry.kind().map(|kind| kind.to_string()),
+        location: entry.shown_location(),
+        default: config.default_name() == Some(entry.name()),
+        options: all.then(lines),
+        problem: problem(entry).map(|problem| problem.message),
+    }
+}
+
+fn problem(entry: &Entry<'_>) -> Option<Problem> {
+    entry.options().err().or_else(|| entry.location().err())
+}
+
+fn list(context: &Context) -> Result {
+    let config = config(context)?;
+    let columns = ["NAME", "KIND", "LOCATION", "TITLE", "NOTE"];
+    let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
+    for name in config.names() {
+        let Some(entry) = config.entry(&name) else { continue };
+        let row = row(config, &entry, false);
+        if context.ui.is_json() {
+            context.ui.row("location", &row)?;
+            continue;
+        }
+        let mut note = if row.default { "default" } else { "" }.to_owned();
+        if row.problem.is_some() {
+            let comma = if note.is_empty() { "" } else { ", " };
+            note.push_str(&format!("{comma}incomplete or wrong: see `show`"));
+        }
+        table.add(vec![
+            printable(row.name.as_bytes()),
+            row.kind.unwrap_or_default(),
+            row.location.unwrap_or_default(),
+            row.title.map(|title| printable(title.as_bytes())).unwrap_or_default(),
+            note,
+        ]);
+    }
+    if context.ui.is_json() {
+        return Ok(Outcome::Done);
+    }
+    if table.is_empty() {
+        context.ui.note("no locations; to make one: holdfast config repository create NAME")?;
+    } else {
+        table.write(&mut *context.ui.out())?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn show(context: &Context, name: Option<&str>) -> Result {
+    let config = config(context)?;
+    let names = match name {
+        Some(text) => vec![config.existing(text)?],
+        None => config.names(),
+    };
+    for (i, name) in names.iter().enumerate() {
+        let entry = config.expect(name)?;
+        if context.ui.is_json() {
+            context.ui.row("location", &row(config, &entry, true))?;
+            continue;
+        }
+        if i > 0 {
+            context.ui.line("")?;
+        }
+        let default = if config.default_name() == Some(name) { "  # the default" } else { "" };
+        context.ui.line(&format!("[repository.{}]{default}", printable(name.as_bytes())))?;
+        for line in entry.lines() {
+            let value = line.value.lines().map(|l| printable(l.as_bytes())).collect::<Vec<_>>();
+            let name = printable(line.name.as_bytes());
+            context.ui.line(&format!("{name} = {}", value.join("\n")))?;
+        }
+        if let Some(problem) = problem(&entry) {
+            context.ui.flush()?;
+            context.ui.warn(&problem.to_string())?;
+            for hint in &problem.hints {
+                context.ui.note(&format!("  hint: {hint}"))?;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn default(context: &Context, name: Option<&str>, unset: bool) -> Result {
+    let default = match name {
+        Some(name) => {
+            let name = edit(context, |config| config.set_default(name))?.name;
+            context.ui.summary(&format!("the default repository is @{name}"))?;
+            Some(name)
+        }
+        None if unset => {
+            let was = edit(context, |config| Ok(config.unset_default()))?;
+            let text = match was {
+                Some(name) => format!("@{name} is no default any more"),
+                None => "there was no default".into(),
+            };
+            context.ui.summary(&text)?;
+            None
+        }
+        None => {
+            let name = config(context)?.default_name().map(String::from);
+            match &name {
+                Some(name) => context.ui.line(&format!("@{}", printable(name.as_bytes())))?,
+                None => context.ui.note("there is no default; ~/.holdfast is used")?,
+            }
+            name
+        }
+    };
+    if context.ui.is_json() {
+        context.ui.event("summary", &Default { default })?;
+    }
+    Ok(Outcome::Done)
+}
