@@ -229,3 +229,69 @@ fn inside(place: Place, below: &[u8]) -> Result<Place, Problem> {
         Place::Stream => place,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(file: &str, location: &str, words: &[&str]) -> Result<Resolved, String> {
+        let attempt = || -> Result<Resolved, Box<dyn std::error::Error>> {
+            let dir = tempfile::tempdir()?;
+            let path = dir.path().join("config.toml");
+            std::fs::write(&path, format!("[repository.n]\n{file}"))?;
+            let config = Config::load(&path, Some("/home/a".into()))?;
+            let words: Vec<_> = words.iter().map(ToString::to_string).collect();
+            let overrides = Options::from_words(&words, None)?;
+            Ok(Resolved::new(&Location::parse(location.as_ref())?, Some(&config), &overrides)?)
+        };
+        attempt().map_err(|e| e.to_string())
+    }
+
+    fn shown(file: &str, location: &str, words: &[&str]) -> Result<String, String> {
+        resolved(file, location, words).map(|r| r.to_string())
+    }
+
+    #[test]
+    fn what_lies_below_a_named_location() {
+        for (file, place) in [
+            ("location = '/a'", "/a/b/c"),
+            ("location = '~/a'", "/home/a/a/b/c"),
+            ("location = 'file:///a%20'", "/a /b/c"),
+            ("location = 'sftp://h/'", "sftp://h/b/c"),
+            ("location = 'sftp://h/~'", "sftp://h/~/b/c"),
+            ("location = 'sftp://h/x/'", "sftp://h/x/b/c"),
+            ("location = 's3://s3.x.com/b'", "s3://s3.x.com/b/b/c"),
+            ("location = 's3://s3.x.com/b/p'", "s3://s3.x.com/b/p/b/c"),
+        ] {
+            assert_eq!(shown(file, "@n:/b/c", &[]).as_deref(), Ok(place), "{file}");
+        }
+        assert_eq!(shown("location = 'sftp://h/x/'", "@n", &[]).as_deref(), Ok("sftp://h/x/"));
+    }
+
+    #[test]
+    fn options_complete_a_location_and_never_contradict_it() {
+        let options = "host = 'nas'\nport = 2222\nusername = 'anna'\n";
+        let all = |location: &str| shown(&format!("location = '{location}'\n{options}"), "@n", &[]);
+        let complete = Ok("sftp://anna@nas:2222/a%25b");
+        for location in ["/a%b", "sftp:///a%25b", "sftp://anna@nas:2222/a%25b", "sftp://nas/a%25b"]
+        {
+            assert_eq!(all(location).as_deref(), complete, "{location}");
+        }
+        for (location, part) in [
+            ("sftp://other/x", "says host other, its option host nas"),
+            ("sftp://root@nas/x", "says username root, its option username anna"),
+            ("sftp://nas:22/x", "says port 22, its option port 2222"),
+            ("s3://s3.x.com/b", "host is an option of sftp locations"),
+        ] {
+            assert!(all(location).is_err_and(|m| m.contains(part)), "{location}");
+        }
+        let file = format!("location = 'sftp://anna@nas:2222/x'\n{options}");
+        let over = shown(&file, "@n", &["host=h", "port=1", "username=u"]);
+        assert_eq!(over.as_deref(), Ok("sftp://u@h:1/x"));
+        assert_eq!(shown("", "sftp:///x", &["host=h"]).as_deref(), Ok("sftp://h/x"));
+        assert!(shown("", "sftp:///x", &[]).is_err_and(|m| m.contains("names no host")));
+        assert!(shown("", "sftp:///x", &["host=-oX"]).is_err_and(|m| m.contains("no name")));
+        assert!(shown("", "/x", &["region=r"]).is_err_and(|m| m.contains("s3 locations")));
+        assert!(shown("location = '@n'", "@n", &[]).is_err());
+    }
+}

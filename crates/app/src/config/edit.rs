@@ -67,8 +67,10 @@ impl Config {
         let mut config = Self::new(path, found, Some(editing.found.mode), home)?;
         let answer = change(&mut config)?;
         let after = config.document.to_string();
+        // The empty line above a table is not wanted once nothing stands above it.
+        let after = if before.starts_with('\n') { &after } else { after.trim_start_matches('\n') };
         if after != before {
-            editing.write(&after)?;
+            editing.write(after)?;
         }
         Ok(answer)
     }
@@ -355,5 +357,67 @@ fn rename_key(parent: &mut dyn TableLike, old: &str, new: &str) {
     if let (Some((leaf, dotted)), Some(mut key)) = (decor, parent.key_mut(new)) {
         *key.leaf_decor_mut() = leaf;
         *key.dotted_decor_mut() = dotted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edited(text: &str, change: impl FnOnce(&mut Config) -> Result<Changed, Problem>) -> String {
+        let attempt = || -> Result<String, Box<dyn std::error::Error>> {
+            let dir = tempfile::tempdir()?;
+            let path = dir.path().join("config.toml");
+            std::fs::write(&path, text)?;
+            Config::edit(&path, None, change)?;
+            Ok(std::fs::read_to_string(&path)?)
+        };
+        attempt().unwrap_or_else(|e| e.to_string())
+    }
+
+    #[test]
+    fn names_come_from_titles() -> Result<(), Problem> {
+        let name = |text: &str| name_of(text).map(|(name, title)| (name, title.is_some()));
+        assert_eq!(name("s3-krepository")?, ("s3-krepository".into(), false));
+        assert_eq!(name("@NAS_2.home")?, ("NAS_2.home".into(), false));
+        assert_eq!(name(" Office  NAS (SFTP)! ")?, ("office-nas-sftp".into(), true));
+        assert_eq!(name("Büro: Keller")?, ("büro-keller".into(), true));
+        assert_eq!(name("-x")?, ("x".into(), true));
+        for bad in ["", "@", "...", "a\tb"] {
+            assert!(name_of(bad).is_err(), "{bad}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_way_to_write_a_table_can_be_edited() {
+        let set = |text: &str| edited(text, |config| config.set("a", "title", "x"));
+        assert_eq!(set(""), "[repository.a]\ntitle = \"x\"\n");
+        assert_eq!(set("[repository]\n"), "[repository]\n\n[repository.a]\ntitle = \"x\"\n");
+        assert_eq!(
+            set("repository = { a = { location = \"/a\" } }\n"),
+            "repository = { a = { location = \"/a\" , title = \"x\" } }\n"
+        );
+        assert_eq!(
+            set("repository.a.location = \"/a\"\n"),
+            "repository.a.location = \"/a\"\nrepository.a.title = \"x\"\n"
+        );
+        assert_eq!(
+            set("[repository.\"a\"]\ntitle = 'y' # z\n"),
+            "[repository.\"a\"]\ntitle = \"x\" # z\n"
+        );
+        let renamed = edited("repository.a.location = \"/a\"\n", |c| c.rename("a", "b c"));
+        assert_eq!(renamed, "repository.b-c.location = \"/a\"\nrepository.b-c.title = \"b c\"\n");
+        assert_eq!(set("repository = 1\n").lines().count(), 1);
+    }
+
+    #[test]
+    fn what_is_not_ours_stays() {
+        let text =
+            "[plan.x]\nsources = [ \"@a\",\n  \"@ab\" ] # c\nrepository='@a'\n[repository.a]\n";
+        let renamed = edited(text, |config| config.rename("a", "b"));
+        let expected =
+            "[plan.x]\nsources = [ \"@b\",\n  \"@ab\" ] # c\nrepository=\"@b\"\n[repository.b]\n";
+        assert_eq!(renamed, expected);
     }
 }

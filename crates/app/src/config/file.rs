@@ -289,4 +289,48 @@ mod tests {
         assert!(read(&path).is_err_and(|p| p.message.contains("line 1: it is not UTF-8")));
         Ok(())
     }
+
+    #[test]
+    fn links_are_written_through_and_failed_edits_leave_nothing()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let link = dir.path().join("config.toml");
+        std::os::unix::fs::symlink("there/real.toml", &link)?;
+        Editing::start(&link)?;
+        let real = dir.path().join("there/real.toml");
+        assert!(!real.exists());
+        Editing::start(&link)?.write("default = \"x\"\n")?;
+        assert_eq!(std::fs::read_to_string(&real)?, "default = \"x\"\n");
+        assert!(link.is_symlink());
+        assert_eq!(real.metadata()?.permissions().mode() & 0o777, 0o600);
+        let there = dir.path().join("there");
+        assert_eq!(there.metadata()?.permissions().mode() & 0o777, 0o700);
+        assert_eq!(std::fs::read_dir(there)?.count(), 1);
+        std::fs::write(&real, "not toml")?;
+        assert!(Editing::start(&link).is_err());
+        assert_eq!(std::fs::read_to_string(&real)?, "not toml");
+        let circle = dir.path().join("circle");
+        std::os::unix::fs::symlink("circle", &circle)?;
+        assert!(Editing::start(&circle).is_err_and(|p| p.message.contains("circle")));
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_meanwhile_is_opened_again() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "")?;
+        let old = File::open(&path)?;
+        std::fs::write(dir.path().join("new"), "")?;
+        std::fs::rename(dir.path().join("new"), &path)?;
+        assert!(!lock(&old, &path, Instant::now())?);
+        let held = Editing::start(&path)?;
+        let other = File::open(&path)?;
+        let busy = lock(&other, &path, Instant::now());
+        assert!(busy.is_err_and(|p| p.class == Class::Busy));
+        drop(held);
+        assert!(lock(&other, &path, Instant::now())?);
+        Ok(())
+    }
 }

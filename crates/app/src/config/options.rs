@@ -304,3 +304,120 @@ fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, Problem> {
     file.take(SECRET_FILE_MAX).read_to_string(&mut text).map_err(failed)?;
     Ok(Zeroizing::new(without_newline(&text).to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_file(text: &str) -> Result<Options, Problem> {
+        let attempt = || -> Result<crate::Config, Box<dyn std::error::Error>> {
+            let dir = tempfile::tempdir()?;
+            let path = dir.path().join("config.toml");
+            std::fs::write(&path, format!("[repository.nas]\n{text}"))?;
+            Ok(crate::Config::load(&path, Some("/home/a".into()))?)
+        };
+        attempt().map_err(|e| Problem::usage(e.to_string()))?.expect("nas")?.options()
+    }
+
+    #[test]
+    fn getters_give_what_the_type_says() -> Result<(), Problem> {
+        let options = of_file(
+            "location = 'sftp://h/x'\nport = 22\ntimeout = '500ms'\nuse_agent = false\n\
+             limit_upload = '10M'\nkey_file = '~/.ssh/id'\nssh_command = ['ssh', '-x']\n\
+             shell_path = '~/x'\n",
+        )?;
+        assert_eq!(options.number("port"), Some(22));
+        assert_eq!(options.number("limit_upload"), Some(10 << 20));
+        assert_eq!(options.duration("timeout"), Some(Duration::from_millis(500)));
+        assert_eq!(
+            (options.flag("use_agent"), options.flag("disable_hash_check")),
+            (Some(false), None)
+        );
+        assert_eq!(
+            (options.is_on("allow_insecure_ciphers"), options.is_on("use_tls")),
+            (false, true)
+        );
+        assert_eq!(options.path("key_file"), Some(Path::new("/home/a/.ssh/id")));
+        // A path on the server is no path of ours.
+        assert_eq!(options.text("shell_path"), Some("~/x"));
+        let words = vec!["ssh".to_owned(), "-x".to_owned()];
+        assert_eq!(options.command("ssh_command"), Some(&CommandLine::Words(words)));
+        assert_eq!(
+            (options.has("port"), options.has("host"), options.text("host")),
+            (true, false, None)
+        );
+        // The key's file is read by whoever uses it.
+        assert_eq!(options.secret("key")?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_secret_comes_from_wherever_it_is_kept() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("secret");
+        std::fs::write(&file, "from file\r\n")?;
+        let secret = |text: &str| -> Result<Option<String>, Problem> {
+            Ok(of_file(text)?.secret("password")?.map(|text| text.to_string()))
+        };
+        assert_eq!(secret("")?, None);
+        assert_eq!(secret("password = 'x'")?.as_deref(), Some("x"));
+        let by_file = format!("password_file = '{}'", file.display());
+        assert_eq!(secret(&by_file)?.as_deref(), Some("from file"));
+        assert_eq!(secret("password_command = 'echo \"a b\"'")?.as_deref(), Some("a b"));
+        let words = "password_command = ['printf', '%s', 'a;b']";
+        assert_eq!(secret(words)?.as_deref(), Some("a;b"));
+        assert_eq!(secret("password = 'env:PATH'")?, std::env::var("PATH").ok());
+        for (text, part) in [
+            ("password = 'env:HOLDFAST_NOT_SET'", "HOLDFAST_NOT_SET is not set"),
+            ("password_command = 'true'", "it is empty"),
+            ("password_command = 'false'", "exit status: 1"),
+            ("password_file = '/nonexistent'", "password_file of @nas"),
+        ] {
+            assert!(secret(text).is_err_and(|p| p.to_string().contains(part)), "{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_pasted_key_has_its_lines_whichever_way_it_came() -> Result<(), Problem> {
+        for text in [
+            "key = \"\"\"\n-----BEGIN\nabc==\n-----END\n\"\"\"",
+            "key = '-----BEGIN\\nabc==\\n-----END'",
+            "key = '-----BEGIN\\r\\nabc==\\r\\n-----END\\n'",
+            "key = \"-----BEGIN\\r\\nabc==\\r\\n-----END\"",
+            "key_command = \"printf '%s\\\\n' -----BEGIN abc== -----END\"",
+        ] {
+            let key = of_file(text)?.secret("key")?.map(|key| key.to_string());
+            assert_eq!(key.as_deref(), Some("-----BEGIN\nabc==\n-----END\n"), "{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_command_line_takes_the_place_of_every_form() -> Result<(), Problem> {
+        let words = ["password_command=echo theirs".to_owned(), "connections=8".to_owned()];
+        let over = Options::from_words(&words, None)?;
+        let merged =
+            of_file("password_file = '/x'\nconnections = 2\nport = 1")?.overridden_by(&over);
+        assert_eq!(merged.secret("password")?.map(|t| t.to_string()).as_deref(), Some("theirs"));
+        assert_eq!((merged.number("connections"), merged.number("port")), (Some(8), Some(1)));
+        assert!(!merged.has("key") && merged.path("password_file").is_none());
+        let key_file = Options::from_words(&["key_file=/k".to_owned()], None)?;
+        let merged = of_file("key = 'pasted'")?.overridden_by(&key_file);
+        assert_eq!((merged.secret("key")?, merged.path("key_file")), (None, Some(Path::new("/k"))));
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_shows_a_secret() -> Result<(), Problem> {
+        let options = of_file("password = 'hunter2'\nkey_command = 'echo hunter2'")?;
+        let secret = options.secret("password")?;
+        assert!(secret.is_some());
+        assert!(!format!("{options:?}").contains("hunter2"), "{options:?}");
+        for words in ["password=hunter2", "key=hunter2", "port=hunter2", "hunter2"] {
+            let refused = Options::from_words(&[words.to_owned()], None);
+            assert!(refused.is_err_and(|p| !format!("{p:?}").contains("hunter2")), "{words}");
+        }
+        Ok(())
+    }
+}

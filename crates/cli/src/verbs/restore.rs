@@ -1,6 +1,6 @@
 //! `restore`: from a snapshot to a directory, or back to where things were.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::{Args, ValueEnum};
 use holdfast_app::open::open_destination;
@@ -105,7 +105,11 @@ struct Summary {
 pub(crate) fn run(context: &Context, options: &Restore) -> Result {
     let filter = options.selection.filter()?;
     let spec = Spec::parse(&options.snapshot)?;
-    let to = options.to.as_deref().map(|to| context.place(to)).transpose()?;
+    let local = LocalDestinationOptions { numeric_ids: options.numeric_ids };
+    let open = |to: &OsStr| -> Result<_> {
+        Ok(open_destination(&context.place(to)?, local, &context.asker())?)
+    };
+    let to = options.to.as_deref().map(open).transpose()?;
     let chosen = patterns::restore_filter(&options.include, &options.exclude)
         .map_err(|e| roots::bad_rule(&e))?;
     let repository = context.open()?;
@@ -116,10 +120,10 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
         return Err(Problem::new(Class::Unsupported, text).hint("say --to DIR").into());
     }
     let id = snapshot.id.short();
-    let to = match to {
-        Some(place) => place,
-        None if options.in_place => context.place("/".as_ref())?,
-        None => context.place(format!("./holdfast-{id}").as_ref())?,
+    let destination = match to {
+        Some(destination) => destination,
+        None if options.in_place => open("/".as_ref())?,
+        None => open(format!("./holdfast-{id}").as_ref())?,
     };
     let mut restore_options = RestoreOptions::new(snapshot);
     restore_options.path = spec.path;
@@ -134,8 +138,6 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
     restore_options.dry_run = options.dry_run;
     restore_options.verify = options.verify;
     restore_options.filter = chosen;
-    let local = LocalDestinationOptions { numeric_ids: options.numeric_ids };
-    let destination = open_destination(&to, local, &context.asker())?;
     let index = context.index(&repository)?;
     let job = Job { context, repository: &repository, index: &index, options, destination };
     if options.in_place && !options.dry_run && !options.yes {

@@ -2,6 +2,7 @@
 //! the operations do is tested in the engine.
 
 mod backup;
+mod config;
 mod errors;
 mod keys;
 mod listing;

@@ -38,6 +38,13 @@ impl Answer {
         self
     }
 
+    /// After [`fails`](Self::fails): this is said as well.
+    #[track_caller]
+    pub(crate) fn fails_with(self, text: &str) -> Self {
+        let code = self.code;
+        self.fails(code, text)
+    }
+
     /// The events of `--json`.
     #[track_caller]
     pub(crate) fn events(&self) -> Vec<serde_json::Value> {
@@ -69,7 +76,7 @@ impl Sandbox {
         sandbox
     }
 
-    fn write_sources(&self) {
+    pub(crate) fn write_sources(&self) {
         self.write("src/a.txt", b"hello\n");
         self.write("src/sub/b.bin", &[7; 5000]);
         std::os::unix::fs::symlink("a.txt", self.path("src/link")).unwrap();

@@ -204,3 +204,95 @@ impl Upload for LimitUpload<'_> {
         self.inner.finish(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::storage::MemoryStorage;
+    use holdfast_engine::hash::RecordId;
+
+    /// A clock that moves when somebody sleeps, and only then.
+    #[derive(Default)]
+    struct StillClock(Mutex<Duration>);
+
+    impl Clock for StillClock {
+        fn now(&self) -> Duration {
+            *locked(&self.0)
+        }
+
+        fn sleep(&self, duration: Duration) {
+            *locked(&self.0) += duration;
+        }
+    }
+
+    fn limited(upload: Option<u64>, download: Option<u64>) -> (LimitStorage, Arc<StillClock>) {
+        let clock = Arc::new(StillClock::default());
+        let limits = Limits { upload, download };
+        let inner = Arc::new(MemoryStorage::new());
+        (LimitStorage::with_clock(inner, limits, clock.clone()), clock)
+    }
+
+    fn name(i: u8) -> ObjectName {
+        ObjectName::key(RecordId::new([i; 16]))
+    }
+
+    #[test]
+    fn each_direction_takes_the_time_that_its_rate_says() -> StorageResult<()> {
+        let (storage, clock) = limited(Some(1 << 20), Some(2 << 20));
+        let bytes = vec![7; 3 << 20];
+        storage.put(&name(1), &bytes)?;
+        assert_eq!(clock.now(), Duration::from_secs(3));
+        let mut upload = storage.upload()?;
+        upload.write(&bytes)?;
+        upload.finish(&name(2))?;
+        assert_eq!(clock.now(), Duration::from_secs(6));
+        // What was not used of the other direction is not saved up beyond a moment.
+        assert_eq!(storage.get(&name(2))?, bytes);
+        let mut part = Vec::new();
+        storage.get_range(&name(1), 0, 1 << 20, &mut part)?;
+        assert_eq!(clock.now(), Duration::from_secs(8) - BURST);
+        Ok(())
+    }
+
+    #[test]
+    fn without_a_limit_nobody_waits() -> StorageResult<()> {
+        let (storage, clock) = limited(None, Some(1));
+        storage.put(&name(1), &[7; 1000])?;
+        let mut upload = storage.upload()?;
+        upload.write(&[7; 1000])?;
+        upload.finish(&name(2))?;
+        storage.list(Folder::Keys, &mut |_| {})?;
+        assert_eq!(clock.now(), Duration::ZERO);
+        Ok(())
+    }
+
+    #[test]
+    fn uploads_flow_in_pieces() -> StorageResult<()> {
+        let (storage, clock) = limited(Some(1 << 20), None);
+        let pieces = |bytes: usize| bytes.div_ceil(storage.upload.as_ref().map_or(1, |d| d.piece));
+        assert_eq!(pieces(1 << 20), 4);
+        let mut upload = storage.upload()?;
+        upload.write(&vec![0; (1 << 20) + 1])?;
+        upload.finish(&name(1))?;
+        assert_eq!(storage.stat(&name(1))?.size, (1 << 20) + 1);
+        assert!(clock.now() > Duration::from_secs(1));
+        Ok(())
+    }
+
+    #[test]
+    fn threads_share_one_budget() {
+        let mut bucket = Bucket::new(1000);
+        let second = Duration::from_secs(1);
+        // Three at the same moment: each waits for those before it.
+        assert_eq!(bucket.take(1000, Duration::ZERO), second);
+        assert_eq!(bucket.take(1000, Duration::ZERO), second * 2);
+        assert_eq!(bucket.take(500, second), second * 3 / 2);
+        // After a pause only the burst is free.
+        assert_eq!(bucket.take(250, second * 10), Duration::ZERO);
+        assert_eq!(bucket.take(1000, second * 10), second);
+        assert_eq!(bucket.take(0, second * 20), Duration::ZERO);
+        // No sum is too big.
+        assert!(Bucket::new(1).take(u64::MAX, Duration::ZERO) > second);
+        assert!(Bucket::new(0).take(1, Duration::ZERO) == second);
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use holdfast_connectors::conformance::storage_conformance;
+use holdfast_connectors::layers::limit::{LimitStorage, Limits};
 use holdfast_connectors::layers::record::{Operation, RecordStorage};
 use holdfast_connectors::local::storage::LocalStorage;
 use holdfast_connectors::memory::storage::MemoryStorage;
@@ -32,6 +33,8 @@ fn conformance() {
     storage_conformance(&|| Box::new(RecordStorage::new(Arc::new(local()))));
     storage_conformance(&|| Box::new(MemoryStorage::new()));
     storage_conformance(&|| Box::new(RecordStorage::new(Arc::new(MemoryStorage::new()))));
+    let limits = Limits { upload: Some(1 << 30), download: Some(1 << 30) };
+    storage_conformance(&|| Box::new(LimitStorage::new(Arc::new(MemoryStorage::new()), limits)));
 }
 
 #[test]
