@@ -27,52 +27,66 @@ impl Terminal {
     /// Reads lines without echo, until one ends a key (`-----END …`), or until Ctrl-D.
     /// `Ok(None)`: there is nobody to ask.
     pub(crate) fn secret_lines(self, prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
+        self.silently(prompt, |line| line.trim_start().starts_with("-----END "))
+    }
+
+    /// Reads lines without echo, until `is_last` says so.
+    fn silently(
+        self,
+        prompt: &str,
+        is_last: impl Fn(&str) -> bool,
+    ) -> io::Result<Option<Zeroizing<String>>> {
         let Some(mut terminal) = self.open() else { return Ok(None) };
+        // Before the prompt: what is typed as soon as it is seen must not be shown.
+        let silence = Silence::new(terminal.try_clone()?)?;
         write!(terminal, "{prompt}")?;
-        let _silence = Silence::new(&terminal)?;
         let mut text = Zeroizing::new(String::new());
         let mut reader = io::BufReader::new(&terminal);
         loop {
             let from = text.len();
             let read = reader.read_line(&mut text)?;
-            let line = text.get(from..).unwrap_or_default();
-            if read == 0 || line.trim_start().starts_with("-----END ") {
+            if read == 0 || is_last(text.get(from..).unwrap_or_default()) {
                 break;
             }
         }
+        drop(silence);
         writeln!(&terminal)?;
         Ok(Some(text))
     }
 }
 
 /// No echo on a terminal until it is dropped.
-struct Silence<'a> {
-    terminal: &'a std::fs::File,
+struct Silence {
+    terminal: std::fs::File,
     before: Termios,
 }
 
-impl<'a> Silence<'a> {
-    fn new(terminal: &'a std::fs::File) -> io::Result<Self> {
-        let before = tcgetattr(terminal)?;
+impl Silence {
+    fn new(terminal: std::fs::File) -> io::Result<Self> {
+        let before = tcgetattr(&terminal)?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(terminal, OptionalActions::Now, &silent)?;
+        tcsetattr(&terminal, OptionalActions::Now, &silent)?;
         Ok(Self { terminal, before })
     }
 }
 
-impl Drop for Silence<'_> {
+impl Drop for Silence {
     fn drop(&mut self) {
-        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
+}
+
+fn without_line_end(text: &mut Zeroizing<String>) {
+    let end = text.trim_end_matches(['\n', '\r']).len();
+    text.truncate(end);
 }
 
 impl Ask for Terminal {
     fn secret(&self, prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
-        if !self.is_there() {
-            return Ok(None);
-        }
-        rpassword::prompt_password(prompt).map(|text| Some(Zeroizing::new(text)))
+        let Some(mut text) = self.silently(prompt, |_| true)? else { return Ok(None) };
+        without_line_end(&mut text);
+        Ok(Some(text))
     }
 
     fn line(&self, prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
@@ -82,8 +96,7 @@ impl Ask for Terminal {
         if io::BufReader::new(terminal).read_line(&mut answer)? == 0 {
             return Ok(None);
         }
-        let end = answer.trim_end_matches(['\n', '\r']).len();
-        answer.truncate(end);
+        without_line_end(&mut answer);
         Ok(Some(answer))
     }
 

@@ -3,6 +3,9 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use std::io::{Read, Write};
+use std::process::Stdio;
+
 use crate::sandbox::{Answer, Sandbox, answer, files};
 
 const KEY: &str =
@@ -378,7 +381,7 @@ fn edits_at_once_are_all_kept() {
         .map(|i| {
             let mut command = sandbox.command();
             let name = format!("n{i}");
-            command.args(["config", "repository", "set", name.as_str(), "location", "/x"]);
+            command.args(["config", "repository", "set", name.as_str(), "location", "/x", "-q"]);
             command.spawn().unwrap()
         })
         .collect();
@@ -388,5 +391,54 @@ fn edits_at_once_are_all_kept() {
     let text = sandbox.config_text();
     for i in 0..12 {
         assert!(text.contains(&format!("[repository.n{i}]")), "{i}: {text}");
+    }
+}
+
+/// Runs a command line in a terminal of its own and types `typed` once `prompt` is there; what
+/// was on the screen.
+fn in_terminal(sandbox: &Sandbox, line: &str, prompt: &str, typed: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_holdfast");
+    let plain = sandbox.command();
+    let mut command = std::process::Command::new("script");
+    command.env_clear().envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    command.env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh");
+    command.current_dir(plain.get_current_dir().unwrap());
+    command.args(["-qfec", &format!("{program} {line}"), "/dev/null"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("script (bsdutils) is needed");
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    let mut typed = Some(typed);
+    let mut byte = [0];
+    while screen.read(&mut byte).unwrap() > 0 {
+        seen.push(byte[0]);
+        if seen.ends_with(prompt.as_bytes())
+            && let Some(typed) = typed.take()
+        {
+            keyboard.write_all(typed.as_bytes()).unwrap();
+        }
+    }
+    let seen = String::from_utf8_lossy(&seen).replace('\r', "");
+    assert!(child.wait().unwrap().success(), "{seen}");
+    seen
+}
+
+#[test]
+fn secrets_are_asked_for_without_echo_and_other_values_with() {
+    let sandbox = Sandbox::new();
+    let set = |key: &str, prompt: &str, typed: &str| {
+        let line = format!("config repository set nas {key}");
+        in_terminal(&sandbox, &line, prompt, typed)
+    };
+    let seen = set("password", "password of nas: ", "hunter2\n");
+    assert!(seen.contains("set password of nas") && !seen.contains("hunter2"), "{seen}");
+    assert!(!seen.contains("history"), "{seen}");
+    let seen = set("host", "host of nas: ", "nas.example.com\n");
+    assert!(seen.contains("host of nas: nas.example.com"), "{seen}");
+    let seen = set("key", "does not end): ", &format!("{KEY}\n"));
+    assert!(!seen.contains("c2VjcmV0"), "{seen}");
+    let text = sandbox.config_text();
+    for part in ["password = \"hunter2\"", "host = \"nas.example.com\"", KEY] {
+        assert!(text.contains(part), "{text}");
     }
 }

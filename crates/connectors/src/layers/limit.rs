@@ -239,6 +239,7 @@ mod tests {
     #[test]
     fn each_direction_takes_the_time_that_its_rate_says() -> StorageResult<()> {
         let (storage, clock) = limited(Some(1 << 20), Some(2 << 20));
+        storage.prepare()?;
         let bytes = vec![7; 3 << 20];
         storage.put(&name(1), &bytes)?;
         assert_eq!(clock.now(), Duration::from_secs(3));
@@ -257,6 +258,7 @@ mod tests {
     #[test]
     fn without_a_limit_nobody_waits() -> StorageResult<()> {
         let (storage, clock) = limited(None, Some(1));
+        storage.prepare()?;
         storage.put(&name(1), &[7; 1000])?;
         let mut upload = storage.upload()?;
         upload.write(&[7; 1000])?;
@@ -269,6 +271,7 @@ mod tests {
     #[test]
     fn uploads_flow_in_pieces() -> StorageResult<()> {
         let (storage, clock) = limited(Some(1 << 20), None);
+        storage.prepare()?;
         let pieces = |bytes: usize| bytes.div_ceil(storage.upload.as_ref().map_or(1, |d| d.piece));
         assert_eq!(pieces(1 << 20), 4);
         let mut upload = storage.upload()?;

@@ -54,7 +54,7 @@ impl std::str::FromStr for Secretive {
 
 fn help() -> String {
     format!(
-        "Options:\n\n{}\n\nExamples:
+        "Options of a location:\n\n{}\n\nExamples:
   holdfast config repository set nas location sftp://anna@nas/volume1/backups
   holdfast config repository set nas password
   holdfast config repository set nas key < ~/.ssh/id_ed25519
