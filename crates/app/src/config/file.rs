@@ -119,7 +119,8 @@ fn without_secret(line: &str) -> String {
 
 /// Whether nothing else stands on the line, and no password in a location.
 fn is_plain(name: &str, value: &str) -> bool {
-    !value.contains('=') && !(name == "location" && value.contains('@'))
+    let may_hold_password = name == "location" && value.contains('@');
+    !may_hold_password && !value.contains('=')
 }
 
 /// The configuration file, open and held against other editors until it is dropped.

@@ -442,3 +442,22 @@ fn secrets_are_asked_for_without_echo_and_other_values_with() {
         assert!(text.contains(part), "{text}");
     }
 }
+
+#[test]
+fn limits_hold_for_the_whole_run() {
+    let sandbox = Sandbox::with_repository();
+    let mut noise = vec![0; 300_000];
+    rand::RngCore::fill_bytes(&mut holdfast_testkit::clock::rng(1), &mut noise);
+    sandbox.write("src/noise", &noise);
+    let seconds = |line: &str| {
+        let start = std::time::Instant::now();
+        sandbox.run(line).ok();
+        start.elapsed().as_secs_f64()
+    };
+    // 300 kB at 200 kB/s, less what a moment of rest leaves over. Only a lower bound cannot flake.
+    assert!(seconds("at repo backup src --limit-upload 200000") > 1.2);
+    sandbox.run("config repository set slow location repo").ok();
+    set(&sandbox, "slow", "limit_download", "200000").ok();
+    let cat = format!("at @slow --no-cache cat latest:{}", sandbox.text("src/noise"));
+    assert!(seconds(&cat) > 1.2);
+}
