@@ -24,11 +24,14 @@ use crate::{Error, Result};
 
 mod bundles;
 mod files;
+mod known;
 mod links;
 mod parent;
 mod root;
+mod small;
 
 use files::Context;
+use known::KnownFiles;
 use parent::Cursor;
 use root::{Parts, RootRun, Tally};
 
@@ -274,7 +277,7 @@ impl Run<'_> {
                 .into_iter()
                 .map(|tree| Cursor::start(scope, reader, tree))
                 .collect();
-            let finished = RootRun::new(Parts {
+            let parts = Parts {
                 context,
                 reader,
                 monitor: self.monitor,
@@ -284,8 +287,9 @@ impl Run<'_> {
                 done,
                 parents,
                 tally,
-            })
-            .run(walk);
+            };
+            let known = KnownFiles::new(reader, parent::all_trees(self.snapshots, self.options));
+            let finished = RootRun::new(parts, known).run(walk);
             match walker.join() {
                 // A root that cannot be listed to its end is never committed as if it could.
                 Ok(Err(error)) => Err(error.into()),

@@ -27,10 +27,12 @@ use crate::tree::totals::TotalsBuilder;
 use crate::tree::{Content, Entry, TreeBuilder, chunks, join};
 use crate::{Error, Result};
 
-use super::bundles::{Bundles, Ticket};
+use super::bundles::Bundles;
 use super::files::{Body, Context, Done, Failure, Item, Job, Outcome};
+use super::known::KnownFiles;
 use super::links::{LinkKey, Links, Name};
 use super::parent::Cursor;
+use super::small::{Place, SmallFiles};
 
 /// Entries that may wait for content at once.
 const QUEUE: usize = 1 << 13;
@@ -69,8 +71,8 @@ enum State {
     Ready,
     /// Being read; where the parent had its content.
     Reading(Option<Content>),
-    /// In a bundle that may still be open.
-    Bundled(Ticket, MemberHash),
+    /// A small file, whose bundle may still be open.
+    Small(Place),
     /// As the file with this path, which came earlier.
     SameAs(LinkKey),
 }
@@ -99,7 +101,7 @@ pub(super) struct Tally {
 pub(super) struct RootRun<'a> {
     parts: Parts<'a>,
     inline_up_to: u64,
-    bundles: Bundles<'a>,
+    small: SmallFiles<'a>,
     tree: TreeBuilder,
     totals: TotalsBuilder,
     queue: VecDeque<Slot>,
@@ -128,17 +130,18 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> RootRun<'a> {
-    pub(super) fn new(parts: Parts<'a>) -> Self {
+    pub(super) fn new(parts: Parts<'a>, known: KnownFiles<'a>) -> Self {
         let repository = parts.reader.repository();
         let config = repository.config();
         let keys = Arc::new(repository.keys().clone());
         let limits = NodeLimits::of(config);
         let bundles =
             Bundles::new(parts.context.writer, parts.context.keys, config.bundle_limits());
+        let small = SmallFiles::new(bundles, known);
         Self {
             parts,
             inline_up_to: u64::from(config.inline_up_to),
-            bundles,
+            small,
             tree: TreeBuilder::new(keys.clone(), limits),
             totals: TotalsBuilder::new(keys, limits),
             queue: VecDeque::new(),
@@ -189,7 +192,7 @@ impl<'a> RootRun<'a> {
                 // Nothing more will be read before something leaves the queue.
                 self.send_batch()?;
                 if self.reading == 0 {
-                    self.bundles.close_all()?;
+                    self.small.close_all(self.parts.monitor)?;
                 }
             }
             self.drain()?;
@@ -438,9 +441,11 @@ impl<'a> RootRun<'a> {
                 entry.content = Content::Member { bundle, number, hash };
                 Ok(State::Ready)
             }
-            _ => {
+            before => {
                 let owner = entry.metadata.owner.uid;
-                Ok(State::Bundled(self.bundles.add(owner, content, hash)?, hash))
+                let is_new = before.is_none();
+                let monitor = self.parts.monitor;
+                Ok(State::Small(self.small.add(owner, content, hash, is_new, monitor)?))
             }
         }
     }
@@ -453,10 +458,9 @@ impl<'a> RootRun<'a> {
                 match state {
                     State::Ready => {}
                     State::Reading(_) => return Ok(()),
-                    State::Bundled(ticket, hash) => {
-                        let Some(bundle) = self.bundles.id(*ticket) else { return Ok(()) };
-                        entry.content = Content::Member { bundle, number: ticket.1, hash: *hash };
-                        self.bundles.prune(ticket.0);
+                    State::Small(place) => {
+                        let Some(content) = self.small.content(place) else { return Ok(()) };
+                        entry.content = content;
                     }
                     State::SameAs(key) => {
                         if !self.links.share(*key, entry) {
