@@ -1,9 +1,10 @@
 //! `backup`: from sources to a new snapshot.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 
@@ -33,7 +34,7 @@ mod small;
 use files::Context;
 use known::KnownFiles;
 use parent::Cursor;
-use root::{Parts, RootRun, Tally};
+use root::{Finished, Keeping, Parts, RootRun, Tally};
 
 /// Newest snapshots that a new one names, so that their loss shows.
 const HEADS: usize = 8;
@@ -92,6 +93,9 @@ pub struct BackupOptions {
     pub dry_run: bool,
     /// Make no snapshot if it would be equal to the parent.
     pub skip_if_unchanged: bool,
+    /// How often what was done so far is kept as a partial snapshot, if anything new was stored;
+    /// `None`: only when the run is interrupted.
+    pub partial_every: Option<Duration>,
     /// How to write.
     pub writer: WriterOptions,
 }
@@ -197,13 +201,22 @@ impl Run<'_> {
         let mut tally = Tally::default();
         let mut roots: Vec<Root> = Vec::new();
         let read = AtomicU64::new(0);
+        let last_kept = Cell::new((started, 0));
         for source in &options.roots {
             if self.interrupt.is_raised() {
                 break;
             }
-            roots.push(self.root(session, writer, source, &mut tally, &read)?);
+            let keep = |finished: Finished, tally: &Tally| {
+                let mut so_far = roots.clone();
+                so_far.push(root_record(source, finished));
+                let record = self.record(so_far, parent, true, tally.clone());
+                session.commit_partial(writer, &record).map(drop)
+            };
+            let every = options.partial_every.filter(|_| !options.dry_run);
+            let keeping = Keeping { every, last: &last_kept, keep: &keep };
+            let finished = self.root(session, writer, source, &mut tally, &read, keeping)?;
+            roots.push(root_record(source, finished));
         }
-        roots.sort_by(|a, b| a.path.cmp(&b.path));
         let partial = self.interrupt.is_raised();
         let mut sum = Sum::default();
         roots.iter().filter_map(|root| root.sum).for_each(|root| sum.add(&root));
@@ -215,6 +228,7 @@ impl Run<'_> {
             errors: tally.errors,
             ..BackupReport::default()
         };
+        roots.sort_by(|a, b| a.path.cmp(&b.path));
         let unchanged = !partial && self.equals_parent(parent, &roots);
         if !(options.skip_if_unchanged && unchanged) {
             self.monitor.phase(Phase::Committing);
@@ -244,7 +258,8 @@ impl Run<'_> {
         source: &RootSource,
         tally: &mut Tally,
         read: &AtomicU64,
-    ) -> Result<Root> {
+        keeping: Keeping<'_>,
+    ) -> Result<Finished> {
         let chunker = chunker(self.repository)?;
         let reader = BlobReader::new(self.repository, session.index());
         let context = Context {
@@ -258,7 +273,7 @@ impl Run<'_> {
             read,
         };
         let (context, reader) = (&context, &reader);
-        let finished = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let (send_walk, walk) = bounded(16);
             let (jobs, job_queue) = unbounded();
             let (send_done, done) = unbounded();
@@ -287,6 +302,7 @@ impl Run<'_> {
                 done,
                 parents,
                 tally,
+                keeping,
             };
             let known = KnownFiles::new(reader, parent::all_trees(self.snapshots, self.options));
             let finished = RootRun::new(parts, known).run(walk);
@@ -296,19 +312,6 @@ impl Run<'_> {
                 Ok(Ok(())) => finished,
                 Err(_) => Err(Error::Worker("the walk".into())),
             }
-        })?;
-        let ancestors = source.ancestors.iter().map(|(name, metadata)| {
-            let entry =
-                Entry { name: name.clone(), metadata: metadata.clone(), ..Entry::default() };
-            let (entry, owner) = encode_alone(entry);
-            Ancestor { entry: Some(entry), owner: Some(owner) }
-        });
-        Ok(Root {
-            path: source.path.clone(),
-            tree: finished.tree.as_bytes().to_vec(),
-            totals: finished.totals.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
-            sum: Some(finished.sum),
-            ancestors: ancestors.collect(),
         })
     }
 
@@ -327,12 +330,14 @@ impl Run<'_> {
 
     fn record(
         &self,
-        roots: Vec<Root>,
+        mut roots: Vec<Root>,
         parent: Option<SnapshotId>,
         partial: bool,
         tally: Tally,
     ) -> Snapshot {
         let options = self.options;
+        // The roots of a partial snapshot come in the order of the run.
+        roots.sort_by(|a, b| a.path.cmp(&b.path));
         let mut tags = options.tags.clone();
         tags.sort();
         tags.dedup();
@@ -353,5 +358,21 @@ impl Run<'_> {
             unread: tally.unread,
             excludes: options.excludes.clone(),
         }
+    }
+}
+
+/// What a snapshot says of a root.
+fn root_record(source: &RootSource, finished: Finished) -> Root {
+    let ancestors = source.ancestors.iter().map(|(name, metadata)| {
+        let entry = Entry { name: name.clone(), metadata: metadata.clone(), ..Entry::default() };
+        let (entry, owner) = encode_alone(entry);
+        Ancestor { entry: Some(entry), owner: Some(owner) }
+    });
+    Root {
+        path: source.path.clone(),
+        tree: finished.tree.as_bytes().to_vec(),
+        totals: finished.totals.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+        sum: Some(finished.sum),
+        ancestors: ancestors.collect(),
     }
 }

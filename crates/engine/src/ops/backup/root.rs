@@ -4,6 +4,7 @@
 //! their content to be read, bundled or cut. Only this thread touches the queue, the bundles and
 //! the tree, so that the same source always gives the same tree.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,10 +22,9 @@ use crate::monitor::{Monitor, Progress};
 use crate::repo::BlobReader;
 use crate::source::{Details, SourceDirectory, SourceEntry, WalkBatch};
 use crate::tree::build::NodeLimits;
-use crate::tree::chunks::Part;
 use crate::tree::entry::encode_xattrs;
 use crate::tree::totals::TotalsBuilder;
-use crate::tree::{Content, Entry, TreeBuilder, chunks, join};
+use crate::tree::{Content, Entry, TreeBuilder, join};
 use crate::{Error, Result};
 
 use super::bundles::Bundles;
@@ -33,6 +33,10 @@ use super::known::KnownFiles;
 use super::links::{LinkKey, Links, Name};
 use super::parent::Cursor;
 use super::small::{Place, SmallFiles};
+
+mod unchanged;
+
+use unchanged::is_unchanged;
 
 /// Entries that may wait for content at once.
 const QUEUE: usize = 1 << 13;
@@ -87,8 +91,16 @@ pub(super) struct Finished {
     pub(super) sum: Sum,
 }
 
+/// How what a root has come to so far is kept as a partial snapshot.
+pub(super) struct Keeping<'a> {
+    pub(super) every: Option<Duration>,
+    /// When this was last done, or the run began, and the plain bytes written by then.
+    pub(super) last: &'a Cell<(Instant, u64)>,
+    pub(super) keep: &'a dyn Fn(Finished, &Tally) -> Result<()>,
+}
+
 /// Sums of the run, over all roots.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Tally {
     pub(super) stats: Stats,
     pub(super) unread: Vec<Unread>,
@@ -127,6 +139,7 @@ pub(super) struct Parts<'a> {
     pub(super) done: Receiver<Done>,
     pub(super) parents: Vec<Cursor>,
     pub(super) tally: &'a mut Tally,
+    pub(super) keeping: Keeping<'a>,
 }
 
 impl<'a> RootRun<'a> {
@@ -196,11 +209,30 @@ impl<'a> RootRun<'a> {
                 }
             }
             self.drain()?;
+            self.keep_partial()?;
         }
         let put = |kind, plain| self.parts.context.writer.put_structure(kind, plain);
         let (totals, sum) = self.totals.finish(&put)?;
         let tree = self.tree.finish(&put)?.ok_or(Error::Interrupted)?;
         Ok(Finished { tree, totals, sum })
+    }
+
+    /// Now and then, if anything was stored since: the next run then finds what this one did,
+    /// even if this one is killed.
+    fn keep_partial(&mut self) -> Result<()> {
+        let Keeping { every: Some(every), last, keep } = self.parts.keeping else { return Ok(()) };
+        let writer = self.parts.context.writer;
+        let (when, written) = last.get();
+        if when.elapsed() < every || writer.written().plain == written {
+            return Ok(());
+        }
+        let put = |kind, plain| writer.put_structure(kind, plain);
+        let (totals, sum) = self.totals.clone().finish(&put)?;
+        if let Some(tree) = self.tree.clone().finish(&put)? {
+            keep(Finished { tree, totals, sum }, self.parts.tally)?;
+        }
+        last.set((Instant::now(), writer.written().plain));
+        Ok(())
     }
 
     fn walked(&mut self, batch: WalkBatch) -> Result<()> {
@@ -490,37 +522,6 @@ impl<'a> RootRun<'a> {
         }
     }
 
-    /// Whether what the parent's entry refers to can still be referred to.
-    fn is_stored(&mut self, old: &Entry) -> Result<bool> {
-        let writer = self.parts.context.writer;
-        if old.xattrs_blob.is_some_and(|id| !writer.is_stored(&id)) {
-            return Ok(false);
-        }
-        Ok(match &old.content {
-            Content::None | Content::Inline(_) => true,
-            Content::Member { bundle, .. } => match self.checked_bundle {
-                Some((checked, stored)) if checked == *bundle => stored,
-                _ => {
-                    let stored = writer.is_stored(bundle);
-                    self.checked_bundle = Some((*bundle, stored));
-                    stored
-                }
-            },
-            Content::Chunks(chunks) => chunks.iter().all(|chunk| writer.is_stored(&chunk.id)),
-            content @ Content::List(_) => {
-                let mut all = true;
-                let read = chunks::visit(self.parts.reader, content, &mut |part| {
-                    all &= match part {
-                        Part::Node(id) => writer.is_stored(&id),
-                        Part::Chunk(chunk) => writer.is_stored(&chunk.id),
-                    };
-                    Ok(())
-                });
-                read.is_ok() && all
-            }
-        })
-    }
-
     fn unread(&mut self, path: &[u8], reason: &str) {
         let mut absolute = self.parts.path.to_vec();
         if !path.is_empty() {
@@ -555,19 +556,6 @@ impl<'a> RootRun<'a> {
         };
         self.parts.monitor.progress(&progress, &current);
     }
-}
-
-/// Whether a file needs no reading: nothing that a write to it would change has changed.
-fn is_unchanged(old: &Entry, found: &SourceEntry) -> bool {
-    let (a, b) = (&old.metadata, &found.metadata);
-    a.kind == b.kind
-        && a.size == b.size
-        && a.mtime == b.mtime
-        && a.ctime == b.ctime
-        && a.inode == b.inode
-        && a.mode == b.mode
-        && a.device == b.device
-        && old.error.is_empty()
 }
 
 fn stopped() -> Error {
