@@ -36,6 +36,9 @@ use known::KnownFiles;
 use parent::Cursor;
 use root::{Finished, Keeping, Parts, RootRun, Tally};
 
+/// Threads that read from a source over a network, at least.
+const REMOTE_READERS: usize = 8;
+
 /// Newest snapshots that a new one names, so that their loss shows.
 const HEADS: usize = 8;
 
@@ -283,7 +286,8 @@ impl Run<'_> {
                     Err(_) => ControlFlow::Break(()),
                 })
             });
-            for _ in 0..self.options.writer.threads.max(2) {
+            let remote = if context.source.is_remote() { REMOTE_READERS } else { 2 };
+            for _ in 0..self.options.writer.threads.max(remote) {
                 let (jobs, done) = (job_queue.clone(), send_done.clone());
                 scope.spawn(move || context.work(&jobs, &done));
             }

@@ -51,7 +51,7 @@ pub struct WriterOptions {
 impl Default for WriterOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { level: Level::default(), threads, budget: (16 + 8 * threads).min(128) << 20 }
+        Self { level: Level::default(), threads, budget: (4 + 6 * threads).min(128) << 20 }
     }
 }
 

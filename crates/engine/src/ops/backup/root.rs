@@ -41,8 +41,9 @@ use unchanged::is_unchanged;
 /// Entries that may wait for content at once.
 const QUEUE: usize = 1 << 13;
 
-/// Bytes of small files that may be on their way from the source.
-const SMALL_IN_FLIGHT: u64 = 3 << 20;
+/// Bytes of small files that may be on their way from a source of this machine, and from another:
+/// there more has to be on its way to fill the line.
+const SMALL_IN_FLIGHT: (u64, u64) = (3 << 20, 16 << 20);
 
 /// A batch of small files is sent off at this size, or this many files.
 const BATCH: (u64, usize) = (240 << 10, 64);
@@ -172,6 +173,8 @@ impl<'a> RootRun<'a> {
 
     /// Takes the walk to its end, or to an interruption.
     pub(super) fn run(mut self, walk: Receiver<WalkBatch>) -> Result<Finished> {
+        let (near, far) = SMALL_IN_FLIGHT;
+        let small_at_once = if self.parts.context.source.is_remote() { far } else { near };
         let mut walking = true;
         while walking || !self.queue.is_empty() {
             self.report();
@@ -182,7 +185,7 @@ impl<'a> RootRun<'a> {
                 walking = false;
                 self.send_batch()?;
             }
-            let full = self.queue.len() >= QUEUE || self.small_in_flight >= SMALL_IN_FLIGHT;
+            let full = self.queue.len() >= QUEUE || self.small_in_flight >= small_at_once;
             if walking && !full {
                 crossbeam_channel::select_biased! {
                     recv(self.parts.done) -> done => self.take(done.map_err(|_| stopped())?)?,
