@@ -42,7 +42,7 @@ async fn large_files_go_up_and_come_down() {
         let rest = file.read_range(LARGE as u64 - 10, 5_000_000).await.unwrap();
         assert_eq!(rest, content[LARGE - 10..]);
         assert_eq!(file.read_range(LARGE as u64, 1000).await.unwrap(), b"");
-        assert_eq!(file.read_range(u64::MAX >> 1, 1000).await.unwrap(), b"");
+        assert_eq!(file.read_range(1 << 62, 1000).await.unwrap(), b"");
         assert_eq!(file.read_range(7, 0).await.unwrap(), b"");
         assert_eq!(file.read(LARGE as u64, 10).await.unwrap(), None);
         assert_eq!(file.read(5, 10).await.unwrap().as_deref(), Some(&content[5..15]));
