@@ -316,11 +316,13 @@ impl State {
                 break;
             }
             let (allowed, cut) = self.allowance(direction, chunk.len());
+            // Before anybody can have seen them.
+            self.delivered[direction as usize].fetch_add(allowed as u64, Ordering::SeqCst);
             if to.write_all(&chunk[..allowed]).is_err() {
-                connection.cut();
+                connection.lose();
+                connection.close();
                 break;
             }
-            self.delivered[direction as usize].fetch_add(allowed as u64, Ordering::SeqCst);
             line.took(chunk.len());
             if cut {
                 self.cut_all();
@@ -340,10 +342,11 @@ impl State {
             return (bytes, false);
         }
         let allowed = plan.left as usize;
-        *planned = plan
-            .times
-            .checked_sub(1)
-            .map(|times| CutPlan { left: plan.every, every: plan.every, times });
+        *planned = plan.times.checked_sub(1).map(|times| CutPlan {
+            left: plan.every,
+            every: plan.every,
+            times,
+        });
         (allowed, true)
     }
 
@@ -357,9 +360,13 @@ impl State {
 
     fn cut_all(&self) -> usize {
         let connections: Vec<_> = lock(&self.connections).values().cloned().collect();
-        let cut = connections.iter().filter(|connection| connection.cut()).count();
+        let cut = connections.iter().filter(|connection| connection.lose()).count();
+        // Before anybody can have seen it.
         if cut > 0 {
             self.cuts.fetch_add(1, Ordering::SeqCst);
+        }
+        for connection in connections {
+            connection.close();
         }
         // Under the lock: nobody is between looking at a line and waiting.
         let _weather = lock(&self.weather);
@@ -377,8 +384,8 @@ impl Connection {
         }
     }
 
-    /// Ends both directions at once. `false` if that was so already.
-    fn cut(&self) -> bool {
+    /// Loses what is on its way in both directions, and all that comes. `false` if that was so.
+    fn lose(&self) -> bool {
         let mut was_open = false;
         for line in &self.lines {
             let mut queue = lock(&line.queue);
@@ -387,10 +394,13 @@ impl Connection {
             queue.chunks.clear();
             line.changed.notify_all();
         }
+        was_open
+    }
+
+    fn close(&self) {
         for socket in [&self.client, &self.server] {
             let _ = socket.shutdown(Shutdown::Both);
         }
-        was_open
     }
 }
 

@@ -22,14 +22,18 @@ pub(crate) struct Server {
     pub(crate) process: Child,
 }
 
-/// Starts a server with these arguments.
-pub(crate) fn start(arguments: &[&str]) -> (Child, ChildStdout, ChildStdin) {
+/// OpenSSH's server.
+pub(crate) fn server_program() -> &'static str {
     let places = ["/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server"];
     let server = places.into_iter().find(|place| std::path::Path::new(place).exists());
-    let server = server.expect("OpenSSH's sftp-server (Debian: openssh-sftp-server)");
+    server.expect("OpenSSH's sftp-server (Debian: openssh-sftp-server)")
+}
+
+/// Starts a server with these arguments.
+pub(crate) fn start(arguments: &[&str]) -> (Child, ChildStdout, ChildStdin) {
     // Many handles need many files.
     let mut process = Command::new("sh")
-        .args(["-c", "ulimit -n 4096; exec \"$0\" \"$@\"", server])
+        .args(["-c", "ulimit -n 4096; exec \"$0\" \"$@\"", server_program()])
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -92,7 +96,10 @@ async fn names_are_bytes_everywhere() {
     let link = server.at(b"\xc3\x28");
     client.symlink(name, &link).await.unwrap();
 
-    assert_eq!(std::fs::read(server.local(name).join(OsStr::from_bytes(b"\x80"))).unwrap(), b"content");
+    assert_eq!(
+        std::fs::read(server.local(name).join(OsStr::from_bytes(b"\x80"))).unwrap(),
+        b"content"
+    );
     let target = std::fs::read_link(server.local(b"\xc3\x28")).unwrap();
     assert_eq!(target.as_os_str().as_bytes(), name);
     assert_eq!(client.read_link(&link).await.unwrap(), name);
@@ -173,7 +180,10 @@ async fn nothing_that_exists_is_replaced_unless_asked_for() {
     assert_eq!(error.status.as_ref().map(|status| status.code), Some(4));
     // Failures of another reason stay what they are.
     assert_eq!(kind(client.rename(&server.at("x"), &old).await), ClientErrorKind::NotFound);
-    assert_eq!(kind(client.open(&server.at("x/y"), NEW(), &none()).await), ClientErrorKind::NotFound);
+    assert_eq!(
+        kind(client.open(&server.at("x/y"), NEW(), &none()).await),
+        ClientErrorKind::NotFound
+    );
     assert_eq!(std::fs::read(server.local("old")).unwrap(), b"old");
 
     client.hardlink(&new, &server.at("second")).await.unwrap();
@@ -252,7 +262,10 @@ async fn a_thousand_files_are_open_at_once() {
     let mut readers = tokio::task::JoinSet::new();
     for (i, file) in files.into_iter().enumerate() {
         readers.spawn(async move {
-            assert_eq!(file.read_range(0, 100).await.unwrap(), format!("content of {i}").as_bytes());
+            assert_eq!(
+                file.read_range(0, 100).await.unwrap(),
+                format!("content of {i}").as_bytes()
+            );
             // Half of them are closed, half of them dropped.
             if i % 2 == 0 {
                 file.close().await.unwrap();
@@ -350,11 +363,17 @@ async fn denied_requests_are_named() {
     let mut writer = file.writer(0, 1 << 20);
     let mut outcome = writer.write(&[1; 100]).await;
     outcome = outcome.and(writer.write(&vec![1; 1_000_000]).await);
-    assert_eq!(kind(match outcome {
-        Ok(()) => writer.finish().await.map(drop),
-        failed => failed,
-    }), denied);
-    assert_eq!(kind(client.write_small(&server.at("g"), b"x", &WriteSmall::default()).await), denied);
+    assert_eq!(
+        kind(match outcome {
+            Ok(()) => writer.finish().await.map(drop),
+            failed => failed,
+        }),
+        denied
+    );
+    assert_eq!(
+        kind(client.write_small(&server.at("g"), b"x", &WriteSmall::default()).await),
+        denied
+    );
     let mut directory = client.open_directory(&server.at("")).await.unwrap();
     assert_eq!(kind(directory.next().await), denied);
     assert_eq!(kind(directory.next().await), denied);

@@ -175,7 +175,9 @@ async fn dropped_calls_leave_nothing_behind() {
     let mut tasks = tokio::task::JoinSet::new();
     for i in 0..64_u64 {
         let file = file.clone();
-        tasks.spawn(async move { file.read_range(1_000_000 - i, 100).await.unwrap().len() as u64 == i });
+        tasks.spawn(
+            async move { file.read_range(1_000_000 - i, 100).await.unwrap().len() as u64 == i },
+        );
     }
     while let Some(outcome) = soon(tasks.join_next()).await {
         assert!(outcome.unwrap());

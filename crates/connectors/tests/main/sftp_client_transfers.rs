@@ -129,9 +129,12 @@ async fn small_files_are_read_with_their_attributes_in_two_round_trips() {
     let server = Server::new(&[]).await;
     let client = &server.client;
     std::fs::write(server.local("f"), b"0123456789").unwrap();
-    for (limit, expected, has_more) in
-        [(10, &b"0123456789"[..], false), (500, b"0123456789", false), (4, b"0123", true), (0, b"", true)]
-    {
+    for (limit, expected, has_more) in [
+        (10, &b"0123456789"[..], false),
+        (500, b"0123456789", false),
+        (4, b"0123", true),
+        (0, b"", true),
+    ] {
         let found = client.read_small(&server.at("f"), limit).await.unwrap();
         assert_eq!((&found.bytes[..], found.has_more), (expected, has_more), "{limit}");
         assert_eq!(found.attributes.size, Some(10));
@@ -174,9 +177,12 @@ async fn small_files_are_written_with_their_attributes_in_two_round_trips() {
     let on_disk = std::fs::metadata(server.local("f")).unwrap();
     assert_eq!((on_disk.mode(), on_disk.mtime()), (0o100_444, 8));
     assert!(std::fs::read(server.local("f")).unwrap() == content);
-    for (operation, count) in
-        [(Operation::Open, 1), (Operation::Write, 3), (Operation::Fsetstat, 1), (Operation::Fsync, 1)]
-    {
+    for (operation, count) in [
+        (Operation::Open, 1),
+        (Operation::Write, 3),
+        (Operation::Fsetstat, 1),
+        (Operation::Fsync, 1),
+    ] {
         assert_eq!(server.requests(operation), count, "{operation}");
     }
     assert_eq!(server.requests(Operation::Close), 1);

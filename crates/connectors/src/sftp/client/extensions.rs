@@ -56,9 +56,8 @@ impl Client {
                 return Ok(found);
             }
             let (some, others) = (some.unwrap_or_default(), others.unwrap_or_default());
-            let packet = Packet::new(Operation::UsersGroupsById)
-                .string(&list(some))
-                .string(&list(others));
+            let packet =
+                Packet::new(Operation::UsersGroupsById).string(&list(some)).string(&list(others));
             let waiter = self.shared.submit(packet, &no_path()).await?;
             let names = waiter.get(|reply| reply.names(some.len(), others.len())).await?;
             found.users.extend(names.users);

@@ -130,11 +130,7 @@ impl Fetch {
     }
 }
 
-pub(super) async fn read_into(
-    file: &File,
-    start: u64,
-    buffer: &mut [u8],
-) -> ClientResult<usize> {
+pub(super) async fn read_into(file: &File, start: u64, buffer: &mut [u8]) -> ClientResult<usize> {
     let plan = Plan::new(start, buffer.len() as u64, file.read_size());
     // The client's own bounds are the window.
     let mut fetch = Fetch { plan, waiting: VecDeque::new(), window: usize::MAX };

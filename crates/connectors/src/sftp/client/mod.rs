@@ -32,9 +32,7 @@ use tokio::sync::mpsc;
 
 pub use attributes::{Attributes, FileKind, FileSystem};
 pub use directory::Directory;
-pub use error::{
-    ClientError, ClientErrorKind, ClientResult, DisconnectCause, Status,
-};
+pub use error::{ClientError, ClientErrorKind, ClientResult, DisconnectCause, Status};
 pub use fetch::Reader;
 pub use file::{File, OpenFlags};
 pub use record::{Extension, Operation, Recorder};
@@ -241,9 +239,9 @@ impl Shared {
         let size = |announced: Option<u64>| {
             // A kibibyte of each packet is left for what is not content.
             let room = core.longest_request.load(Ordering::Relaxed).saturating_sub(1024);
-            let size = announced.filter(|size| *size >= SMALLEST_SIZE).map(|size| {
-                u32::try_from(size).unwrap_or(u32::MAX).min(room)
-            });
+            let size = announced
+                .filter(|size| *size >= SMALLEST_SIZE)
+                .map(|size| u32::try_from(size).unwrap_or(u32::MAX).min(room));
             let largest = largest.clamp(1, LARGEST_SIZE);
             size.unwrap_or(SIZE_BY_DRAFT).min(largest)
         };

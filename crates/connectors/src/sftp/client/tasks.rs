@@ -89,9 +89,8 @@ where
         BufReader::with_capacity(64 * 1024, Metered { inner: reader, core: core.clone() });
     let mut writer = Metered { inner: writer, core: core.clone() };
     let hello = tokio::time::timeout(timeout, hello(core, &mut reader, &mut writer)).await;
-    let error = |kind, cause| {
-        Err(ClientError::disconnected(Operation::Init, b"", kind, Arc::new(cause)))
-    };
+    let error =
+        |kind, cause| Err(ClientError::disconnected(Operation::Init, b"", kind, Arc::new(cause)));
     let hello = match hello {
         Ok(Ok(reply)) => reply,
         Ok(Err(cause)) => return error(ClientErrorKind::Disconnected, cause),
