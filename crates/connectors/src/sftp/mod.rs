@@ -1,0 +1,3 @@
+//! SFTP: the protocol client.
+
+pub mod client;
