@@ -2,6 +2,7 @@
 
 mod destination;
 mod source;
+mod ssh;
 mod storage;
 
 /// On tmpfs where there is one: fsync costs nothing there.

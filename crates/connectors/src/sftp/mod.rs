@@ -1,0 +1,3 @@
+//! SFTP: the connection over SSH ([`ssh`]) and what speaks on it.
+
+pub mod ssh;
