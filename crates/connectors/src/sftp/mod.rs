@@ -1,3 +1,4 @@
-//! SFTP: the protocol client.
+//! SFTP: the connection over SSH ([`ssh`]), and the protocol that is spoken on it ([`client`]).
 
 pub mod client;
+pub mod ssh;

@@ -7,6 +7,7 @@ mod sftp_client_fuzz;
 mod sftp_client_network;
 mod sftp_client_transfers;
 mod source;
+mod ssh;
 mod storage;
 
 /// On tmpfs where there is one: fsync costs nothing there.
