@@ -7,6 +7,7 @@ pub mod filter;
 pub mod layers;
 pub mod local;
 pub mod memory;
+pub mod sftp;
 pub mod stream;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -178,8 +178,10 @@ pub trait Destination: Send + Sync + fmt::Debug {
     /// Bytes that can still be written, where known.
     fn free_space(&self) -> DestinationResult<Option<u64>>;
 
-    /// Makes all that was written durable, where the destination can.
-    fn sync(&self) -> DestinationResult<()>;
+    /// How many requests at once serve this destination well, if more than there are cores.
+    fn concurrency(&self) -> usize {
+        1
+    }
 }
 
 /// A regular file being restored. Several threads may write different parts at once.

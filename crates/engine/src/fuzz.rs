@@ -1,10 +1,11 @@
-//! One plain function for every decoder, fed with bytes that may be anything: `tests/engine/fuzz.rs` runs
-//! them on stable Rust with a seeded mutator. They return nothing; what counts is that they do,
+//! One plain function for every decoder and the chunker, fed with bytes that may be anything:
+//! `tests/engine/fuzz.rs` runs them on stable Rust with a seeded mutator, `fuzz/` under coverage. They return nothing; what counts is that they do,
 //! without a panic and without taking memory that the input does not justify.
 
 use prost::Message;
 
 use crate::bundle;
+use crate::chunker::{Chunker, Params, ScanState};
 use crate::compress::Decompressor;
 use crate::crypto::{Keys, ObjectKind};
 use crate::format::config::Config;
@@ -25,7 +26,7 @@ use crate::tree::read::leaf_entries;
 pub type Target = fn(&Keys, &RepositoryId, &[u8]);
 
 /// Every decoder with its name.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("config", config),
     ("key slot", key_slot),
     ("envelope", sealed),
@@ -41,6 +42,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("bundle", open_bundle),
     ("frame", frame),
     ("object name", object_name),
+    ("chunker", cut),
 ];
 
 /// The config object.
@@ -161,5 +163,27 @@ pub fn object_name(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
     if let Some(name) = ObjectName::parse(text) {
         let base = name.base();
         let _ = (ObjectId::from_hex(base), RecordId::from_hex(base));
+    }
+}
+
+/// Cuts bytes as a whole and in pieces. Unlike the decoders it panics if the cuts differ, do not
+/// cover the bytes, or break the limits.
+pub fn cut(keys: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let Ok(params) = Params::new(256, 512, 1024) else { return };
+    let chunker = Chunker::new(keys.chunker(), params);
+    let piece = usize::from(*first) + 1;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let whole = chunker.scan(&mut ScanState::default(), rest, true);
+        let mut state = ScanState::default();
+        let ends = (piece..rest.len()).step_by(piece).map(|end| (end, false));
+        let in_pieces = ends
+            .chain([(rest.len(), true)])
+            .find_map(|(end, last)| chunker.scan(&mut state, rest.get(..end)?, last));
+        assert_eq!(whole, in_pieces, "cut in pieces of {piece}");
+        let length = whole.unwrap_or_default();
+        assert!((1..=1024).contains(&length) && (length >= 256 || length == rest.len()));
+        rest = rest.get(length..).unwrap_or_default();
     }
 }

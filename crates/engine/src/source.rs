@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use crate::meta::{Extent, Metadata, Xattr};
@@ -126,6 +126,15 @@ pub struct SmallRead {
     pub metadata: Metadata,
 }
 
+/// A small file as it came with others.
+#[derive(Debug)]
+pub struct SmallFile {
+    /// Where its bytes lie in the buffer.
+    pub range: Range<usize>,
+    /// What was read beside them.
+    pub read: SmallRead,
+}
+
 /// One root to be backed up.
 ///
 /// The walk's order is the tree's order: the root itself (directory path empty, name empty),
@@ -150,6 +159,27 @@ pub trait Source: Send + Sync + fmt::Debug {
         limit: usize,
         into: &mut Vec<u8>,
     ) -> SourceResult<SmallRead>;
+
+    /// Reads several small files as [`read_small`](Self::read_small) reads one, and returns as
+    /// many results, in order. Where each request takes its time, this overlaps them.
+    fn read_many(
+        &self,
+        files: &[(&SourceDirectory, &SourceEntry)],
+        limit: usize,
+        into: &mut Vec<u8>,
+    ) -> Vec<SourceResult<SmallFile>> {
+        let read = |(directory, entry): &(&SourceDirectory, &SourceEntry)| {
+            let start = into.len();
+            let read = self.read_small(directory, entry, limit, into)?;
+            Ok(SmallFile { range: start..into.len(), read })
+        };
+        files.iter().map(read).collect()
+    }
+
+    /// Whether requests go over a network: then more of them are made at once.
+    fn is_remote(&self) -> bool {
+        false
+    }
 
     /// Opens a regular file for reading by parts. One that became another kind: `Changed`.
     fn open(

@@ -2,7 +2,8 @@
 //!
 //! Storages in memory and storages that fail ([`memory`], [`fault`]), trees in memory and on disk
 //! ([`memtree`], [`tree`]), an independent comparison of trees ([`compare`]), byte mutation for
-//! decoders ([`mutate`]), and seeds and clocks ([`clock`]). Everything is a function of its seed.
+//! decoders ([`mutate`]), seeds and clocks ([`clock`]): all functions of their seeds. And a TCP proxy
+//! that delays and cuts ([`proxy`]), and a real OpenSSH server with all that belongs to it ([`sshd`]).
 
 pub mod clock;
 pub mod compare;
@@ -10,6 +11,8 @@ pub mod fault;
 pub mod memory;
 pub mod memtree;
 pub mod mutate;
+pub mod proxy;
+pub mod sshd;
 pub mod tree;
 
 pub use clock::{TestClock, rng};
@@ -18,6 +21,8 @@ pub use fault::{Fault, FaultStorage, Operation, Rates};
 pub use memory::MemoryStorage;
 pub use memtree::{MemoryDestination, MemorySource, MemoryTree, Trouble};
 pub use mutate::{Budget, Mutator, fuzz_for};
+pub use proxy::{Direction, Proxy};
+pub use sshd::{Agent, HostKeyKind, KeyKind, Sshd, SshdOptions};
 pub use tree::{TreeFixture, TreeOptions};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use holdfast_app::roots::{self, Origin};
@@ -22,6 +23,9 @@ use crate::interrupt;
 use crate::ui::json;
 use crate::ui::progress::Progress;
 use crate::ui::prompt::Terminal;
+
+/// How often what was done so far is kept, so that a run that is killed costs no more than this.
+const PARTIAL_EVERY: Duration = Duration::from_secs(300);
 
 /// Back up files and directories
 ///
@@ -162,6 +166,7 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
             parent,
             dry_run: options.dry_run,
             skip_if_unchanged: options.skip_if_unchanged,
+            partial_every: Some(PARTIAL_EVERY),
             writer,
         };
         let progress = Progress::new(&context.ui);

@@ -390,10 +390,4 @@ impl Destination for LocalDestination {
         let stat = ask().map_err(|e| inner.error("stat", b"", e))?;
         Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
-
-    fn sync(&self) -> DestinationResult<()> {
-        let inner = &self.inner;
-        let sync = || rustix::fs::syncfs(inner.open_directory(b"")?);
-        sync().map_err(|e| inner.error("write", b"", e))
-    }
 }

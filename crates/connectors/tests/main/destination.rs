@@ -175,7 +175,6 @@ fn every_kind_comes_back_whole() {
     check(&root, plain(&m));
 
     assert!(to.free_space().unwrap().unwrap() > 0);
-    to.sync().unwrap();
     let names = to.list(b"").unwrap();
     assert!(
         names.is_sorted() && names.contains(&b"acl".to_vec()) && names.contains(&b"dir".to_vec())

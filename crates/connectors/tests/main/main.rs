@@ -1,7 +1,13 @@
 //! Tests of the connectors, one module for each room.
 
 mod destination;
+mod sftp_client;
+mod sftp_client_faults;
+mod sftp_client_fuzz;
+mod sftp_client_network;
+mod sftp_client_transfers;
 mod source;
+mod ssh;
 mod storage;
 
 /// On tmpfs where there is one: fsync costs nothing there.

@@ -1,9 +1,10 @@
 //! `backup`: from sources to a new snapshot.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 
@@ -24,13 +25,19 @@ use crate::{Error, Result};
 
 mod bundles;
 mod files;
+mod known;
 mod links;
 mod parent;
 mod root;
+mod small;
 
 use files::Context;
+use known::KnownFiles;
 use parent::Cursor;
-use root::{Parts, RootRun, Tally};
+use root::{Finished, Keeping, Parts, RootRun, Tally};
+
+/// Threads that read from a source over a network, at least.
+const REMOTE_READERS: usize = 8;
 
 /// Newest snapshots that a new one names, so that their loss shows.
 const HEADS: usize = 8;
@@ -89,6 +96,9 @@ pub struct BackupOptions {
     pub dry_run: bool,
     /// Make no snapshot if it would be equal to the parent.
     pub skip_if_unchanged: bool,
+    /// How often what was done so far is kept as a partial snapshot, if anything new was stored;
+    /// `None`: only when the run is interrupted.
+    pub partial_every: Option<Duration>,
     /// How to write.
     pub writer: WriterOptions,
 }
@@ -194,13 +204,22 @@ impl Run<'_> {
         let mut tally = Tally::default();
         let mut roots: Vec<Root> = Vec::new();
         let read = AtomicU64::new(0);
+        let last_kept = Cell::new((started, 0));
         for source in &options.roots {
             if self.interrupt.is_raised() {
                 break;
             }
-            roots.push(self.root(session, writer, source, &mut tally, &read)?);
+            let keep = |finished: Finished, tally: &Tally| {
+                let mut so_far = roots.clone();
+                so_far.push(root_record(source, finished));
+                let record = self.record(so_far, parent, true, tally.clone());
+                session.commit_partial(writer, &record).map(drop)
+            };
+            let every = options.partial_every.filter(|_| !options.dry_run);
+            let keeping = Keeping { every, last: &last_kept, keep: &keep };
+            let finished = self.root(session, writer, source, &mut tally, &read, keeping)?;
+            roots.push(root_record(source, finished));
         }
-        roots.sort_by(|a, b| a.path.cmp(&b.path));
         let partial = self.interrupt.is_raised();
         let mut sum = Sum::default();
         roots.iter().filter_map(|root| root.sum).for_each(|root| sum.add(&root));
@@ -212,6 +231,7 @@ impl Run<'_> {
             errors: tally.errors,
             ..BackupReport::default()
         };
+        roots.sort_by(|a, b| a.path.cmp(&b.path));
         let unchanged = !partial && self.equals_parent(parent, &roots);
         if !(options.skip_if_unchanged && unchanged) {
             self.monitor.phase(Phase::Committing);
@@ -241,7 +261,8 @@ impl Run<'_> {
         source: &RootSource,
         tally: &mut Tally,
         read: &AtomicU64,
-    ) -> Result<Root> {
+        keeping: Keeping<'_>,
+    ) -> Result<Finished> {
         let chunker = chunker(self.repository)?;
         let reader = BlobReader::new(self.repository, session.index());
         let context = Context {
@@ -255,7 +276,7 @@ impl Run<'_> {
             read,
         };
         let (context, reader) = (&context, &reader);
-        let finished = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let (send_walk, walk) = bounded(16);
             let (jobs, job_queue) = unbounded();
             let (send_done, done) = unbounded();
@@ -265,7 +286,8 @@ impl Run<'_> {
                     Err(_) => ControlFlow::Break(()),
                 })
             });
-            for _ in 0..self.options.writer.threads.max(2) {
+            let remote = if context.source.is_remote() { REMOTE_READERS } else { 2 };
+            for _ in 0..self.options.writer.threads.max(remote) {
                 let (jobs, done) = (job_queue.clone(), send_done.clone());
                 scope.spawn(move || context.work(&jobs, &done));
             }
@@ -274,7 +296,7 @@ impl Run<'_> {
                 .into_iter()
                 .map(|tree| Cursor::start(scope, reader, tree))
                 .collect();
-            let finished = RootRun::new(Parts {
+            let parts = Parts {
                 context,
                 reader,
                 monitor: self.monitor,
@@ -284,27 +306,16 @@ impl Run<'_> {
                 done,
                 parents,
                 tally,
-            })
-            .run(walk);
+                keeping,
+            };
+            let known = KnownFiles::new(reader, parent::all_trees(self.snapshots, self.options));
+            let finished = RootRun::new(parts, known).run(walk);
             match walker.join() {
                 // A root that cannot be listed to its end is never committed as if it could.
                 Ok(Err(error)) => Err(error.into()),
                 Ok(Ok(())) => finished,
                 Err(_) => Err(Error::Worker("the walk".into())),
             }
-        })?;
-        let ancestors = source.ancestors.iter().map(|(name, metadata)| {
-            let entry =
-                Entry { name: name.clone(), metadata: metadata.clone(), ..Entry::default() };
-            let (entry, owner) = encode_alone(entry);
-            Ancestor { entry: Some(entry), owner: Some(owner) }
-        });
-        Ok(Root {
-            path: source.path.clone(),
-            tree: finished.tree.as_bytes().to_vec(),
-            totals: finished.totals.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
-            sum: Some(finished.sum),
-            ancestors: ancestors.collect(),
         })
     }
 
@@ -323,12 +334,14 @@ impl Run<'_> {
 
     fn record(
         &self,
-        roots: Vec<Root>,
+        mut roots: Vec<Root>,
         parent: Option<SnapshotId>,
         partial: bool,
         tally: Tally,
     ) -> Snapshot {
         let options = self.options;
+        // The roots of a partial snapshot come in the order of the run.
+        roots.sort_by(|a, b| a.path.cmp(&b.path));
         let mut tags = options.tags.clone();
         tags.sort();
         tags.dedup();
@@ -349,5 +362,21 @@ impl Run<'_> {
             unread: tally.unread,
             excludes: options.excludes.clone(),
         }
+    }
+}
+
+/// What a snapshot says of a root.
+fn root_record(source: &RootSource, finished: Finished) -> Root {
+    let ancestors = source.ancestors.iter().map(|(name, metadata)| {
+        let entry = Entry { name: name.clone(), metadata: metadata.clone(), ..Entry::default() };
+        let (entry, owner) = encode_alone(entry);
+        Ancestor { entry: Some(entry), owner: Some(owner) }
+    });
+    Root {
+        path: source.path.clone(),
+        tree: finished.tree.as_bytes().to_vec(),
+        totals: finished.totals.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+        sum: Some(finished.sum),
+        ancestors: ancestors.collect(),
     }
 }

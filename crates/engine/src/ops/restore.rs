@@ -237,9 +237,6 @@ pub fn restore(
         monitor.phase(Phase::Finishing);
         finish.finish(&run, &parts)?;
     }
-    if !run.is_stopping() && !options.dry_run {
-        destination.sync()?;
-    }
     let mut report = run.into_report()?;
     report.free_space = free_space;
     Ok(report)

@@ -14,7 +14,7 @@ use crate::hash::{ObjectId, RecordId, SnapshotId};
 use crate::storage::{Folder, ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
-use super::index::Index;
+use super::index::{Index, listing};
 use super::writer::BlobWriter;
 use super::{Repository, new_session_id};
 
@@ -82,6 +82,13 @@ impl Repository {
 impl<'a> Session<'a> {
     /// Rule 1. Lease; then condemned, index and packs are listed, in that order.
     pub fn begin(repository: &'a Repository, writer: Writer) -> Result<Self> {
+        let mut session = Self::lease(repository, writer)?;
+        session.index = Index::load(repository, &session.condemned)?;
+        Ok(session)
+    }
+
+    /// The start of Begin: lease, and what is condemned.
+    fn lease(repository: &'a Repository, writer: Writer) -> Result<Self> {
         let id = new_session_id()?;
         let lease = Lease {
             host: writer.host.clone(),
@@ -96,8 +103,7 @@ impl<'a> Session<'a> {
             &lease.encode_to_vec(),
         )?;
         let condemned = repository.condemned_packs()?;
-        let index = Index::load(repository, &condemned)?;
-        let unknown = AtomicBool::new(false);
+        let (index, unknown) = (Index::default(), AtomicBool::new(false));
         Ok(Self { repository, writer, id, condemned, index, unknown })
     }
 
@@ -116,6 +122,30 @@ impl<'a> Session<'a> {
         self.repository
     }
 
+    /// Rules 1, 2 and 3. Commits `snapshot`, a partial one of what has been given to `blobs` so
+    /// far, through a session of its own, while this one goes on. That session begins like any
+    /// other, and relies on what this one relies on; so it tests exactly that. If a gc has
+    /// condemned some of it, there is no partial snapshot this time.
+    pub fn commit_partial(
+        &self,
+        blobs: &BlobWriter<'_>,
+        snapshot: &Snapshot,
+    ) -> Result<Option<SnapshotId>> {
+        blobs.flush()?;
+        let partial = Self::lease(self.repository, self.writer.clone())?;
+        let packs = listing(self.repository, Folder::Packs)?;
+        let fits = |condemned: &BTreeSet<ObjectId>| {
+            blobs.relies_only_on(|pack| {
+                packs.get(&pack.id.to_string()) == Some(&pack.size) && !condemned.contains(&pack.id)
+            })
+        };
+        if !fits(&partial.condemned) || !fits(&self.repository.condemned_packs()?) {
+            partial.end("what it needs is condemned")?;
+            return Ok(None);
+        }
+        partial.put_snapshot(snapshot).map(Some)
+    }
+
     /// Rules 2 and 3. Commits `snapshot`, whose blobs have all been given to `writer`. The
     /// session's id is used up, be it committed or not.
     pub fn commit(&self, blobs: &BlobWriter<'_>, snapshot: &Snapshot) -> Result<SnapshotId> {
@@ -125,6 +155,10 @@ impl<'a> Session<'a> {
         if blobs.copy_out(&fresh)? > 0 {
             blobs.flush()?;
         }
+        self.put_snapshot(snapshot)
+    }
+
+    fn put_snapshot(&self, snapshot: &Snapshot) -> Result<SnapshotId> {
         let name = ObjectName::snapshot(self.id);
         let stored =
             self.repository.put_sealed(ObjectKind::Snapshot, &name, &snapshot.encode_to_vec());

@@ -8,23 +8,25 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use prost::Message;
 
 use crate::compress::{Compressor, Level};
-use crate::crypto::{BlobKind, ObjectCipher, ObjectKind, TAG_LEN};
-use crate::format::envelope::{self, HEADER_LEN, Header};
+use crate::crypto::{BlobKind, ObjectKind, TAG_LEN};
+use crate::format::envelope;
 use crate::format::index::{IndexedPack, Segment};
-use crate::format::pack::{self, Directory, TRAILER_LEN};
 use crate::hash::{BlobId, ObjectId, Sha256};
 use crate::storage::{ObjectName, StorageError, StorageErrorKind, Upload};
 use crate::{Error, Result};
 
+mod open_pack;
+
 use super::Repository;
-use super::index::Index;
+use super::index::{Index, PackInfo};
+use open_pack::OpenPack;
 
 /// Packs after which an index segment is written.
 const PACKS_PER_SEGMENT: usize = 64;
@@ -49,7 +51,7 @@ pub struct WriterOptions {
 impl Default for WriterOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { level: Level::default(), threads, budget: (16 + 8 * threads).min(128) << 20 }
+        Self { level: Level::default(), threads, budget: (4 + 6 * threads).min(128) << 20 }
     }
 }
 
@@ -144,7 +146,10 @@ pub struct BlobWriter<'a> {
     jobs: Sender<Job>,
     packers: [Sender<PackJob>; 2],
     budget: Budget,
+    /// Blobs that are claimed, or put, and not in a pack yet.
     waiting: (Mutex<u64>, Condvar),
+    /// Shut while a flush waits: nobody claims anything then.
+    gate: RwLock<()>,
     claimed: [Mutex<HashSet<BlobId>>; 16],
     used: Vec<AtomicU64>,
     unindexed: Mutex<(Vec<IndexedPack>, Instant)>,
@@ -180,6 +185,7 @@ pub fn with_writer<R>(
         packers: [data, trees],
         budget: Budget { free: Mutex::new(options.budget as isize), freed: Condvar::new() },
         waiting: (Mutex::new(0), Condvar::new()),
+        gate: RwLock::new(()),
         claimed: Default::default(),
         used: (0..index.packs().len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
         unindexed: Mutex::new((Vec::new(), Instant::now())),
@@ -234,9 +240,14 @@ impl<'a> BlobWriter<'a> {
         if self.is_stored(id) {
             return true;
         }
+        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let [first, ..] = *id.as_bytes();
         let shard = self.claimed.get(usize::from(first % 16));
-        !shard.is_some_and(|shard| lock(shard).insert(*id))
+        let claimed = shard.is_some_and(|shard| lock(shard).insert(*id));
+        if claimed {
+            *lock(&self.waiting.0) += 1;
+        }
+        !claimed
     }
 
     /// Whether a usable copy is stored already. If so, its pack counts as used by this session.
@@ -253,7 +264,6 @@ impl<'a> BlobWriter<'a> {
         if !self.budget.acquire(plain.len(), self.options.budget, &self.failed) {
             return Err(self.stopped());
         }
-        *lock(&self.waiting.0) += 1;
         let blob = Blob { kind, id, members, plain };
         self.jobs.send(Job::Blob(blob)).map_err(|_| self.stopped())
     }
@@ -267,8 +277,10 @@ impl<'a> BlobWriter<'a> {
         Ok(id)
     }
 
-    /// Waits until all that was put is durable, and indexes it.
+    /// Waits until all that was claimed is put and durable, and indexes it. Other threads may go
+    /// on meanwhile: whoever finds a blob claimed by now may refer to it afterwards.
     pub fn flush(&self) -> Result<()> {
+        let _shut = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let mut waiting = lock(&self.waiting.0);
         while *waiting > 0 && !self.failed.load(Ordering::Relaxed) {
             let wait = self.waiting.1.wait_timeout(waiting, Duration::from_millis(100));
@@ -300,11 +312,25 @@ impl<'a> BlobWriter<'a> {
             let blobs = self.index.blobs().iter();
             for (id, place) in blobs.filter(|b| b.1.pack as usize == number && !b.1.hollow) {
                 let plain = reader.read(place.kind, id)?;
+                *lock(&self.waiting.0) += 1;
                 self.put(place.kind, *id, place.members, plain)?;
                 copied += 1;
             }
         }
         Ok(copied)
+    }
+
+    /// Whether every pack that this session relies on, its own included, fits.
+    pub fn relies_only_on(&self, fits: impl Fn(&PackInfo) -> bool) -> bool {
+        let loaded = self.index.packs().len();
+        (0..)
+            .map_while(|number| Some((number, self.index.pack(number)?)))
+            .filter(|(number, _)| {
+                let number = *number as usize;
+                let word = self.used.get(number / 64).map_or(0, |w| w.load(Ordering::Relaxed));
+                number >= loaded || word >> (number % 64) & 1 == 1
+            })
+            .all(|(_, pack)| fits(&pack))
     }
 
     /// What was written so far.
@@ -517,69 +543,5 @@ fn ok_if_exists(result: std::result::Result<(), StorageError>) -> Result<()> {
     match result {
         Err(e) if e.kind == StorageErrorKind::AlreadyExists => Ok(()),
         other => Ok(other?),
-    }
-}
-
-/// A pack being written.
-struct OpenPack<'s> {
-    kind: ObjectKind,
-    upload: Box<dyn Upload + 's>,
-    hash: Sha256,
-    header: [u8; HEADER_LEN],
-    cipher: ObjectCipher,
-    directory: Directory,
-    length: u64,
-}
-
-impl<'s> OpenPack<'s> {
-    fn start(repository: &'s Repository, kind: ObjectKind, first: &BlobId) -> Result<Self> {
-        let salt = repository.salt(first.as_bytes())?;
-        let (header, cipher) = Header::create(repository.keys(), repository.id(), kind, &salt);
-        let mut pack = Self {
-            kind,
-            upload: repository.storage().upload()?,
-            hash: Sha256::default(),
-            header,
-            cipher,
-            directory: Directory::default(),
-            length: 0,
-        };
-        pack.write(&header)?;
-        Ok(pack)
-    }
-
-    /// How long the pack would be with this frame, directory and all.
-    fn length_with(&self, frame: &Frame) -> u64 {
-        let line = 52; // 32 bytes of id and at most 20 of numbers.
-        let directory = line * (self.directory.len() + 1) + 2 * TAG_LEN + TRAILER_LEN;
-        self.length + (frame.bytes.len() + directory) as u64
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hash.update(bytes);
-        self.upload.write(bytes)?;
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Seals and appends a frame.
-    fn add(&mut self, frame: Frame) -> Result<()> {
-        let Frame { kind, id, members, plain, mut bytes } = frame;
-        let ordinal = self.directory.len() as u64;
-        self.cipher.seal(ordinal, &[], &mut bytes).map_err(|e| Error::damaged("pack", e))?;
-        self.directory.push(&id, kind, bytes.len() as u32, plain, members);
-        self.write(&bytes)
-    }
-
-    fn close(mut self, min_size: u32) -> Result<(Box<dyn Upload + 's>, IndexedPack)> {
-        let tail = pack::finish(&self.cipher, &self.directory, self.length, min_size)?;
-        self.write(&tail)?;
-        let indexed = IndexedPack {
-            id: self.hash.finish().as_bytes().to_vec(),
-            size: self.length,
-            header: self.header.to_vec(),
-            directory: Some(self.directory),
-        };
-        Ok((self.upload, indexed))
     }
 }

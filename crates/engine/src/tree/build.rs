@@ -60,7 +60,7 @@ impl NodeLimits {
 }
 
 /// The inner nodes above a row of leaves, of either sort of tree.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Levels {
     kind: BlobKind,
     limits: NodeLimits,
@@ -125,8 +125,8 @@ impl Levels {
     }
 }
 
-/// Builds one tree.
-#[derive(Debug)]
+/// Builds one tree. A copy can be ended early: the tree so far.
+#[derive(Debug, Clone)]
 pub struct TreeBuilder {
     keys: Arc<Keys>,
     limits: NodeLimits,

@@ -64,7 +64,7 @@ pub struct Entry {
 }
 
 /// Tables of a node that its entries refer to, while it is being filled.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Tables {
     pub(super) owners: Vec<Arc<Owner>>,
     pub(super) bundles: Vec<BlobId>,

@@ -17,7 +17,7 @@ use super::build::{Levels, NodeLimits, PutNode};
 use super::entry::Entry;
 use super::{compare_post_order, split};
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Open {
     path: Vec<u8>,
     direct: Sum,
@@ -25,7 +25,7 @@ struct Open {
 }
 
 /// Adds up the directories of a tree that is being built.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TotalsBuilder {
     keys: Arc<Keys>,
     limits: NodeLimits,

@@ -8,6 +8,8 @@ use crate::common::{
     assert_holds, back_up, memory, options, read_back, repository, run, try_repository,
 };
 use holdfast_engine::Error;
+use holdfast_engine::crypto::ObjectKind;
+use holdfast_engine::format::envelope::{HEADER_LEN, Header};
 use holdfast_engine::monitor::{Interrupt, Monitor, NoMonitor, Progress};
 use holdfast_engine::ops::backup::{Parent, backup};
 use holdfast_engine::storage::Folder;
@@ -105,6 +107,60 @@ fn another_host_with_other_times_shares_the_content() {
     let second = report.stats.bytes_new;
     assert!(second < first / 10, "{second} new bytes after {first}");
     assert_holds(&repository, report.snapshot.expect("snapshot"), &tree);
+}
+
+/// Small files below `directory`, each of a content of its own, some of them edited.
+fn sources(directory: &str, edited: impl Fn(u64) -> u64) -> MemoryTree {
+    let mut tree = MemoryTree::new();
+    for i in 0..400_u64 {
+        let seed = i + 1000 * edited(i);
+        let text = holdfast_testkit::clock::random_bytes(seed, 3000 + (i + edited(i)) as usize);
+        tree.file(format!("{directory}/d{}/{i}", i % 7), text);
+    }
+    tree
+}
+
+#[test]
+fn small_files_are_found_again_under_any_name() {
+    let (_, repository) = memory();
+    let mut first = 0;
+    // Days of edits: the bundles that hold the newest files are from many runs.
+    for day in 0..8 {
+        let tree = sources("a", |i| if i % 9 < day { 1 } else { 0 });
+        first += back_up(&repository, &tree, day as i64).stats.bytes_new;
+    }
+    let now = |i| u64::from(i % 9 < 7);
+    let moved = sources("b", now);
+    let report = back_up(&repository, &moved, 10);
+    assert!(report.stats.bytes_new < first / 20, "{:?}", report.stats);
+    assert_holds(&repository, report.snapshot.expect("snapshot"), &moved);
+
+    let tree = sources("c", |i| if i % 100 == 0 { 2 } else { now(i) });
+    let mut other = options(tree.source(), 11);
+    other.host = "other".into();
+    other.roots.first_mut().expect("root").path = b"/elsewhere".to_vec();
+    let report = run(&repository, &other).expect("backup");
+    assert_eq!(report.stats.files_new, 400);
+    assert!(report.stats.bytes_new < first / 20, "{:?}", report.stats);
+    assert_holds(&repository, report.snapshot.expect("snapshot"), &tree);
+}
+
+#[test]
+fn a_tree_that_cannot_be_read_is_done_without() {
+    let storage = MemoryStorage::new();
+    let tree = sources("a", |_| 0);
+    back_up(&repository(storage.clone()), &tree, 1);
+    for name in storage.names_in(Folder::Packs) {
+        storage.corrupt(&name, |bytes| {
+            if Header::parse(bytes).is_ok_and(|header| header.kind == ObjectKind::TreePack) {
+                bytes.iter_mut().skip(HEADER_LEN).take(2000).for_each(|byte| *byte ^= 1);
+            }
+        });
+    }
+    let again = repository(storage);
+    let moved = sources("b", |_| 0);
+    let report = back_up(&again, &moved, 2);
+    assert_holds(&again, report.snapshot.expect("snapshot"), &moved);
 }
 
 #[test]

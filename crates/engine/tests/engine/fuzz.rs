@@ -1,7 +1,9 @@
 //! Every decoder against mutants of real objects: none panics, and none takes much memory. In the
 //! default set this is a fixed number of inputs; `HOLDFAST_FUZZ_SECONDS` makes it longer.
+//! `HOLDFAST_FUZZ_CORPUS` names a directory to which the inputs are written, for `fuzz/`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::common::{back_up, repository};
 use holdfast_engine::bundle::BundleBuilder;
@@ -88,6 +90,8 @@ fn corpus(storage: &MemoryStorage, repository: &Repository) -> Corpus {
     add("bundle", [&id.as_bytes()[..], &bytes].concat());
     let list = ChunkList { level: 0, ids: vec![7; 96], lengths: vec![1, 300, 70_000] };
     add("chunk list", list.encode_to_vec());
+    add("chunker", text_bytes(5, 5000));
+    add("chunker", [&[0][..], &[7; 3000]].concat());
     let note = Note { time: 1, add_tags: vec!["a".into()], pinned: Some(true), ..Note::default() };
     add("note", note.encode_to_vec());
     for level in [Level::None, Level::default()] {
@@ -104,6 +108,14 @@ fn peak_memory() -> u64 {
     line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
+/// Writes inputs for `fuzz/`: the target's number comes first.
+fn write_corpus(directory: &Path, target: u8, inputs: &[Vec<u8>]) {
+    for (number, input) in inputs.iter().enumerate() {
+        let path = directory.join(format!("{target:02}-{number}"));
+        std::fs::write(path, [&[target][..], input].concat()).expect("write the corpus");
+    }
+}
+
 #[test]
 fn decoders_take_any_bytes() {
     let storage = MemoryStorage::new();
@@ -111,8 +123,11 @@ fn decoders_take_any_bytes() {
     back_up(&repository, &tree(), 1);
     let corpus = corpus(&storage, &repository);
     let before = peak_memory();
-    for (name, target) in TARGETS {
+    for (number, (name, target)) in (0..).zip(TARGETS) {
         let inputs = corpus.get(name).cloned().unwrap_or_default();
+        if let Some(directory) = std::env::var_os("HOLDFAST_FUZZ_CORPUS") {
+            write_corpus(directory.as_ref(), number, &inputs);
+        }
         // Mutants of nothing would test the first check of a decoder only.
         assert!(!inputs.is_empty(), "no input for {name}");
         let run = |bytes: &[u8]| target(repository.keys(), repository.id(), bytes);

@@ -6,4 +6,5 @@ mod common;
 mod damage;
 mod fuzz;
 mod layers;
+mod partial;
 mod restore;

@@ -25,7 +25,6 @@ struct State {
     unset: Unset,
     free: Option<u64>,
     writes: usize,
-    synced: bool,
 }
 
 /// A destination in memory. Clones share the tree.
@@ -63,7 +62,6 @@ impl MemoryDestination {
             unset: Unset::default(),
             free: None,
             writes: 0,
-            synced: false,
         })))
     }
 
@@ -85,11 +83,6 @@ impl MemoryDestination {
     /// How many changes were made so far, attributes included.
     pub fn changes(&self) -> usize {
         lock(&self.0).writes
-    }
-
-    /// Whether all changes were followed by a `sync`.
-    pub fn is_synced(&self) -> bool {
-        lock(&self.0).synced
     }
 
     /// A copy of what stands there.
@@ -139,7 +132,6 @@ impl State {
             return Err(error(*kind, what, path));
         }
         self.writes += 1;
-        self.synced = false;
         Ok(())
     }
 
@@ -358,11 +350,6 @@ impl Destination for MemoryDestination {
 
     fn free_space(&self) -> DestinationResult<Option<u64>> {
         Ok(lock(&self.0).free)
-    }
-
-    fn sync(&self) -> DestinationResult<()> {
-        lock(&self.0).synced = true;
-        Ok(())
     }
 }
 

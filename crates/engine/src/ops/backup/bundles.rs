@@ -49,6 +49,11 @@ impl<'a> Bundles<'a> {
         }
     }
 
+    /// Where bundles go.
+    pub(super) fn writer(&self) -> &'a BlobWriter<'a> {
+        self.writer
+    }
+
     /// Adds a file of this owner, or finds the equal one that was added before.
     pub(super) fn add(&mut self, owner: u32, content: &[u8], hash: MemberHash) -> Result<Ticket> {
         if let Some(ticket) = self.recent.get(&hash) {

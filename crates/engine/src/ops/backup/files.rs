@@ -14,7 +14,8 @@ use crate::meta::{Extent, Metadata};
 use crate::monitor::Interrupt;
 use crate::repo::writer::BlobWriter;
 use crate::source::{
-    Details, Source, SourceDirectory, SourceEntry, SourceError, SourceErrorKind, SourceFile,
+    Details, SmallFile, Source, SourceDirectory, SourceEntry, SourceError, SourceErrorKind,
+    SourceFile, SourceResult,
 };
 use crate::tree::{ChunkRef, Content, chunks};
 use crate::{Error, Result};
@@ -116,10 +117,7 @@ impl Context<'_> {
             let result = match job {
                 Job::Small(batch, items) => {
                     let mut bytes = self.writer.buffer();
-                    let items = items
-                        .into_iter()
-                        .map(|item| (item.number, self.small(&item, &mut bytes, &mut buffer)))
-                        .collect();
+                    let items = self.small(&items, &mut bytes, &mut buffer);
                     Done::Small { batch, items, bytes }
                 }
                 Job::Big(item, stream) => {
@@ -132,27 +130,43 @@ impl Context<'_> {
         }
     }
 
-    fn small(&self, item: &Item, bytes: &mut Vec<u8>, buffer: &mut Vec<u8>) -> Outcome {
-        let start = bytes.len();
-        let limit = self.small_below as usize;
-        let read = match self.source.read_small(&item.directory, &item.entry, limit, bytes) {
+    /// Reads a batch of small files; each with its number.
+    fn small(
+        &self,
+        items: &[Item],
+        bytes: &mut Vec<u8>,
+        buffer: &mut Vec<u8>,
+    ) -> Vec<(u64, Outcome)> {
+        let files: Vec<_> = items.iter().map(|item| (&*item.directory, &item.entry)).collect();
+        let read = self.source.read_many(&files, self.small_below as usize, bytes);
+        let files = items.iter().zip(read);
+        files.map(|(item, read)| (item.number, self.small_one(item, read, bytes, buffer))).collect()
+    }
+
+    fn small_one(
+        &self,
+        item: &Item,
+        read: SourceResult<SmallFile>,
+        bytes: &[u8],
+        buffer: &mut Vec<u8>,
+    ) -> Outcome {
+        let read = match read {
             // It has grown out of being small.
             Err(e) if e.kind == SourceErrorKind::Changed => None,
             other => Some(other?),
         };
-        let length = bytes.len() - start;
-        let steady = |metadata: &Metadata| {
-            same_version(&item.entry.metadata, metadata) && metadata.size == length as u64
+        let steady = |file: &SmallFile| {
+            let metadata = &file.read.metadata;
+            same_version(&item.entry.metadata, metadata) && metadata.size == file.range.len() as u64
         };
-        let Some(read) = read.filter(|read| steady(&read.metadata)) else {
+        let Some(SmallFile { range, read }) = read.filter(steady) else {
             // Once more, with a look before and after.
-            bytes.truncate(start);
             return self.big(item, false, buffer);
         };
-        self.read.fetch_add(length as u64, Ordering::Relaxed);
-        let hash = self.keys.member_hash(bytes.get(start..).unwrap_or_default());
+        self.read.fetch_add(range.len() as u64, Ordering::Relaxed);
+        let hash = self.keys.member_hash(bytes.get(range.clone()).unwrap_or_default());
         Ok(File {
-            body: Body::Bytes(start..bytes.len(), hash),
+            body: Body::Bytes(range, hash),
             details: read.details,
             metadata: read.metadata,
             extents: Vec::new(),

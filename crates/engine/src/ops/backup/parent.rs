@@ -6,6 +6,7 @@
 //! that reads the same keeps its reference.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -16,7 +17,11 @@ use crate::repo::snapshots::SnapshotInfo;
 use crate::tree::{PathEntry, TreeReader, compare_keys};
 use crate::{Error, Result};
 
+use super::known::OtherTree;
 use super::{BackupOptions, Parent};
+
+/// Trees that are looked into for files of equal content, at most.
+const TREES: usize = 16;
 
 /// A tree to compare with.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +84,28 @@ pub(super) fn trees(
         found.extend(others.filter_map(root_of).next());
     }
     found
+}
+
+/// The newest complete tree of every origin and place, this run's own first, then the newest: where
+/// files of equal content may be under other names.
+pub(super) fn all_trees(snapshots: &[SnapshotInfo], options: &BackupOptions) -> Vec<OtherTree> {
+    let mut origins = HashSet::new();
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    for snapshot in snapshots.iter().rev().filter(|s| !s.record.partial) {
+        let record = &snapshot.record;
+        for root in &record.roots {
+            let Some(id) = BlobId::from_slice(&root.tree) else { continue };
+            if !origins.insert((&record.host, &record.kind, &root.path)) {
+                continue;
+            }
+            let sum = root.sum.unwrap_or_default();
+            let tree = OtherTree { root: id, entries: sum.files + sum.directories + sum.others };
+            if same_origin(snapshot, options) { own.push(tree) } else { others.push(tree) }
+        }
+    }
+    own.append(&mut others);
+    own.truncate(TREES);
+    own
 }
 
 type Leaf = Result<Vec<PathEntry>>;

@@ -4,6 +4,7 @@
 //! their content to be read, bundled or cut. Only this thread touches the queue, the bundles and
 //! the tree, so that the same source always gives the same tree.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,22 +22,28 @@ use crate::monitor::{Monitor, Progress};
 use crate::repo::BlobReader;
 use crate::source::{Details, SourceDirectory, SourceEntry, WalkBatch};
 use crate::tree::build::NodeLimits;
-use crate::tree::chunks::Part;
 use crate::tree::entry::encode_xattrs;
 use crate::tree::totals::TotalsBuilder;
-use crate::tree::{Content, Entry, TreeBuilder, chunks, join};
+use crate::tree::{Content, Entry, TreeBuilder, join};
 use crate::{Error, Result};
 
-use super::bundles::{Bundles, Ticket};
+use super::bundles::Bundles;
 use super::files::{Body, Context, Done, Failure, Item, Job, Outcome};
+use super::known::KnownFiles;
 use super::links::{LinkKey, Links, Name};
 use super::parent::Cursor;
+use super::small::{Place, SmallFiles};
+
+mod unchanged;
+
+use unchanged::is_unchanged;
 
 /// Entries that may wait for content at once.
 const QUEUE: usize = 1 << 13;
 
-/// Bytes of small files that may be on their way from the source.
-const SMALL_IN_FLIGHT: u64 = 3 << 20;
+/// Bytes of small files that may be on their way from a source of this machine, and from another:
+/// there more has to be on its way to fill the line.
+const SMALL_IN_FLIGHT: (u64, u64) = (3 << 20, 16 << 20);
 
 /// A batch of small files is sent off at this size, or this many files.
 const BATCH: (u64, usize) = (240 << 10, 64);
@@ -69,8 +76,8 @@ enum State {
     Ready,
     /// Being read; where the parent had its content.
     Reading(Option<Content>),
-    /// In a bundle that may still be open.
-    Bundled(Ticket, MemberHash),
+    /// A small file, whose bundle may still be open.
+    Small(Place),
     /// As the file with this path, which came earlier.
     SameAs(LinkKey),
 }
@@ -85,8 +92,16 @@ pub(super) struct Finished {
     pub(super) sum: Sum,
 }
 
+/// How what a root has come to so far is kept as a partial snapshot.
+pub(super) struct Keeping<'a> {
+    pub(super) every: Option<Duration>,
+    /// When this was last done, or the run began, and the plain bytes written by then.
+    pub(super) last: &'a Cell<(Instant, u64)>,
+    pub(super) keep: &'a dyn Fn(Finished, &Tally) -> Result<()>,
+}
+
 /// Sums of the run, over all roots.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Tally {
     pub(super) stats: Stats,
     pub(super) unread: Vec<Unread>,
@@ -99,7 +114,7 @@ pub(super) struct Tally {
 pub(super) struct RootRun<'a> {
     parts: Parts<'a>,
     inline_up_to: u64,
-    bundles: Bundles<'a>,
+    small: SmallFiles<'a>,
     tree: TreeBuilder,
     totals: TotalsBuilder,
     queue: VecDeque<Slot>,
@@ -125,20 +140,22 @@ pub(super) struct Parts<'a> {
     pub(super) done: Receiver<Done>,
     pub(super) parents: Vec<Cursor>,
     pub(super) tally: &'a mut Tally,
+    pub(super) keeping: Keeping<'a>,
 }
 
 impl<'a> RootRun<'a> {
-    pub(super) fn new(parts: Parts<'a>) -> Self {
+    pub(super) fn new(parts: Parts<'a>, known: KnownFiles<'a>) -> Self {
         let repository = parts.reader.repository();
         let config = repository.config();
         let keys = Arc::new(repository.keys().clone());
         let limits = NodeLimits::of(config);
         let bundles =
             Bundles::new(parts.context.writer, parts.context.keys, config.bundle_limits());
+        let small = SmallFiles::new(bundles, known);
         Self {
             parts,
             inline_up_to: u64::from(config.inline_up_to),
-            bundles,
+            small,
             tree: TreeBuilder::new(keys.clone(), limits),
             totals: TotalsBuilder::new(keys, limits),
             queue: VecDeque::new(),
@@ -156,6 +173,8 @@ impl<'a> RootRun<'a> {
 
     /// Takes the walk to its end, or to an interruption.
     pub(super) fn run(mut self, walk: Receiver<WalkBatch>) -> Result<Finished> {
+        let (near, far) = SMALL_IN_FLIGHT;
+        let small_at_once = if self.parts.context.source.is_remote() { far } else { near };
         let mut walking = true;
         while walking || !self.queue.is_empty() {
             self.report();
@@ -166,7 +185,7 @@ impl<'a> RootRun<'a> {
                 walking = false;
                 self.send_batch()?;
             }
-            let full = self.queue.len() >= QUEUE || self.small_in_flight >= SMALL_IN_FLIGHT;
+            let full = self.queue.len() >= QUEUE || self.small_in_flight >= small_at_once;
             if walking && !full {
                 crossbeam_channel::select_biased! {
                     recv(self.parts.done) -> done => self.take(done.map_err(|_| stopped())?)?,
@@ -189,15 +208,34 @@ impl<'a> RootRun<'a> {
                 // Nothing more will be read before something leaves the queue.
                 self.send_batch()?;
                 if self.reading == 0 {
-                    self.bundles.close_all()?;
+                    self.small.close_all(self.parts.monitor)?;
                 }
             }
             self.drain()?;
+            self.keep_partial()?;
         }
         let put = |kind, plain| self.parts.context.writer.put_structure(kind, plain);
         let (totals, sum) = self.totals.finish(&put)?;
         let tree = self.tree.finish(&put)?.ok_or(Error::Interrupted)?;
         Ok(Finished { tree, totals, sum })
+    }
+
+    /// Now and then, if anything was stored since: the next run then finds what this one did,
+    /// even if this one is killed.
+    fn keep_partial(&mut self) -> Result<()> {
+        let Keeping { every: Some(every), last, keep } = self.parts.keeping else { return Ok(()) };
+        let writer = self.parts.context.writer;
+        let (when, written) = last.get();
+        if when.elapsed() < every || writer.written().plain == written {
+            return Ok(());
+        }
+        let put = |kind, plain| writer.put_structure(kind, plain);
+        let (totals, sum) = self.totals.clone().finish(&put)?;
+        if let Some(tree) = self.tree.clone().finish(&put)? {
+            keep(Finished { tree, totals, sum }, self.parts.tally)?;
+        }
+        last.set((Instant::now(), writer.written().plain));
+        Ok(())
     }
 
     fn walked(&mut self, batch: WalkBatch) -> Result<()> {
@@ -438,9 +476,11 @@ impl<'a> RootRun<'a> {
                 entry.content = Content::Member { bundle, number, hash };
                 Ok(State::Ready)
             }
-            _ => {
+            before => {
                 let owner = entry.metadata.owner.uid;
-                Ok(State::Bundled(self.bundles.add(owner, content, hash)?, hash))
+                let is_new = before.is_none();
+                let monitor = self.parts.monitor;
+                Ok(State::Small(self.small.add(owner, content, hash, is_new, monitor)?))
             }
         }
     }
@@ -453,10 +493,9 @@ impl<'a> RootRun<'a> {
                 match state {
                     State::Ready => {}
                     State::Reading(_) => return Ok(()),
-                    State::Bundled(ticket, hash) => {
-                        let Some(bundle) = self.bundles.id(*ticket) else { return Ok(()) };
-                        entry.content = Content::Member { bundle, number: ticket.1, hash: *hash };
-                        self.bundles.prune(ticket.0);
+                    State::Small(place) => {
+                        let Some(content) = self.small.content(place) else { return Ok(()) };
+                        entry.content = content;
                     }
                     State::SameAs(key) => {
                         if !self.links.share(*key, entry) {
@@ -484,37 +523,6 @@ impl<'a> RootRun<'a> {
                 }
             }
         }
-    }
-
-    /// Whether what the parent's entry refers to can still be referred to.
-    fn is_stored(&mut self, old: &Entry) -> Result<bool> {
-        let writer = self.parts.context.writer;
-        if old.xattrs_blob.is_some_and(|id| !writer.is_stored(&id)) {
-            return Ok(false);
-        }
-        Ok(match &old.content {
-            Content::None | Content::Inline(_) => true,
-            Content::Member { bundle, .. } => match self.checked_bundle {
-                Some((checked, stored)) if checked == *bundle => stored,
-                _ => {
-                    let stored = writer.is_stored(bundle);
-                    self.checked_bundle = Some((*bundle, stored));
-                    stored
-                }
-            },
-            Content::Chunks(chunks) => chunks.iter().all(|chunk| writer.is_stored(&chunk.id)),
-            content @ Content::List(_) => {
-                let mut all = true;
-                let read = chunks::visit(self.parts.reader, content, &mut |part| {
-                    all &= match part {
-                        Part::Node(id) => writer.is_stored(&id),
-                        Part::Chunk(chunk) => writer.is_stored(&chunk.id),
-                    };
-                    Ok(())
-                });
-                read.is_ok() && all
-            }
-        })
     }
 
     fn unread(&mut self, path: &[u8], reason: &str) {
@@ -551,19 +559,6 @@ impl<'a> RootRun<'a> {
         };
         self.parts.monitor.progress(&progress, &current);
     }
-}
-
-/// Whether a file needs no reading: nothing that a write to it would change has changed.
-fn is_unchanged(old: &Entry, found: &SourceEntry) -> bool {
-    let (a, b) = (&old.metadata, &found.metadata);
-    a.kind == b.kind
-        && a.size == b.size
-        && a.mtime == b.mtime
-        && a.ctime == b.ctime
-        && a.inode == b.inode
-        && a.mode == b.mode
-        && a.device == b.device
-        && old.error.is_empty()
 }
 
 fn stopped() -> Error {

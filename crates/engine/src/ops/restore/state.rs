@@ -139,10 +139,11 @@ impl<'a> Run<'a> {
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let requests = reader.repository().storage().concurrency();
+        let writes = destination.concurrency();
         // Each thread holds a read buffer and a plain blob.
         let most = (options.memory / (PLAIN + (1 << 20))).max(1);
         let threads = match options.threads {
-            0 => cores.max(requests).min(most).min(64),
+            0 => cores.max(requests).max(writes).min(most).min(64),
             threads => threads,
         };
         // Near storage needs no long reads, and short ones stay in the processor's cache.

@@ -62,6 +62,7 @@ pub(crate) fn options(source: impl Source + 'static, time: i64) -> BackupOptions
         parent: Parent::Automatic,
         dry_run: false,
         skip_if_unchanged: false,
+        partial_every: None,
         writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 8 << 20 },
     }
 }

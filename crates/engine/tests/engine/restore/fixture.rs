@@ -58,6 +58,7 @@ impl Fixture {
             parent: Parent::None,
             dry_run: false,
             skip_if_unchanged: false,
+            partial_every: None,
             writer: WriterOptions::default(),
         };
         let report =

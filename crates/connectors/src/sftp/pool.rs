@@ -1,0 +1,382 @@
+//! Connections to one server, shared by all that works on it. Connections are made when they are
+//! needed, a few at most; what fails because a connection broke is tried again on another one,
+//! with growing, jittered pauses, until [`SftpOptions::patience`] is over.
+//!
+//! The engine's threads call [`Pool::block_on`]; within it, [`Pool::run`] gives work a client.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::client::{Client, ClientError, ClientErrorKind, ClientOptions, Recorder};
+use super::ssh::{Class, Connector, ExecOutput, Interaction, SshError, SshOptions, SshSession};
+use crate::locked;
+
+/// Calls that one connection serves before another one is made.
+const BUSY: usize = 2;
+
+/// Pauses between attempts: the first, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// A place on a server, and how to work there.
+#[derive(Debug, Clone)]
+pub struct SftpOptions {
+    /// The connection.
+    pub ssh: SshOptions,
+    /// Absolute path, or below the home directory if it starts with `~/` or is `~`.
+    pub path: Vec<u8>,
+    /// Connections at once, at most.
+    pub connections: usize,
+    /// How long to go on trying when connections break.
+    pub patience: Duration,
+    /// Never run commands on the server.
+    pub disable_hash_check: bool,
+    /// Where a command on the server finds the directory that SFTP shows as `/`.
+    pub shell_path: Option<String>,
+}
+
+impl Default for SftpOptions {
+    fn default() -> Self {
+        Self {
+            ssh: SshOptions::default(),
+            path: b"/".to_vec(),
+            connections: 4,
+            patience: Duration::from_secs(120),
+            disable_hash_check: false,
+            shell_path: None,
+        }
+    }
+}
+
+/// Working on the server failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SftpError {
+    /// There is no connection.
+    #[error(transparent)]
+    Ssh(Arc<SshError>),
+    /// A request failed.
+    #[error(transparent)]
+    Request(ClientError),
+}
+
+impl SftpError {
+    /// Whether it is the connection that failed, so that what the last request did is not known.
+    pub fn is_disconnect(&self) -> bool {
+        match self {
+            Self::Ssh(_) => true,
+            Self::Request(error) => error.is_disconnect(),
+        }
+    }
+
+    /// The kind, if a request failed.
+    pub fn kind(&self) -> Option<ClientErrorKind> {
+        match self {
+            Self::Ssh(_) => None,
+            Self::Request(error) => Some(error.kind),
+        }
+    }
+}
+
+impl From<SshError> for SftpError {
+    fn from(error: SshError) -> Self {
+        Self::Ssh(Arc::new(error))
+    }
+}
+
+impl From<ClientError> for SftpError {
+    fn from(error: ClientError) -> Self {
+        Self::Request(error)
+    }
+}
+
+/// Whether work is tried again after a connection broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It may be done twice.
+    Yes,
+    /// It must be sent once: what became of it is for the caller to find out. Finding a
+    /// connection is still tried again.
+    No,
+}
+
+/// One connection.
+struct Connection {
+    session: SshSession,
+    client: Client,
+    active: AtomicUsize,
+}
+
+/// A client in use, which counts as one call on its connection.
+pub struct Lease(Arc<Connection>);
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
+impl Lease {
+    /// The client.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Inner {
+    runtime: Handle,
+    connector: Connector,
+    options: SftpOptions,
+    client_options: ClientOptions,
+    open: Mutex<Open>,
+    /// Held while a connection is made that somebody waits for.
+    making: tokio::sync::Mutex<()>,
+    /// The path, once a server has said where home is.
+    base: tokio::sync::OnceCell<Vec<u8>>,
+}
+
+#[derive(Default)]
+struct Open {
+    connections: Vec<Arc<Connection>>,
+    /// Connections being made that nobody waits for.
+    extra: usize,
+    /// There was a connection: what fails now may be a passing trouble.
+    was_connected: bool,
+    /// The server refused to have more than this many.
+    most: Option<usize>,
+}
+
+/// The connections to one server. Clones share them.
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({})", self.location())
+    }
+}
+
+impl Pool {
+    /// Connects nothing yet. `runtime` needs I/O and time, and threads of its own.
+    pub fn new(runtime: Handle, options: SftpOptions, interaction: Arc<dyn Interaction>) -> Self {
+        let client_options = ClientOptions {
+            timeout: options.ssh.timeout.max(Duration::from_secs(1)) * 2,
+            recorder: Some(Arc::new(Recorder::new())),
+            ..ClientOptions::default()
+        };
+        Self(Arc::new(Inner {
+            runtime,
+            connector: Connector::new(options.ssh.clone(), interaction),
+            options,
+            client_options,
+            open: Mutex::default(),
+            making: tokio::sync::Mutex::new(()),
+            base: tokio::sync::OnceCell::new(),
+        }))
+    }
+
+    /// The place as a person would write it.
+    pub fn location(&self) -> String {
+        let SftpOptions { ssh, path, .. } = &self.0.options;
+        let user = ssh.username.as_ref().map_or(String::new(), |user| format!("{user}@"));
+        let port = ssh.port.map_or(String::new(), |port| format!(":{port}"));
+        let host =
+            if ssh.host.contains(':') { format!("[{}]", ssh.host) } else { ssh.host.clone() };
+        let slash = if path.starts_with(b"/") { "" } else { "/" };
+        format!("sftp://{user}{host}{port}{slash}{}", String::from_utf8_lossy(path))
+    }
+
+    /// What was asked for.
+    pub fn options(&self) -> &SftpOptions {
+        &self.0.options
+    }
+
+    /// Counts the requests and bytes of all connections.
+    pub fn recorder(&self) -> &Recorder {
+        // `new` always sets it.
+        static NONE: std::sync::OnceLock<Recorder> = std::sync::OnceLock::new();
+        match &self.0.client_options.recorder {
+            Some(recorder) => recorder,
+            None => NONE.get_or_init(Recorder::new),
+        }
+    }
+
+    /// Runs a future to its end. Not to be called on a thread of the runtime.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.0.runtime.block_on(future)
+    }
+
+    /// The runtime.
+    pub fn runtime(&self) -> &Handle {
+        &self.0.runtime
+    }
+
+    /// The absolute path on the server that the place is.
+    pub async fn base(&self) -> Result<&[u8], SftpError> {
+        let path = &self.0.options.path;
+        let base = self.0.base.get_or_try_init(|| async {
+            let below = match path.strip_prefix(b"~") {
+                Some(below) if below.is_empty() || below.starts_with(b"/") => below,
+                _ => return Ok::<_, SftpError>(path.clone()),
+            };
+            let mut home = self.run(Retry::Yes, async |client| client.realpath(b".").await).await?;
+            if home.ends_with(b"/") {
+                home.pop();
+            }
+            home.extend_from_slice(below);
+            Ok(home)
+        });
+        base.await.map(Vec::as_slice)
+    }
+
+    /// Does `work` with a client, again on another connection if one breaks and `retry` allows.
+    pub async fn run<T>(
+        &self,
+        retry: Retry,
+        work: impl AsyncFn(&Client) -> Result<T, ClientError>,
+    ) -> Result<T, SftpError> {
+        let mut patience = self.patience();
+        loop {
+            let lease = self.lease(&mut patience).await?;
+            match work(lease.client()).await {
+                Err(error) if error.is_disconnect() => {
+                    self.discard(&lease);
+                    if retry == Retry::No {
+                        return Err(error.into());
+                    }
+                    patience.pause(|| error.into()).await?;
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// How long to go on trying, from now on.
+    pub fn patience(&self) -> Patience {
+        Patience { until: Instant::now() + self.0.options.patience, next: PAUSE.0 }
+    }
+
+    /// A client to work with; makes a connection if there is none.
+    pub async fn lease(&self, patience: &mut Patience) -> Result<Lease, SftpError> {
+        loop {
+            if let Some(lease) = self.take() {
+                return Ok(lease);
+            }
+            let _turn = self.0.making.lock().await;
+            if let Some(lease) = self.take() {
+                return Ok(lease);
+            }
+            match self.connect().await {
+                Ok(connection) => {
+                    let mut open = locked(&self.0.open);
+                    open.was_connected = true;
+                    open.connections.push(Arc::new(connection));
+                }
+                Err(error) if self.may_pass(&error) => patience.pause(|| error).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives up a connection that broke.
+    pub fn discard(&self, lease: &Lease) {
+        lease.0.client.disconnect();
+        locked(&self.0.open).connections.retain(|c| !Arc::ptr_eq(c, &lease.0));
+    }
+
+    /// Runs a command on the server, for at most `limit`.
+    pub async fn exec(&self, command: &str, limit: Duration) -> Result<ExecOutput, SftpError> {
+        let mut patience = self.patience();
+        let lease = self.lease(&mut patience).await?;
+        Ok(lease.0.session.exec(command, limit).await?)
+    }
+
+    /// The connection that does the least. If all are busy, one more is made meanwhile.
+    fn take(&self) -> Option<Lease> {
+        let mut open = locked(&self.0.open);
+        open.connections.retain(|c| !c.client.is_dead());
+        let least = open.connections.iter().min_by_key(|c| c.active.load(Ordering::Relaxed))?;
+        let lease = Lease(least.clone());
+        let before = lease.0.active.fetch_add(1, Ordering::Relaxed);
+        let most = open.most.unwrap_or(usize::MAX).min(self.0.options.connections.max(1));
+        if before >= BUSY && open.connections.len() + open.extra < most {
+            open.extra += 1;
+            let pool = self.clone();
+            self.0.runtime.spawn(async move { pool.connect_extra().await });
+        }
+        Some(lease)
+    }
+
+    async fn connect_extra(&self) {
+        let made = self.connect().await;
+        let mut open = locked(&self.0.open);
+        open.extra -= 1;
+        match made {
+            Ok(connection) => open.connections.push(Arc::new(connection)),
+            // Servers limit sessions; what is there has to do.
+            Err(_) => open.most = Some(open.connections.len().max(1)),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, SftpError> {
+        let session = self.0.connector.connect(&|_| {}).await?;
+        let stream = session.sftp().await?;
+        let report = stream.report();
+        let client = match Client::connect(stream, &self.0.client_options).await {
+            Ok(client) => client,
+            // Why it ended, the layer below may know better.
+            Err(error) if error.is_disconnect() => return Err(report.error(b"").await.into()),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Connection { session, client, active: AtomicUsize::new(0) })
+    }
+
+    /// Whether it is worth trying again to connect: only where it was possible before.
+    fn may_pass(&self, error: &SftpError) -> bool {
+        let passing = match error {
+            SftpError::Ssh(error) => matches!(
+                error.class(),
+                Class::Refused
+                    | Class::Timeout
+                    | Class::Unreachable
+                    | Class::Disconnected
+                    | Class::NameNotFound
+                    | Class::ChannelRefused
+            ),
+            SftpError::Request(error) => error.is_disconnect(),
+        };
+        passing && locked(&self.0.open).was_connected
+    }
+}
+
+/// How long somebody goes on trying.
+#[derive(Debug)]
+pub struct Patience {
+    until: Instant,
+    next: Duration,
+}
+
+impl Patience {
+    /// Waits before the next attempt; the error if there shall be none.
+    pub async fn pause(&mut self, error: impl FnOnce() -> SftpError) -> Result<(), SftpError> {
+        if Instant::now() >= self.until {
+            return Err(error());
+        }
+        let mut random = [0; 2];
+        let _ = getrandom::fill(&mut random);
+        // Between half of it and all of it, so that many clients do not come back at once.
+        let share = 0.5 + f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 2.0;
+        tokio::time::sleep(self.next.mul_f64(share)).await;
+        self.next = (self.next * 2).min(PAUSE.1);
+        Ok(())
+    }
+}

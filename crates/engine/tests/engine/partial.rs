@@ -1,0 +1,115 @@
+//! Partial snapshots that a run leaves on its way: each holds what it says, whatever happens to
+//! the run, and the next run goes on from it.
+
+use std::time::Duration;
+
+use crate::common::{assert_holds, memory, options, read_back, repository, run, try_repository};
+use holdfast_engine::hash::SnapshotId;
+use holdfast_engine::ops::backup::BackupOptions;
+use holdfast_engine::repo::Repository;
+use holdfast_engine::storage::{Folder, ObjectName};
+use holdfast_testkit::clock::random_bytes;
+use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree, Operation};
+
+/// Small files, big ones, and equal ones, so that threads meet at the same blobs. From about 100 on
+/// there are more small files than may be on their way at once, so that a run takes several steps.
+fn tree(count: u64) -> MemoryTree {
+    let mut tree = MemoryTree::new();
+    for i in 0..count {
+        tree.file(format!("{:02}/small{i}", i / 7), random_bytes(i, 40_000 + i as usize));
+        tree.file(format!("{:02}/big{i}", i / 7), random_bytes(i % 9, 300_000));
+    }
+    tree
+}
+
+/// A partial snapshot after every step of the run that stored something.
+fn often(tree: &MemoryTree, time: i64) -> BackupOptions {
+    BackupOptions { partial_every: Some(Duration::ZERO), ..options(tree.source(), time) }
+}
+
+fn partials(repository: &Repository) -> Vec<SnapshotId> {
+    let all = repository.snapshots().expect("snapshots");
+    all.iter().filter(|s| s.record.partial).map(|s| s.id).collect()
+}
+
+/// Panics unless all that the snapshot holds is as in `tree`; how much it holds.
+fn assert_holds_part(repository: &Repository, id: SnapshotId, tree: &MemoryTree) -> usize {
+    let stored = read_back(repository, id).expect("read back");
+    for (path, (entry, content)) in &stored {
+        let node = tree.node(path).expect("a path that is in the tree");
+        assert!(*content == **node.content, "{}", String::from_utf8_lossy(path));
+        assert_eq!(entry.error, "");
+    }
+    stored.len()
+}
+
+#[test]
+fn every_partial_snapshot_holds_what_it_says() {
+    let (storage, repository) = memory();
+    let tree = tree(200);
+    let report = run(&repository, &often(&tree, 1)).expect("backup");
+    assert!(!report.partial);
+    assert_holds(&repository, report.snapshot.expect("snapshot"), &tree);
+    let partials = partials(&repository);
+    assert!(partials.len() > 1, "{}", partials.len());
+    for id in &partials {
+        assert_holds_part(&repository, *id, &tree);
+        let end = ObjectName::session_end(*id);
+        assert!(storage.names_in(Folder::Sessions).contains(&end), "its session has ended");
+    }
+    assert_eq!(
+        repository.select("latest", &Default::default()).ok().map(|s| s.id),
+        report.snapshot
+    );
+}
+
+#[test]
+fn a_killed_run_is_gone_on_with() {
+    let storage = MemoryStorage::new();
+    let tree = tree(200);
+    repository(storage.clone());
+    let faulty = FaultStorage::new(storage.clone());
+    // The computer goes down right after the second partial snapshot.
+    let mut snapshots = 0;
+    faulty.set_plan(move |_, call| {
+        let snapshot = call.operation == Operation::Put && call.object.starts_with("snapshots/");
+        snapshots += usize::from(snapshot);
+        (snapshots > 1).then_some(Fault::CrashAfter)
+    });
+    assert!(run(&repository(faulty), &often(&tree, 1)).is_err());
+    let repository = repository(storage);
+    let kept = partials(&repository);
+    let last = kept.last().expect("a partial snapshot");
+    let files = assert_holds_part(&repository, *last, &tree);
+    let source = tree.source();
+    let report = run(&repository, &options(source.clone(), 2)).expect("backup");
+    assert!(report.stats.files_unchanged > 0 && source.files_read() < 400, "{files} kept");
+    assert_holds(&repository, report.snapshot.expect("snapshot"), &tree);
+}
+
+#[test]
+fn a_crash_at_any_call_leaves_partial_snapshots_whole() {
+    let tree = tree(60);
+    let base = MemoryStorage::new();
+    repository(base.clone());
+    let start = base.dump();
+    let calls = {
+        let probe = FaultStorage::new(MemoryStorage::from_dump(start.clone()));
+        run(&repository(probe.clone()), &often(&tree, 1)).expect("backup");
+        probe.calls()
+    };
+    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::ErrorBefore, Fault::ErrorAfter] {
+        for k in (0..calls).step_by(3) {
+            let storage = MemoryStorage::from_dump(start.clone());
+            let faulty = FaultStorage::new(storage.clone());
+            faulty.fail_at(k, fault);
+            let _ = try_repository(faulty).and_then(|r| run(&r, &often(&tree, 1)));
+            let repository = repository(storage);
+            for id in partials(&repository) {
+                assert_holds_part(&repository, id, &tree);
+            }
+            let next = run(&repository, &options(tree.source(), 2)).expect("backup");
+            assert_holds(&repository, next.snapshot.expect("snapshot"), &tree);
+        }
+    }
+}
