@@ -5,6 +5,8 @@
 use std::error::Error as StdError;
 use std::ffi::OsStr;
 
+use holdfast_connectors::sftp::client::ClientErrorKind;
+use holdfast_connectors::sftp::pool::SftpError;
 use holdfast_engine::Error;
 use holdfast_engine::destination::{DestinationError, DestinationErrorKind};
 use holdfast_engine::source::{SourceError, SourceErrorKind};
@@ -12,6 +14,10 @@ use holdfast_engine::storage::{StorageError, StorageErrorKind};
 
 use crate::problem::{Class, Problem};
 use crate::text::shell_word;
+
+mod ssh;
+
+pub use ssh::{ssh, stage_name};
 
 /// Explains an engine error. `at` is the repository's location as it can be typed, or `None` if
 /// commands find it without.
@@ -82,6 +88,39 @@ pub fn io(operation: &str, path: impl AsRef<OsStr>, error: &std::io::Error) -> P
     if class == Class::NoSuchPath { problem.hint("check the path") } else { problem }
 }
 
+/// A request to an SFTP server failed. `operation` is "read", "write", …
+pub fn sftp(error: &SftpError, operation: &str, object: &str) -> Problem {
+    use ClientErrorKind as K;
+    let request = match error {
+        SftpError::Ssh(error) => return ssh(error),
+        SftpError::Request(request) => request,
+    };
+    let class = match request.kind {
+        K::NotFound => Class::NoSuchPath,
+        K::PermissionDenied => Class::PermissionDenied,
+        K::AlreadyExists | K::NotEmpty => Class::AlreadyExists,
+        K::NoSpace => Class::NoSpace,
+        K::Unsupported => Class::Unsupported,
+        K::Disconnected => Class::Unreachable,
+        K::Timeout => Class::Timeout,
+        _ => Class::Io,
+    };
+    let problem = Problem::new(class, describe(class, operation, object));
+    let words =
+        request.status.as_ref().map(|status| crate::text::printable(status.message.as_bytes()));
+    let problem = match words.filter(|words| !words.is_empty()) {
+        Some(words) => problem.cause(format!("the server says: {words}")),
+        None => problem.cause(crate::text::printable(request.to_string().as_bytes())),
+    };
+    match class {
+        Class::PermissionDenied => problem
+            .hint("give the user of the SSH sign-in the right to it, or sign in as another one"),
+        Class::NoSpace => problem.hint("free some space there, or raise the quota"),
+        Class::NoSuchPath => problem.hint("check the path as the server shows it: sftp user@host"),
+        _ => problem,
+    }
+}
+
 /// The command is encrypted and nobody could be asked.
 pub fn passphrase_needed(message: impl Into<String>) -> Problem {
     Problem::new(Class::PassphraseNeeded, message)
@@ -132,8 +171,18 @@ fn describe(class: Class, operation: &str, object: &str) -> String {
     }
 }
 
+/// What a connector's error has as its cause, if that is SFTP.
+fn sftp_cause<'a>(
+    source: Option<&'a (dyn StdError + Send + Sync + 'static)>,
+) -> Option<&'a SftpError> {
+    source?.downcast_ref()
+}
+
 fn storage(error: &StorageError) -> Problem {
     use StorageErrorKind as K;
+    if let Some(SftpError::Ssh(error)) = sftp_cause(error.source.as_deref()) {
+        return ssh(error);
+    }
     let class = match error.kind {
         K::NotFound => Class::NoSuchPath,
         K::AlreadyExists => Class::AlreadyExists,
@@ -161,6 +210,9 @@ fn storage(error: &StorageError) -> Problem {
 
 fn source(error: &SourceError) -> Problem {
     use SourceErrorKind as K;
+    if let Some(SftpError::Ssh(error)) = sftp_cause(error.source.as_deref()) {
+        return ssh(error);
+    }
     let class = match error.kind {
         K::NotFound => Class::NoSuchPath,
         K::PermissionDenied => Class::PermissionDenied,
@@ -178,6 +230,9 @@ fn source(error: &SourceError) -> Problem {
 
 fn destination(error: &DestinationError) -> Problem {
     use DestinationErrorKind as K;
+    if let Some(SftpError::Ssh(error)) = sftp_cause(error.source.as_deref()) {
+        return ssh(error);
+    }
     let class = match error.kind {
         K::NotFound => Class::NoSuchPath,
         K::AlreadyExists => Class::AlreadyExists,

@@ -1,13 +1,16 @@
 //! What the command line and the console share: where things are ([`location`], [`config`],
-//! [`resolve`], [`cache`]), how they are opened ([`open`]), what opens them ([`secrets`], [`ask`]),
+//! [`resolve`], [`cache`]), how they are reached and opened ([`access`], [`sftp`], [`open`],
+//! [`connection_test`]), what opens them ([`secrets`], [`ask`]),
 //! what is backed up ([`roots`]), which snapshot is meant ([`select`], [`times`]), and what to say
 //! when something fails ([`catalogue`]). It never prints.
 
+pub mod access;
 pub mod ask;
 pub mod cache;
 pub mod catalogue;
 pub mod command;
 pub mod config;
+pub mod connection_test;
 pub mod location;
 pub mod open;
 pub mod patterns;
@@ -16,9 +19,11 @@ pub mod resolve;
 pub mod roots;
 pub mod secrets;
 pub mod select;
+pub mod sftp;
 pub mod text;
 pub mod times;
 
+pub use access::Access;
 pub use ask::Ask;
 pub use command::CommandLine;
 pub use config::{Config, Options};

@@ -11,7 +11,7 @@ use holdfast_engine::destination::Destination;
 use holdfast_engine::ops::backup::RootSource;
 use holdfast_engine::storage::Storage;
 
-use crate::ask::Ask;
+use crate::access::Access;
 use crate::location::absolute;
 use crate::problem::Problem;
 use crate::resolve::{Place, Resolved};
@@ -19,7 +19,7 @@ use crate::roots;
 
 /// What holds a repository's objects at `place`, with its limits. Nothing is read or written
 /// yet.
-pub fn open_storage(place: &Resolved, _ask: &Arc<dyn Ask>) -> Result<Arc<dyn Storage>, Problem> {
+pub fn open_storage(place: &Resolved, _access: &Access) -> Result<Arc<dyn Storage>, Problem> {
     let storage: Arc<dyn Storage> = match &place.place {
         Place::Local(path) => Arc::new(LocalStorage::new(absolute(path))),
         // What is not local is refused, with the reason.
@@ -48,7 +48,7 @@ pub struct OpenedSource {
 pub fn open_source(
     place: &Resolved,
     options: &LocalSourceOptions,
-    _ask: &Arc<dyn Ask>,
+    _access: &Access,
 ) -> Result<OpenedSource, Problem> {
     let path = absolute(place.local("source")?);
     let root = roots::local_root(&path, &path, options)?;
@@ -59,7 +59,7 @@ pub fn open_source(
 pub fn open_destination(
     place: &Resolved,
     options: LocalDestinationOptions,
-    _ask: &Arc<dyn Ask>,
+    _access: &Access,
 ) -> Result<Box<dyn Destination>, Problem> {
     let path = absolute(place.local("destination")?);
     Ok(Box::new(LocalDestination::new(path, options)))

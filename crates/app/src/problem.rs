@@ -52,6 +52,20 @@ pub enum Class {
     Io,
     /// It could not be reached.
     Unreachable,
+    /// A host's name has no address.
+    NameNotFound,
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time.
+    Timeout,
+    /// A host is met for the first time, and nobody vouched for its key.
+    HostKeyUnknown,
+    /// A host shows another key than it should.
+    HostKeyChanged,
+    /// Both sides know no common way to encrypt.
+    NoCommonAlgorithm,
+    /// The server does not let this user in.
+    Authentication,
     /// The place cannot do this.
     Unsupported,
     /// Something stands where something is to be made.
@@ -89,6 +103,13 @@ impl Class {
             Self::Interrupted => "interrupted",
             Self::Io => "i/o",
             Self::Unreachable => "unreachable",
+            Self::NameNotFound => "name not found",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::HostKeyUnknown => "host key unknown",
+            Self::HostKeyChanged => "host key changed",
+            Self::NoCommonAlgorithm => "no common algorithm",
+            Self::Authentication => "authentication",
             Self::Unsupported => "unsupported",
             Self::AlreadyExists => "already exists",
             Self::Changed => "changed",
@@ -123,6 +144,8 @@ pub struct Problem {
     pub class: Class,
     /// What happened, in one sentence without a full stop.
     pub message: String,
+    /// How far a connection came: "resolve", "connect", …
+    pub stage: Option<&'static str>,
     /// Why, outermost first.
     pub causes: Vec<String>,
     /// What to type or do next.
@@ -132,7 +155,7 @@ pub struct Problem {
 impl Problem {
     /// A problem without causes and hints.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+        Self { class, message: message.into(), stage: None, causes: Vec::new(), hints: Vec::new() }
     }
 
     /// The command makes no sense as written.

@@ -13,7 +13,7 @@ use holdfast_engine::meta::{Kind, Metadata};
 use holdfast_engine::ops::backup::RootSource;
 use holdfast_engine::repo::snapshots::is_within;
 
-use crate::ask::Ask;
+use crate::access::Access;
 use crate::catalogue;
 use crate::location::absolute;
 use crate::open::{OpenedSource, open_source};
@@ -42,13 +42,13 @@ pub struct Plan {
 }
 
 /// Turns places into roots. `options.excludes` that begin with a root's own path are taken as
-/// absolute. `stream_name` is what standard input is called in its snapshot. `ask` is for places
+/// absolute. `stream_name` is what standard input is called in its snapshot. `access` is for places
 /// that somebody has to sign in to.
 pub fn plan(
     places: &[Resolved],
     options: &LocalSourceOptions,
     stream_name: &str,
-    ask: &Arc<dyn Ask>,
+    access: &Access,
 ) -> Result<Plan, Problem> {
     let mut plan = Plan::default();
     let mut paths = BTreeMap::new();
@@ -61,7 +61,7 @@ pub fn plan(
                 let (path, real) = resolve(path, &mut plan.notes)?;
                 paths.insert(path, real);
             }
-            Place::Sftp(_) | Place::S3(_) => remote.push(open_source(place, options, ask)?),
+            Place::Sftp(_) | Place::S3(_) => remote.push(open_source(place, options, access)?),
         }
     }
     if streams > 1 {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     fn planned(places: &[Resolved], stream_name: &str) -> Result<Plan, Problem> {
-        let nobody: Arc<dyn Ask> = Arc::new(Nobody);
+        let nobody = Access::new(Arc::new(Nobody));
         plan(places, &LocalSourceOptions::default(), stream_name, &nobody)
     }
 

@@ -28,6 +28,7 @@ Global options, before or after the verb:
       --no-cache              Keep none
       --limit-upload RATE     Send no more than this a second: 512K, 10M
       --limit-download RATE   Receive no more than this a second
+      --accept-new-host-key   Trust the host key of a server met for the first time
       --json                  Write one JSON object a line (docs/json.md)
   -q, --quiet                 Say nothing but errors and what was asked for
       --no-progress           Show no progress
@@ -95,6 +96,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, hide = true, value_name = "RATE")]
     pub(crate) limit_download: Option<String>,
     #[arg(long, global = true, hide = true)]
+    pub(crate) accept_new_host_key: bool,
+    #[arg(long, global = true, hide = true)]
     pub(crate) json: bool,
     #[arg(long, short, global = true, hide = true)]
     pub(crate) quiet: bool,
@@ -117,6 +120,7 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Key(verbs::key::Key),
     Config(verbs::config::Config),
+    Test(verbs::test::Test),
     Completions(verbs::completions::Completions),
     Version(verbs::version::Version),
 }

@@ -11,7 +11,7 @@ use holdfast_app::secrets::{self, Sources};
 use holdfast_app::select::Spec;
 use holdfast_app::text::printable_os;
 use holdfast_app::{
-    Ask, Config, Location, Options, Place, Problem, Resolved, cache, catalogue, config,
+    Access, Ask, Config, Location, Options, Place, Problem, Resolved, cache, catalogue, config,
     open as places,
 };
 use holdfast_engine::Error;
@@ -179,9 +179,15 @@ impl Context {
         Ok(config.warning().map_or(Ok(()), |text| self.ui.warn(&text))?)
     }
 
-    /// Who may be asked.
-    pub(crate) fn asker(&self) -> Arc<dyn Ask> {
-        Arc::new(Terminal)
+    /// How places over a network are reached. Accepted host keys are kept beside the configuration.
+    pub(crate) fn access(&self) -> Result<Access> {
+        let config = self.config_path().ok();
+        Ok(Access {
+            ask: Arc::new(Terminal),
+            home: home(),
+            known_hosts: config.map(|path| path.with_file_name("known_hosts")),
+            accept_new_host_key: self.global.accept_new_host_key,
+        })
     }
 
     fn default_path(&self) -> Result<PathBuf> {
@@ -215,7 +221,7 @@ impl Context {
     }
 
     pub(crate) fn storage(&self) -> Result<Arc<dyn Storage>> {
-        Ok(places::open_storage(self.location()?, &self.asker())?)
+        Ok(places::open_storage(self.location()?, &self.access()?)?)
     }
 
     /// Opens the repository, asking for its passphrase if need be.

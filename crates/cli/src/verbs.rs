@@ -14,6 +14,7 @@ pub(crate) mod info;
 pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod restore;
+pub(crate) mod test;
 pub(crate) mod version;
 
 use holdfast_engine::format::snapshot::{Snapshot, Sum};
@@ -37,6 +38,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Forget(options) => forget::run(context, &options),
         Verb::Key(options) => key::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
+        Verb::Test(options) => test::run(context, &options),
         Verb::Completions(options) => completions::run(context, &options),
         Verb::Version(options) => version::run(context, &options),
     }

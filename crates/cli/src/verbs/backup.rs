@@ -129,7 +129,7 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
     }
     let source_options = source_options(context, options)?;
     let writer = writer_options(options)?;
-    let plan = roots::plan(&places, &source_options, &options.stdin_name, &context.asker())?;
+    let plan = roots::plan(&places, &source_options, &options.stdin_name, &context.access()?)?;
     for note in &plan.notes {
         context.ui.note(note)?;
     }

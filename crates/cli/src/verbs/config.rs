@@ -77,6 +77,11 @@ pub(crate) enum Repository {
         #[arg(value_name = "NEW")]
         new: String,
     },
+    /// Test a location step by step
+    Test {
+        /// Name or title
+        name: String,
+    },
     /// Show or choose the repository of commands that name none
     Default {
         /// Name or title
@@ -149,6 +154,12 @@ fn repository(context: &Context, what: &Repository) -> Result {
         }
         Repository::Show { name } => show(context, name.as_deref()),
         Repository::List => list(context),
+        Repository::Test { name } => {
+            let file =
+                context.config()?.ok_or_else(|| Problem::usage("there is no configuration"))?;
+            let name = file.expect(name)?.name().to_owned();
+            super::test::run_on(context, &context.place(format!("@{name}").as_ref())?)
+        }
         Repository::Remove { name } => {
             let changed = edit(context, |config| config.remove(name))?;
             context.ui.summary(&format!(

@@ -200,6 +200,11 @@ impl Pool {
         &self.0.options
     }
 
+    /// What makes the connections: for those who want to see the stages.
+    pub fn connector(&self) -> &Connector {
+        &self.0.connector
+    }
+
     /// Counts the requests and bytes of all connections.
     pub fn recorder(&self) -> &Recorder {
         // `new` always sets it.
