@@ -66,7 +66,7 @@ async fn when_the_server_dies_everything_that_waits_fails_at_once() {
         assert_eq!(error.kind, ClientErrorKind::Disconnected, "{error}");
         assert!(matches!(error.disconnect_cause(), Some(DisconnectCause::Ended)), "{error:?}");
     }
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(server.client.is_dead());
     assert!(matches!(*soon(server.client.closed()).await, DisconnectCause::Ended));
     let error = soon(server.client.stat(b"/")).await.unwrap_err();
@@ -95,7 +95,7 @@ async fn a_server_that_says_nothing_is_given_up() {
         timeouts += u32::from(error.kind == ClientErrorKind::Timeout);
     }
     let taken = start.elapsed();
-    assert!(taken > Duration::from_millis(400) && taken < Duration::from_secs(3), "{taken:?}");
+    assert!(taken > Duration::from_millis(400) && taken < Duration::from_secs(10), "{taken:?}");
     // Those that were in flight; the others never got their turn.
     assert!((1..=64).contains(&timeouts), "{timeouts}");
     assert!(server.client.is_dead());
@@ -103,13 +103,13 @@ async fn a_server_that_says_nothing_is_given_up() {
 
 #[tokio::test]
 async fn slow_is_not_silent() {
-    let server = Server::with(&[], quick(300)).await;
+    let server = Server::with(&[], quick(1500)).await;
     let file = create(&server, "f").await;
     let content = vec![7; 60 << 20];
     // Stopped and continued all the time, the server needs far longer than the timeout.
     let process = server.process.id().unwrap().to_string();
     let mut pauses = Command::new("sh")
-        .args(["-c", "while kill -STOP $0; do sleep .1; kill -CONT $0; sleep .002; done", &process])
+        .args(["-c", "while kill -STOP $0; do sleep .5; kill -CONT $0; sleep .002; done", &process])
         .stderr(std::process::Stdio::null())
         .kill_on_drop(true)
         .spawn()
@@ -120,7 +120,7 @@ async fn slow_is_not_silent() {
     let taken = start.elapsed();
     pauses.kill().await.unwrap();
     signal(&server, Signal::CONT);
-    assert!(taken > Duration::from_millis(600), "{taken:?}");
+    assert!(taken > Duration::from_secs(3), "{taken:?}");
 }
 
 #[tokio::test]
@@ -194,17 +194,19 @@ async fn a_stream_may_be_interrupted_between_pieces() {
     std::fs::write(server.local("f"), &content).unwrap();
     let mut reader = create(&server, "f").await.reader(0, u64::MAX, 4 << 20);
     let mut found = Vec::new();
-    loop {
-        // Given up at once if it has to wait, and asked again.
-        let next = tokio::time::timeout(Duration::ZERO, reader.next()).await;
-        match next {
-            Ok(data) => match data.unwrap() {
-                Some(data) => found.extend(data),
-                None => break,
-            },
-            Err(_) => tokio::task::yield_now().await,
+    soon(async {
+        loop {
+            // Given up at once if it has to wait, and asked again.
+            match tokio::time::timeout(Duration::ZERO, reader.next()).await {
+                Ok(data) => match data.unwrap() {
+                    Some(data) => found.extend(data),
+                    None => break,
+                },
+                Err(_) => tokio::task::yield_now().await,
+            }
         }
-    }
+    })
+    .await;
     assert!(found == content);
 }
 
@@ -322,12 +324,13 @@ fn a_runtime_that_stops_fails_what_waits() {
     let server = runtime.block_on(Server::new(&[]));
     let client = server.client.clone();
     signal(&server, Signal::STOP);
-    let waiting = std::thread::spawn(move || {
+    let (done, waiting) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
         let own = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        own.block_on(client.stat(b"/")).unwrap_err()
+        done.send(own.block_on(client.stat(b"/")).unwrap_err())
     });
     std::thread::sleep(Duration::from_millis(50));
     runtime.shutdown_background();
-    let error = waiting.join().unwrap();
+    let error = waiting.recv_timeout(Duration::from_secs(30)).expect("it hangs");
     assert_eq!(error.kind, ClientErrorKind::Disconnected, "{error:?}");
 }

@@ -73,7 +73,9 @@ async fn overhear(change: Option<(usize, u8)>) -> (Vec<u8>, Option<bool>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (_process, output, input) = start(&[]);
     let output = Tap { inner: output, seen: seen.clone(), change };
-    let options = ClientOptions { timeout: Duration::from_millis(300), ..ClientOptions::default() };
+    // A length that is changed makes the client wait for what never comes.
+    let timeout = Duration::from_millis(if change.is_some() { 200 } else { 20_000 });
+    let options = ClientOptions { timeout, ..ClientOptions::default() };
     let outcome = match soon(Client::connect_halves(output, input, &options)).await {
         Ok(client) => Some(soon(talk(&client, directory.path())).await),
         Err(_) => None,
@@ -120,7 +122,7 @@ fn a_client_stands_a_server_that_says_anything() {
     assert_eq!(outcome, Some(true));
     let (mut unconnected, mut well, mut badly) = (0, 0, 0);
     // Bytes all over the talk, most of all those that are not content, and all bits.
-    for run in 0..500_usize {
+    for run in 0..300_usize {
         let change = (run * 7919 % heard.len(), [1, 0x80, 0xff, 4][run % 4]);
         match runtime.block_on(overhear(Some(change))).1 {
             None => unconnected += 1,
@@ -129,5 +131,5 @@ fn a_client_stands_a_server_that_says_anything() {
         }
     }
     // Content and times may change and be none the wiser; the talk notices the rest.
-    assert!(unconnected > 5 && badly > 100, "{unconnected} {well} {badly}");
+    assert!(unconnected > 5 && badly > 60, "{unconnected} {well} {badly}");
 }

@@ -64,7 +64,7 @@ async fn calls_take_as_few_round_trips_as_they_can() {
     for i in 0..5_000 {
         std::fs::write(directory.path().join(format!("many/{i}")), b"").unwrap();
     }
-    let trip = Duration::from_millis(100);
+    let trip = Duration::from_millis(160);
     proxy.set_latency(trip / 2);
 
     // Each may take most of one round trip more on a machine with much else to do.
@@ -143,7 +143,7 @@ async fn a_stalled_network_is_given_up() {
     proxy.set_stalled(true);
     let start = Instant::now();
     assert_eq!(kind(soon(client.stat(b"/")).await), ClientErrorKind::Timeout);
-    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(kind(client.stat(b"/").await), ClientErrorKind::Disconnected);
     proxy.set_stalled(false);
     connect(&proxy, MINUTE).await.stat(b"/").await.unwrap();

@@ -23,7 +23,7 @@ pub(super) const PACKET_BY_DRAFT: u32 = 34_000;
 /// Longest reply that is taken, unless the server's limits allow more: OpenSSH's limit for a
 /// packet, and some headroom.
 pub(super) const LONGEST_REPLY: u32 = 256 * 1024 + 1024;
-/// The part of the timeout's multiple that a request may stay unanswered while others are served.
+/// How many times the timeout a request may stay unanswered while others are served.
 const UNANSWERED_TIMES: u32 = 10;
 /// How many times the timeout it may be silent while a slow request is in flight.
 const SLOW_TIMES: u32 = 5;
