@@ -42,6 +42,7 @@ pub(crate) struct Trouble<'a> {
 pub(crate) struct Error<'a> {
     class: &'static str,
     message: &'a str,
+    stage: Option<&'static str>,
     causes: &'a [String],
     hints: &'a [String],
     exit_code: u8,
@@ -52,6 +53,7 @@ impl<'a> From<&'a holdfast_app::Problem> for Error<'a> {
         Self {
             class: problem.class.name(),
             message: &problem.message,
+            stage: problem.stage,
             causes: &problem.causes,
             hints: &problem.hints,
             exit_code: problem.exit_code(),
