@@ -16,6 +16,8 @@ PASSPHRASE = "correct horse battery staple"
 class Tool:
     name = program = ""
     key_derivation = True  # does every command turn a passphrase into a key?
+    over_sftp = False  # can its repository be on an SFTP server?
+    server = None  # a remote.Server, if it is
 
     def __init__(self, program=None):
         self.path = shutil.which(program or self.program)
@@ -61,10 +63,15 @@ class Holdfast(Tool):
     name = program = "holdfast"
     key_derivation = False  # a key-file slot, save in the row `passphrase`
     by_passphrase = False
+    over_sftp = True
 
     def _at(self, *rest):
         key = [] if self.by_passphrase else ["--key-file", f"{self.home}/key"]
-        return [self.path, "at", self.repository, *rest[:1], *key, *rest[1:]]
+        at, options = self.repository, []
+        if s := self.server:
+            at = f"sftp://{s.user}@127.0.0.1:{s.port}{self.repository}"
+            options = ["-o", f"key_file={s.key}", "-o", f"host_key={s.fingerprint}"]
+        return [self.path, "at", at, *rest[:1], *key, *options, *rest[1:]]
 
     def env(self):
         return {"HOLDFAST_PASSPHRASE": PASSPHRASE} if self.by_passphrase else {"HOLDFAST_KEY_FILE": f"{self.home}/key"}
@@ -107,8 +114,11 @@ class Holdfast(Tool):
 
 class Restic(Tool):
     name = program = "restic"
+    over_sftp = True
 
     def _at(self, *rest):
+        if s := self.server:
+            return [self.path, "-r", f"sftp:{s.user}@127.0.0.1:{self.repository}", "-o", f"sftp.command={s.ssh()}", *rest]
         return [self.path, "-r", self.repository, *rest]
 
     def env(self):
@@ -142,6 +152,10 @@ class Restic(Tool):
 
 class Rustic(Restic):
     name = program = "rustic"
+    over_sftp = False
+
+    def _at(self, *rest):
+        return [self.path, "-r", self.repository, *rest]
 
     def env(self):
         return {"RUSTIC_PASSWORD": PASSPHRASE, "RUSTIC_NO_PROGRESS": "true"}
