@@ -19,6 +19,9 @@ use crate::locked;
 /// Calls that one connection serves before another one is made.
 const BUSY: usize = 2;
 
+/// How long a server that refused one more connection is not asked for another.
+const REFUSED: Duration = Duration::from_secs(30);
+
 /// Pauses between attempts: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -105,6 +108,7 @@ pub enum Retry {
 
 /// One connection.
 struct Connection {
+    number: u64,
     session: SshSession,
     client: Client,
     active: AtomicUsize,
@@ -123,6 +127,17 @@ impl Lease {
     /// The client.
     pub fn client(&self) -> &Client {
         &self.0.client
+    }
+
+    /// Tells connections of a pool apart: handles are good on their own connection only.
+    pub fn connection(&self) -> u64 {
+        self.0.number
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({})", self.0.number)
     }
 }
 
@@ -149,10 +164,12 @@ struct Open {
     connections: Vec<Arc<Connection>>,
     /// Connections being made that nobody waits for.
     extra: usize,
-    /// There was a connection: what fails now may be a passing trouble.
-    was_connected: bool,
-    /// The server refused to have more than this many.
-    most: Option<usize>,
+    /// Connections made so far. If there was one, what fails now may be a passing trouble.
+    made: u64,
+    /// When the server last refused to have one more than it had.
+    refused: Option<Instant>,
+    /// How often a connection could not be made, and why the last time.
+    failures: (u64, Option<SftpError>),
 }
 
 /// The connections to one server. Clones share them.
@@ -247,12 +264,21 @@ impl Pool {
     pub async fn run<T>(
         &self,
         retry: Retry,
-        work: impl AsyncFn(&Client) -> Result<T, ClientError>,
+        mut work: impl AsyncFnMut(&Client) -> Result<T, ClientError>,
+    ) -> Result<T, SftpError> {
+        self.run_on(retry, async |lease| work(lease.client()).await).await
+    }
+
+    /// As [`Pool::run`], for work that needs to know the connection.
+    pub async fn run_on<T>(
+        &self,
+        retry: Retry,
+        mut work: impl AsyncFnMut(&Lease) -> Result<T, ClientError>,
     ) -> Result<T, SftpError> {
         let mut patience = self.patience();
         loop {
             let lease = self.lease(&mut patience).await?;
-            match work(lease.client()).await {
+            match work(&lease).await {
                 Err(error) if error.is_disconnect() => {
                     self.discard(&lease);
                     if retry == Retry::No {
@@ -276,20 +302,43 @@ impl Pool {
             if let Some(lease) = self.take() {
                 return Ok(lease);
             }
-            let _turn = self.0.making.lock().await;
+            let failures = locked(&self.0.open).failures.0;
+            let turn = self.0.making.lock().await;
             if let Some(lease) = self.take() {
                 return Ok(lease);
             }
-            match self.connect().await {
-                Ok(connection) => {
-                    let mut open = locked(&self.0.open);
-                    open.was_connected = true;
-                    open.connections.push(Arc::new(connection));
-                }
-                Err(error) if self.may_pass(&error) => patience.pause(|| error).await?,
-                Err(error) => return Err(error),
+            // Who waited for a turn while somebody else tried in vain, has tried as well: many
+            // callers give up together, not one after the other.
+            let failed = match &locked(&self.0.open).failures {
+                (count, failed) if *count > failures => failed.clone(),
+                _ => None,
+            };
+            let error = match failed {
+                Some(error) => error,
+                None => match self.connect().await {
+                    Ok(connection) => {
+                        locked(&self.0.open).connections.push(Arc::new(connection));
+                        continue;
+                    }
+                    Err(error) => {
+                        let mut open = locked(&self.0.open);
+                        open.failures = (open.failures.0 + 1, Some(error.clone()));
+                        error
+                    }
+                },
+            };
+            drop(turn);
+            if !self.may_pass(&error) {
+                return Err(error);
             }
+            patience.pause(|| error).await?;
         }
+    }
+
+    /// Whether the connection of this number is one of those in use.
+    pub(super) fn is_open(&self, number: u64) -> bool {
+        let open = locked(&self.0.open);
+        open.connections.iter().any(|c| c.number == number && !c.client.is_dead())
     }
 
     /// Gives up a connection that broke.
@@ -312,8 +361,11 @@ impl Pool {
         let least = open.connections.iter().min_by_key(|c| c.active.load(Ordering::Relaxed))?;
         let lease = Lease(least.clone());
         let before = lease.0.active.fetch_add(1, Ordering::Relaxed);
-        let most = open.most.unwrap_or(usize::MAX).min(self.0.options.connections.max(1));
-        if before >= BUSY && open.connections.len() + open.extra < most {
+        let most = self.0.options.connections.max(1);
+        if before >= BUSY
+            && open.connections.len() + open.extra < most
+            && open.refused.is_none_or(|when| when.elapsed() >= REFUSED)
+        {
             open.extra += 1;
             let pool = self.clone();
             self.0.runtime.spawn(async move { pool.connect_extra().await });
@@ -327,8 +379,8 @@ impl Pool {
         open.extra -= 1;
         match made {
             Ok(connection) => open.connections.push(Arc::new(connection)),
-            // Servers limit sessions; what is there has to do.
-            Err(_) => open.most = Some(open.connections.len().max(1)),
+            // Servers limit sessions; what is there has to do for a while.
+            Err(_) => open.refused = Some(Instant::now()),
         }
     }
 
@@ -342,7 +394,12 @@ impl Pool {
             Err(error) if error.is_disconnect() => return Err(report.error(b"").await.into()),
             Err(error) => return Err(error.into()),
         };
-        Ok(Connection { session, client, active: AtomicUsize::new(0) })
+        let number = {
+            let mut open = locked(&self.0.open);
+            open.made += 1;
+            open.made
+        };
+        Ok(Connection { number, session, client, active: AtomicUsize::new(0) })
     }
 
     /// Whether it is worth trying again to connect: only where it was possible before.
@@ -359,7 +416,7 @@ impl Pool {
             ),
             SftpError::Request(error) => error.is_disconnect(),
         };
-        passing && locked(&self.0.open).was_connected
+        passing && locked(&self.0.open).made > 0
     }
 }
 

@@ -1,0 +1,80 @@
+//! Open files, a few for each connection: a restore reads many ranges of one pack, and each shall
+//! cost one round trip. Nobody waits for their closing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::locked;
+use crate::sftp::client::{Attributes, ClientErrorKind, ClientResult, File, OpenFlags};
+use crate::sftp::pool::{Lease, Pool};
+
+/// Handles kept for each connection. OpenSSH allows hundreds, smaller servers dozens.
+const KEPT: usize = 24;
+
+/// Files by connection, those used last at the end.
+#[derive(Debug, Default)]
+pub(super) struct Handles(Mutex<HashMap<u64, Vec<Arc<File>>>>);
+
+impl Handles {
+    /// Does `work` with the file at `path`, open for reading. A handle that the server does not
+    /// know any more is replaced by a new one, once.
+    pub(super) async fn with<T>(
+        &self,
+        pool: &Pool,
+        lease: &Lease,
+        path: &[u8],
+        mut work: impl AsyncFnMut(&File) -> ClientResult<T>,
+    ) -> ClientResult<T> {
+        if let Some(file) = self.take(lease.connection(), path) {
+            match work(&file).await {
+                // Of the handle, not of the file.
+                Err(error)
+                    if matches!(
+                        error.kind,
+                        ClientErrorKind::Failure
+                            | ClientErrorKind::NotFound
+                            | ClientErrorKind::BadMessage
+                    ) =>
+                {
+                    self.forget(path);
+                }
+                other => return other,
+            }
+        }
+        let opened = lease.client().open(path, OpenFlags::READ, &Attributes::default()).await?;
+        let file = Arc::new(opened);
+        let outcome = work(&file).await;
+        if outcome.is_ok() {
+            self.keep(pool, lease.connection(), file);
+        }
+        outcome
+    }
+
+    /// Closes what is open of a path that is gone.
+    pub(super) fn forget(&self, path: &[u8]) {
+        for files in locked(&self.0).values_mut() {
+            files.retain(|file| file.path() != path);
+        }
+    }
+
+    fn take(&self, connection: u64, path: &[u8]) -> Option<Arc<File>> {
+        let mut all = locked(&self.0);
+        let files = all.get_mut(&connection)?;
+        let place = files.iter().position(|file| file.path() == path)?;
+        let file = files.remove(place);
+        files.push(file.clone());
+        Some(file)
+    }
+
+    fn keep(&self, pool: &Pool, connection: u64, file: Arc<File>) {
+        let mut all = locked(&self.0);
+        if !all.contains_key(&connection) {
+            all.retain(|number, _| pool.is_open(*number));
+        }
+        let files = all.entry(connection).or_default();
+        files.retain(|other| other.path() != file.path());
+        files.push(file);
+        let excess = files.len().saturating_sub(KEPT);
+        files.drain(..excess);
+    }
+}
