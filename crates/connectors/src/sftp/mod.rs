@@ -1,6 +1,7 @@
 //! SFTP: the connection over SSH ([`ssh`]), the protocol that is spoken on it ([`client`]), and the
-//! connections that work shares ([`pool`]).
+//! connections that work shares ([`pool`]); on them, what is backed up ([`source`]).
 
 pub mod client;
 pub mod pool;
+pub mod source;
 pub mod ssh;
