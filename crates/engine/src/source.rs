@@ -20,7 +20,7 @@ pub enum SourceErrorKind {
     Changed,
     /// The medium failed.
     Io,
-    /// The source could not be reached, or did not answer in time.
+    /// The source as a whole could not be reached, or did not answer in time: the run is over.
     Unreachable,
 }
 
@@ -40,7 +40,8 @@ pub struct SourceError {
 }
 
 impl SourceError {
-    /// An error caused by an I/O error, its kind taken from there.
+    /// An error caused by an I/O error, its kind taken from there. It concerns this path alone and
+    /// so is never [`SourceErrorKind::Unreachable`]: a file on a dead mount is no more than that.
     pub fn from_io(
         operation: &'static str,
         path: impl Into<String>,
@@ -50,7 +51,6 @@ impl SourceError {
         let kind = match source.kind() {
             E::NotFound => SourceErrorKind::NotFound,
             E::PermissionDenied => SourceErrorKind::PermissionDenied,
-            E::TimedOut | E::ConnectionRefused | E::ConnectionReset => SourceErrorKind::Unreachable,
             _ => SourceErrorKind::Io,
         };
         Self { kind, operation, path: path.into(), source: Some(Box::new(source)) }

@@ -207,6 +207,20 @@ impl Reader {
         self.position
     }
 
+    /// Goes on at another offset, to the end of the file. What was asked for in advance is discarded.
+    pub fn seek(&mut self, offset: u64) {
+        let plan = Plan::new(offset, u64::MAX, self.file.read_size());
+        self.fetch = Fetch { plan, waiting: VecDeque::new(), window: FIRST_PIECES };
+        self.ready.clear();
+        self.position = offset;
+        self.failed = None;
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The file. What was asked for in advance is discarded.
     pub fn into_file(self) -> File {
         self.file

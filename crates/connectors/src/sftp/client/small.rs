@@ -9,7 +9,8 @@ use super::{Attributes, Client};
 pub struct SmallFile {
     /// The content, at most as many bytes as were asked for.
     pub bytes: Vec<u8>,
-    /// The attributes, taken of the open file before it was read.
+    /// The attributes, asked for of the open file after its content: if they are those that it
+    /// had before it was opened, the content belongs to them.
     pub attributes: Attributes,
     /// Whether the file has more than these bytes.
     pub has_more: bool,
@@ -31,7 +32,6 @@ impl Client {
     /// it should be the length that the file is expected to have.
     pub async fn read_small(&self, path: &[u8], limit: u32) -> ClientResult<SmallFile> {
         let mut file = self.open(path, OpenFlags::READ, &Attributes::default()).await?;
-        let stat = file.submit_stat().await?;
         let mut reads = Vec::new();
         let mut offset = 0;
         while offset < limit {
@@ -39,9 +39,9 @@ impl Client {
             reads.push((length, file.submit_read(u64::from(offset), length).await?));
             offset += length;
         }
+        let stat = file.submit_stat().await?;
         let close = file.submit_close().await?;
 
-        let attributes = stat.get(|reply| reply.attributes()).await?;
         let mut bytes = Vec::new();
         let mut is_short = false;
         for (length, read) in reads {
@@ -58,6 +58,7 @@ impl Client {
                 bytes.extend(data);
             }
         }
+        let attributes = stat.get(|reply| reply.attributes()).await?;
         close.done().await?;
         let found = bytes.len() as u64;
         match attributes.size {
@@ -73,8 +74,8 @@ impl Client {
     /// To the true end of the file, step by step.
     async fn read_slowly(&self, path: &[u8], limit: u32) -> ClientResult<SmallFile> {
         let file = self.open(path, OpenFlags::READ, &Attributes::default()).await?;
-        let attributes = file.attributes().await?;
         let mut bytes = file.read_range(0, limit as usize + 1).await?;
+        let attributes = file.attributes().await?;
         let has_more = bytes.len() > limit as usize;
         bytes.truncate(limit as usize);
         file.close().await?;

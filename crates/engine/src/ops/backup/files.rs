@@ -68,7 +68,7 @@ pub(super) enum Failure {
     Gone,
     /// It cannot be read.
     Unreadable(SourceError),
-    /// The repository cannot be written: the run is over.
+    /// The repository cannot be written, or the source is out of reach: the run is over.
     Fatal(Error),
 }
 
@@ -76,6 +76,7 @@ impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
         match error.kind {
             SourceErrorKind::NotFound => Self::Gone,
+            SourceErrorKind::Unreachable => Self::Fatal(error.into()),
             _ => Self::Unreadable(error),
         }
     }

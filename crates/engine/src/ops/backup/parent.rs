@@ -29,6 +29,8 @@ pub(super) struct ParentTree {
     pub(super) root: BlobId,
     /// Whether equal metadata means equal content: the same host's.
     pub(super) trusted: bool,
+    /// When the run began that made it, nanoseconds since the epoch.
+    pub(super) time: i64,
 }
 
 /// The snapshot that counts as the parent of the run, oldest snapshots first in `snapshots`.
@@ -59,7 +61,8 @@ pub(super) fn trees(
 ) -> Vec<ParentTree> {
     let tree = |snapshot: &SnapshotInfo, root: &Root| {
         let id = BlobId::from_slice(&root.tree)?;
-        Some(ParentTree { root: id, trusted: same_origin(snapshot, options) })
+        let trusted = same_origin(snapshot, options);
+        Some(ParentTree { root: id, trusted, time: snapshot.record.time })
     };
     let root_of = |snapshot: &SnapshotInfo| {
         let root = snapshot.record.roots.iter().find(|root| root.path == path)?;
@@ -116,7 +119,7 @@ pub(super) struct Cursor {
     leaves: Receiver<Leaf>,
     leaf: std::vec::IntoIter<PathEntry>,
     next: Option<PathEntry>,
-    pub(super) trusted: bool,
+    pub(super) tree: ParentTree,
 }
 
 impl Cursor {
@@ -140,7 +143,7 @@ impl Cursor {
                 }
             }
         });
-        Self { leaves, leaf: Vec::new().into_iter(), next: None, trusted: tree.trusted }
+        Self { leaves, leaf: Vec::new().into_iter(), next: None, tree }
     }
 
     /// The parent's entry with this key, if it has one. Keys must rise from call to call.

@@ -20,7 +20,9 @@ use crate::hash::{BlobId, MemberHash};
 use crate::meta::Kind;
 use crate::monitor::{Monitor, Progress};
 use crate::repo::BlobReader;
-use crate::source::{Details, SourceDirectory, SourceEntry, WalkBatch};
+use crate::source::{
+    Details, SourceDirectory, SourceEntry, SourceError, SourceErrorKind, WalkBatch,
+};
 use crate::tree::build::NodeLimits;
 use crate::tree::entry::encode_xattrs;
 use crate::tree::totals::TotalsBuilder;
@@ -242,6 +244,7 @@ impl<'a> RootRun<'a> {
         let parent: Arc<[u8]> = Arc::from(&batch.directory.path[..]);
         self.parts.tally.stats.excluded += batch.excluded;
         for error in batch.errors {
+            let error = unless_lost(error)?;
             let text = error.text();
             self.unread(&batch.directory.path, &text);
             self.queue.push_back(Slot::Error { path: batch.directory.path.clone(), text });
@@ -264,7 +267,7 @@ impl<'a> RootRun<'a> {
             let mut problem =
                 |e: &Error| monitor.problem("parent snapshot", &crate::error::chain_text(e));
             if let Some(hit) = cursor.find((parent, &found.name), &mut problem) {
-                before = Some((hit.entry, cursor.trusted));
+                before = Some((hit.entry, cursor.tree));
                 break;
             }
         }
@@ -274,9 +277,11 @@ impl<'a> RootRun<'a> {
             metadata: found.metadata.clone(),
             ..Entry::default()
         };
-        let trusted = before.as_ref().is_some_and(|(_, trusted)| *trusted);
+        let trusted = before.as_ref().is_some_and(|(_, tree)| tree.trusted);
         let unchanged = match &before {
-            Some((old, true)) => is_unchanged(old, &found) && self.is_stored(old)?,
+            Some((old, tree)) if tree.trusted => {
+                is_unchanged(old, &found, tree.time) && self.is_stored(old)?
+            }
             _ => false,
         };
         let is_file = found.metadata.kind == Kind::File;
@@ -330,6 +335,7 @@ impl<'a> RootRun<'a> {
         match self.parts.context.source.details(directory, found) {
             Ok(details) => self.set_details(entry, details),
             Err(error) => {
+                let error = unless_lost(error)?;
                 entry.error = error.text();
                 let path = join(&directory.path, &found.name);
                 self.unread(&path, &error.text());
@@ -559,6 +565,11 @@ impl<'a> RootRun<'a> {
         };
         self.parts.monitor.progress(&progress, &current);
     }
+}
+
+/// What concerns one entry is noted with it; a source that is out of reach ends the run.
+fn unless_lost(error: SourceError) -> Result<SourceError> {
+    if error.kind == SourceErrorKind::Unreachable { Err(error.into()) } else { Ok(error) }
 }
 
 fn stopped() -> Error {
