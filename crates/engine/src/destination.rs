@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::meta::{Metadata, Xattr};
+use crate::meta::{Metadata, Time, Xattr};
 
 /// What kind of failure writing met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,6 +81,8 @@ pub struct Unset {
     pub acls: bool,
     /// Times.
     pub times: bool,
+    /// Fractions of seconds of times; whole seconds were set.
+    pub fractions: bool,
     /// Holes were filled with zeros.
     pub sparse: bool,
 }
@@ -93,6 +95,7 @@ impl Unset {
         self.xattrs |= other.xattrs;
         self.acls |= other.acls;
         self.times |= other.times;
+        self.fractions |= other.fractions;
         self.sparse |= other.sparse;
     }
 }
@@ -181,6 +184,12 @@ pub trait Destination: Send + Sync + fmt::Debug {
     /// How many requests at once serve this destination well, if more than there are cores.
     fn concurrency(&self) -> usize {
         1
+    }
+
+    /// What [`stat`](Self::stat) tells when this time was set, where the destination cannot keep
+    /// all times. Steps finer than a second that it may have need not be told.
+    fn kept_time(&self, time: Time) -> Time {
+        time
     }
 }
 

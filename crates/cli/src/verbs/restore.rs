@@ -283,6 +283,7 @@ fn unset(unset: Unset) -> Vec<&'static str> {
         (unset.xattrs, "extended attributes"),
         (unset.acls, "ACLs"),
         (unset.times, "times"),
+        (unset.fractions, "fractions of seconds"),
         (unset.sparse, "holes"),
     ];
     parts.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect()

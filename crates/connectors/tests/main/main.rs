@@ -6,6 +6,7 @@ mod sftp_client_faults;
 mod sftp_client_fuzz;
 mod sftp_client_network;
 mod sftp_client_transfers;
+mod sftp_destination;
 mod source;
 mod ssh;
 mod storage;

@@ -156,6 +156,8 @@ pub struct FileSystem {
     pub blocks_free: u64,
     /// Free blocks that this user may take.
     pub blocks_available: u64,
+    /// Files that there can be in all; 0 where the file system does not count them.
+    pub files: u64,
     /// Files that this user may still make.
     pub files_available: u64,
     /// Whether it is mounted read-only.
@@ -179,7 +181,7 @@ impl FileSystem {
         let block_size = fields.u64()?;
         let fragment_size = fields.u64()?;
         let (blocks, blocks_free, blocks_available) = (fields.u64()?, fields.u64()?, fields.u64()?);
-        let (_files, _files_free, files_available) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        let (files, _files_free, files_available) = (fields.u64()?, fields.u64()?, fields.u64()?);
         let _id = fields.u64()?;
         let read_only = fields.u64()? & 1 != 0;
         Ok(Self {
@@ -187,6 +189,7 @@ impl FileSystem {
             blocks,
             blocks_free,
             blocks_available,
+            files,
             files_available,
             read_only,
             longest_name: fields.u64()?,

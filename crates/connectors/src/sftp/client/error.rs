@@ -133,7 +133,7 @@ impl ClientError {
         matches!(self.kind, ClientErrorKind::Disconnected | ClientErrorKind::Timeout)
     }
 
-    pub(super) fn new(kind: ClientErrorKind, operation: Operation, path: &[u8]) -> Self {
+    pub(crate) fn new(kind: ClientErrorKind, operation: Operation, path: &[u8]) -> Self {
         Self { kind, operation, path: path.to_vec(), status: None, cause: None }
     }
 

@@ -1,5 +1,6 @@
 //! What stands at a path already, weighed against the snapshot's entry and the overwrite policy.
 
+use crate::destination::Destination;
 use crate::meta::{Kind, Metadata, Time, Xattr};
 use crate::tree::Entry;
 
@@ -25,6 +26,7 @@ pub(super) enum Verdict {
 /// Decides about a non-directory.
 pub(super) fn decide(
     options: &RestoreOptions,
+    destination: &dyn Destination,
     entry: &Entry,
     existing: Option<&Metadata>,
 ) -> Verdict {
@@ -36,23 +38,30 @@ pub(super) fn decide(
             _ => Verdict::InTheWay,
         };
     }
-    let same = is_same(&entry.metadata, existing);
+    let same = is_same(destination, &entry.metadata, existing);
     match options.overwrite {
         Overwrite::Always => Verdict::Replace,
         Overwrite::IfChanged if same => Verdict::Unchanged(true),
         Overwrite::IfNewer | Overwrite::Never if same => Verdict::Unchanged(false),
         Overwrite::IfChanged => Verdict::Replace,
-        Overwrite::IfNewer if entry.metadata.mtime > existing.mtime => Verdict::Replace,
+        Overwrite::IfNewer if destination.kept_time(entry.metadata.mtime) > existing.mtime => {
+            Verdict::Replace
+        }
         Overwrite::IfNewer | Overwrite::Never => Verdict::Leave,
     }
 }
 
 /// Whether what is there is the snapshot's entry, content included, as far as `lstat` can tell.
-pub(super) fn is_same(wanted: &Metadata, existing: &Metadata) -> bool {
+pub(super) fn is_same(
+    destination: &dyn Destination,
+    wanted: &Metadata,
+    existing: &Metadata,
+) -> bool {
     wanted.kind == existing.kind
         && match wanted.kind {
             Kind::File | Kind::Symlink => {
-                wanted.size == existing.size && is_same_time(wanted.mtime, existing.mtime)
+                wanted.size == existing.size
+                    && is_same_time(destination.kept_time(wanted.mtime), existing.mtime)
             }
             Kind::CharDevice | Kind::BlockDevice => wanted.device == existing.device,
             Kind::Directory | Kind::Fifo | Kind::Socket => true,
@@ -69,6 +78,7 @@ fn is_same_time(wanted: Time, existing: Time) -> bool {
 
 /// Whether attributes have to be set on what is there.
 pub(super) fn attributes_differ(
+    destination: &dyn Destination,
     wanted: &Metadata,
     wanted_xattrs: &[Xattr],
     existing: &Metadata,
@@ -81,7 +91,7 @@ pub(super) fn attributes_differ(
     let own = |x: &&Xattr| !x.name.starts_with(b"security.");
     mode_differs
         || owner_differs
-        || !is_same_time(wanted.mtime, existing.mtime)
+        || !is_same_time(destination.kept_time(wanted.mtime), existing.mtime)
         || !wanted_xattrs.iter().all(|x| existing_xattrs.contains(x))
         || wanted_xattrs.iter().filter(own).count() != existing_xattrs.iter().filter(own).count()
 }

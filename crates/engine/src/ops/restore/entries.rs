@@ -102,7 +102,7 @@ fn write_entry(
     window.path(parts, item, &mut worker.path);
     let entry = &item.entry;
     let existing = if group.fresh { None } else { run.destination.stat(&worker.path)? };
-    let mut verdict = decide(run.options, entry, existing.as_ref());
+    let mut verdict = decide(run.options, run.destination, entry, existing.as_ref());
     if let Verdict::Unchanged(_) = verdict
         && run.options.verify
         && !verify::has_content(run, entry, &worker.path)?
@@ -122,8 +122,9 @@ fn write_entry(
             }
         }
         Verdict::Unchanged(fix) => {
-            // A hard link is unchanged only if it is one.
-            let is_link = fix && !entry.hard_link.is_empty() && !run.options.dry_run;
+            // A hard link is unchanged only if it is one, where that can be told.
+            let can_tell = existing.as_ref().is_some_and(|existing| existing.inode != 0);
+            let is_link = fix && can_tell && !entry.hard_link.is_empty() && !run.options.dry_run;
             if is_link && first_of(run, parts, window, item).is_some() {
                 return Ok((Next::Link, true));
             }
@@ -278,7 +279,7 @@ fn fix_attributes(
     let found = run.destination.xattrs(&worker.path)?;
     let fixed = with_attributes(run, parts, window, item, |attributes| {
         let Attributes { metadata, xattrs } = attributes;
-        if !decide::attributes_differ(metadata, xattrs, existing, &found) {
+        if !decide::attributes_differ(run.destination, metadata, xattrs, existing, &found) {
             return Ok(None);
         }
         if run.options.dry_run {
@@ -364,7 +365,9 @@ fn write_link(
         // The time is set last: a first one of the right size and time is complete.
         let found = run.destination.stat(&first)?;
         let existing = if replace { run.destination.stat(&worker.path)? } else { None };
-        if let Some(found) = found.filter(|found| decide::is_same(&item.entry.metadata, found)) {
+        if let Some(found) =
+            found.filter(|found| decide::is_same(run.destination, &item.entry.metadata, found))
+        {
             let is_linked = existing.is_some_and(|e| e.inode != 0 && e.inode == found.inode);
             if is_linked {
                 unchanged(run, worker, &item.entry);

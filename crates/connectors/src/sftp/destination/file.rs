@@ -1,0 +1,261 @@
+//! A file being restored in parts: under a temporary name until it is finished, written over
+//! several connections. What a broken connection did not confirm is written again over another.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use holdfast_engine::destination::{
+    Attributes as EngineAttributes, DestinationFile, DestinationResult, Unset,
+};
+
+use super::Inner;
+use super::attributes::{Target, Wanted, set};
+use super::place::{new_file, temporary};
+use super::problem::Problem;
+use crate::locked;
+use crate::sftp::client::{Attributes, ClientResult, File, OpenFlags};
+use crate::sftp::pool::{Lease, Patience, Pool, SftpError};
+
+/// A file is written over one connection for each of this many bytes it has.
+const STRIPE: u64 = 8 << 20;
+
+/// How long to try to remove what is left of a file that is given up.
+const LAST_TRY: Duration = Duration::from_secs(10);
+
+/// A file that has no name of its own yet.
+pub(super) struct SftpFile {
+    inner: Arc<Inner>,
+    /// Relative, for messages.
+    path: Vec<u8>,
+    at: Vec<u8>,
+    temporary: Vec<u8>,
+    replace: bool,
+    size: u64,
+    /// Connections to use.
+    stripes: usize,
+    handles: Mutex<Vec<Arc<Handle>>>,
+    /// The file is so long by what was written.
+    end: AtomicU64,
+    is_placed: bool,
+}
+
+/// The file, opened on one connection. It counts as one call there.
+struct Handle {
+    lease: Lease,
+    file: File,
+    writes: AtomicUsize,
+}
+
+/// A handle while it is written to.
+struct Turn {
+    handle: Arc<Handle>,
+    /// Lets the pool know how busy the connection is.
+    _lease: Option<Lease>,
+}
+
+impl Turn {
+    fn new(handle: &Arc<Handle>, lease: Option<Lease>) -> Self {
+        handle.writes.fetch_add(1, Ordering::Relaxed);
+        Self { handle: handle.clone(), _lease: lease }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.handle.writes.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl SftpFile {
+    /// Makes the temporary file for `path`, which is `at` on the server.
+    pub(super) async fn create(
+        inner: &Arc<Inner>,
+        path: &[u8],
+        at: Vec<u8>,
+        size: u64,
+        replace: bool,
+    ) -> Result<Self, Problem> {
+        let mut patience = inner.pool.patience();
+        let mut litter = Vec::new();
+        let (temporary, handle) = loop {
+            let name = temporary(&at)?;
+            let lease = inner.pool.lease(&mut patience).await?;
+            let (flags, permissions) = new_file();
+            match lease.client().open(&name, flags, &permissions).await {
+                Ok(file) => break (name, Handle { lease, file, writes: AtomicUsize::new(0) }),
+                Err(error) if error.is_disconnect() => {
+                    inner.pool.discard(&lease);
+                    litter.push(name);
+                    patience.pause(|| error.into()).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        inner.discard_names(&litter).await;
+        let most = inner.pool.options().connections.max(1);
+        let stripes = usize::try_from(size / STRIPE).unwrap_or(usize::MAX).clamp(1, most);
+        Ok(Self {
+            inner: inner.clone(),
+            path: path.to_vec(),
+            at,
+            temporary,
+            replace,
+            size,
+            stripes,
+            handles: Mutex::new(vec![Arc::new(handle)]),
+            end: AtomicU64::new(0),
+            is_placed: false,
+        })
+    }
+
+    /// A handle to write to.
+    async fn turn(&self, patience: &mut Patience) -> Result<Turn, SftpError> {
+        {
+            let mut handles = locked(&self.handles);
+            handles.retain(|handle| !handle.lease.client().is_dead());
+            if handles.len() >= self.stripes {
+                let least = handles.iter().min_by_key(|h| h.writes.load(Ordering::Relaxed));
+                if let Some(handle) = least {
+                    return Ok(Turn::new(handle, None));
+                }
+            }
+        }
+        loop {
+            let lease = self.inner.pool.lease(patience).await?;
+            let is_its = |h: &&Arc<Handle>| std::ptr::eq(h.lease.client(), lease.client());
+            let there = locked(&self.handles).iter().find(is_its).cloned();
+            if let Some(handle) = there {
+                return Ok(Turn::new(&handle, Some(lease)));
+            }
+            let none = Attributes::default();
+            match lease.client().open(&self.temporary, OpenFlags::WRITE, &none).await {
+                Ok(file) => {
+                    let handle = Arc::new(Handle { lease, file, writes: AtomicUsize::new(0) });
+                    locked(&self.handles).push(handle.clone());
+                    return Ok(Turn::new(&handle, None));
+                }
+                Err(error) if error.is_disconnect() => {
+                    self.inner.pool.discard(&lease);
+                    patience.pause(|| error.into()).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Does `work` with a handle, again with another one if the connection breaks.
+    async fn with_handle<T>(
+        &self,
+        work: impl AsyncFn(&Handle) -> ClientResult<T>,
+    ) -> Result<T, SftpError> {
+        let mut patience = self.inner.pool.patience();
+        loop {
+            let turn = self.turn(&mut patience).await?;
+            match work(&turn.handle).await {
+                Err(error) if error.is_disconnect() => {
+                    self.inner.pool.discard(&turn.handle.lease);
+                    locked(&self.handles).retain(|handle| !Arc::ptr_eq(handle, &turn.handle));
+                    patience.pause(|| error.into()).await?;
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    async fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Problem> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > self.size {
+            return Err(Problem::senseless("a write beyond the size of the file"));
+        }
+        self.with_handle(async |handle| handle.file.write_at(offset, bytes).await).await?;
+        self.end.fetch_max(end, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn complete(&self, wanted: &Wanted) -> Result<Unset, Problem> {
+        // Extended, it reads as zeros from here on, and they take no room where there are holes.
+        let is_short = self.end.load(Ordering::Relaxed) < self.size;
+        let to_size = Attributes { size: Some(self.size), ..Attributes::default() };
+        let (unset, found) = self
+            .with_handle(async |handle| {
+                if is_short {
+                    handle.file.set_attributes(&to_size).await?;
+                }
+                let learnt = &self.inner.learnt;
+                let (unset, found) = tokio::join!(
+                    set(Target::File(&handle.file), learnt, wanted, None),
+                    handle.file.attributes(),
+                );
+                Ok((unset?, found?))
+            })
+            .await?;
+        if found.size.is_some_and(|size| size != self.size) {
+            return Err(Problem::senseless("the server did not keep all that was written"));
+        }
+        // Some systems tell only now that they could not store it all.
+        let handles = std::mem::take(&mut *locked(&self.handles));
+        for handle in handles.into_iter().filter_map(Arc::into_inner) {
+            match handle.file.close().await {
+                // The server closes it by itself.
+                Err(error) if error.is_disconnect() => {}
+                answer => answer?,
+            }
+        }
+        Ok(unset)
+    }
+}
+
+impl DestinationFile for SftpFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> DestinationResult<()> {
+        self.inner.call("write", &self.path, self.write(offset, bytes))
+    }
+
+    fn finish(mut self: Box<Self>, attributes: EngineAttributes<'_>) -> DestinationResult<Unset> {
+        let wanted = Wanted::new(attributes);
+        let work = async {
+            let unset = self.complete(&wanted).await?;
+            self.inner.place(&self.temporary, &self.at, self.replace).await?;
+            Ok(unset)
+        };
+        let finished = self.inner.call("create", &self.path, work);
+        self.is_placed = finished.is_ok();
+        finished
+    }
+}
+
+impl Drop for SftpFile {
+    fn drop(&mut self) {
+        // Handles go with their file, and where nobody answers nobody is waited for.
+        locked(&self.handles).clear();
+        if self.is_placed || self.inner.lost.load(Ordering::Relaxed) {
+            return;
+        }
+        let pool = self.inner.pool.clone();
+        let name = std::mem::take(&mut self.temporary);
+        let remove = async move {
+            let _ = tokio::time::timeout(LAST_TRY, remove(&pool, &name)).await;
+        };
+        let runtime = self.inner.pool.runtime();
+        if tokio::runtime::Handle::try_current().is_ok() {
+            runtime.spawn(remove);
+        } else {
+            runtime.block_on(remove);
+        }
+    }
+}
+
+/// Removes what a file that was given up has left.
+async fn remove(pool: &Pool, name: &[u8]) -> Result<(), SftpError> {
+    let mut patience = pool.patience();
+    loop {
+        let lease = pool.lease(&mut patience).await?;
+        match lease.client().remove(name).await {
+            Err(error) if error.is_disconnect() => {
+                pool.discard(&lease);
+                patience.pause(|| error.into()).await?;
+            }
+            answer => return Ok(answer?),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The engine's restore to an SFTP server, compared by an independent walker.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+
+use holdfast_connectors::sftp::client::Operation;
+use holdfast_connectors::sftp::destination::SftpDestination;
+use holdfast_engine::destination::{Destination, Unset};
+use holdfast_engine::format::keyslot::Cost;
+use holdfast_engine::meta::{Kind, Metadata};
+use holdfast_engine::monitor::{Interrupt, NoMonitor};
+use holdfast_engine::ops::backup::{BackupOptions, Parent, RootSource, backup};
+use holdfast_engine::ops::restore::{RestoreOptions, RestoreReport, restore};
+use holdfast_engine::repo::open::{CreateOptions, create};
+use holdfast_engine::repo::snapshots::SnapshotInfo;
+use holdfast_engine::repo::writer::WriterOptions;
+use holdfast_engine::repo::{Index, Repository};
+use holdfast_testkit::{
+    CompareOptions, Direction, Listing, MemoryStorage, MemoryTree, Proxy, TreeOptions,
+};
+
+use super::{Server, is_root};
+
+/// A repository in memory with one snapshot, of `/data`.
+pub(super) struct Snapshot {
+    repository: Repository,
+    info: SnapshotInfo,
+}
+
+impl Snapshot {
+    pub(super) fn of(tree: &MemoryTree) -> Self {
+        let options = CreateOptions { cost: Cost::default(), ..Default::default() };
+        let repository = create(Arc::new(MemoryStorage::new()), options).unwrap();
+        let options = BackupOptions {
+            roots: vec![RootSource {
+                path: b"/data".to_vec(),
+                source: Arc::new(tree.source()),
+                ancestors: Vec::new(),
+                stream: false,
+            }],
+            host: "host".into(),
+            user: "user".into(),
+            kind: "local".into(),
+            tags: Vec::new(),
+            description: String::new(),
+            program: "test".into(),
+            process: 1,
+            time: 1_700_000_000_000_000_000,
+            excludes: Vec::new(),
+            parent: Parent::None,
+            dry_run: false,
+            skip_if_unchanged: false,
+            partial_every: None,
+            writer: WriterOptions::default(),
+        };
+        let report = backup(&repository, &options, &NoMonitor, &Interrupt::new()).unwrap();
+        let id = report.snapshot.unwrap();
+        let info = SnapshotInfo { id, record: repository.snapshot(id).unwrap() };
+        Self { repository, info }
+    }
+
+    pub(super) fn restore(&self, to: &SftpDestination) -> RestoreReport {
+        let options = RestoreOptions {
+            path: Some(b"/data".to_vec()),
+            ..RestoreOptions::new(self.info.clone())
+        };
+        let condemned = self.repository.condemned_packs().unwrap();
+        let index = Index::load(&self.repository, &condemned).unwrap();
+        let (monitor, interrupt) = (NoMonitor, Interrupt::new());
+        restore(&self.repository, &index, &options, to, &monitor, &interrupt).unwrap()
+    }
+}
+
+/// Whether SFTP has this kind.
+fn is_kept(kind: Kind) -> bool {
+    matches!(kind, Kind::File | Kind::Directory | Kind::Symlink)
+}
+
+/// What is left of a tree when all that SFTP cannot carry is taken away.
+fn as_kept(tree: &MemoryTree, to: &SftpDestination) -> MemoryTree {
+    let mut tree = tree.clone();
+    let mut all = tree.paths();
+    all.push(Vec::new());
+    // Removing things moves the times of their directories.
+    let truth: Vec<(Vec<u8>, Metadata)> = all
+        .into_iter()
+        .map(|path| (path.clone(), tree.node(&path).unwrap().metadata.clone()))
+        .collect();
+    for (path, metadata) in &truth {
+        if !is_kept(metadata.kind) {
+            tree.remove(path);
+        }
+    }
+    for (path, metadata) in truth {
+        if is_kept(metadata.kind) {
+            let node = tree.node_mut(&path);
+            node.metadata.mtime = to.kept_time(metadata.mtime);
+            node.xattrs.clear();
+        }
+    }
+    tree
+}
+
+fn options() -> CompareOptions {
+    let all = CompareOptions::default();
+    if is_root() { all } else { CompareOptions { owner: false, ..all } }
+}
+
+fn compare(tree: &MemoryTree, root: &Path) {
+    Listing::of_memory(tree).assert_same(&Listing::of_disk(root).unwrap(), &options());
+}
+
+/// Restores, and checks that what failed is what SFTP does not have.
+fn restored(snapshot: &Snapshot, tree: &MemoryTree, to: &SftpDestination) -> RestoreReport {
+    let report = snapshot.restore(to);
+    let special =
+        tree.paths().iter().filter(|p| !is_kept(tree.node(p).unwrap().metadata.kind)).count();
+    assert_eq!(report.failures, special as u64, "{:?}", report.failed);
+    for (_, reason) in &report.failed {
+        assert!(reason.contains("SFTP cannot make devices"), "{reason}");
+    }
+    report
+}
+
+fn generated(seed: u64) -> MemoryTree {
+    let options = TreeOptions { entries: 300, privileged: is_root(), ..TreeOptions::default() };
+    MemoryTree::generate(seed, &options)
+}
+
+#[test]
+fn a_tree_comes_back_and_a_second_restore_changes_nothing() {
+    for seed in [1, 2] {
+        let tree = generated(seed);
+        let snapshot = Snapshot::of(&tree);
+        let server = Server::new();
+        let (to, pool) = server.destination();
+        let report = restored(&snapshot, &tree, &to);
+        let kept = as_kept(&tree, &to);
+        compare(&kept, &server.root());
+        let all =
+            Unset { xattrs: true, acls: true, times: true, fractions: true, ..Unset::default() };
+        assert_eq!(report.unset, Unset { owner: !is_root() && report.unset.owner, ..all });
+
+        let again = restored(&snapshot, &tree, &to);
+        assert_eq!((again.files, again.bytes, again.replaced, again.deleted), (0, 0, 0, 0));
+        assert_eq!(again.unchanged, report.files + report.others);
+        compare(&kept, &server.root());
+
+        // By itself it asks for nothing that is so already.
+        let count = |operation| pool.recorder().requests(operation);
+        let changes = [
+            Operation::Open,
+            Operation::Write,
+            Operation::Fsetstat,
+            Operation::Setstat,
+            Operation::Lsetstat,
+            Operation::Remove,
+            Operation::Mkdir,
+            Operation::Rmdir,
+            Operation::Rename,
+            Operation::PosixRename,
+            Operation::Symlink,
+            Operation::Hardlink,
+        ];
+        let before = changes.map(count);
+        restored(&snapshot, &tree, &to);
+        if is_root() {
+            assert_eq!(changes.map(count), before);
+        }
+    }
+}
+
+#[test]
+fn what_was_planted_in_the_target_leads_nothing_outside() {
+    let tree = generated(3);
+    let snapshot = Snapshot::of(&tree);
+    let server = Server::new();
+    let outside = server.scratch.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("precious"), b"precious").unwrap();
+    let root = server.root();
+    fs::create_dir_all(root.join("edge/sort")).unwrap();
+    symlink(&outside, root.join("edge/links")).unwrap();
+    symlink(outside.join("new"), root.join("edge/names")).unwrap();
+    symlink("../../../outside/precious", root.join("edge/sort/A")).unwrap();
+    fs::create_dir(root.join("edge/sizes")).unwrap();
+    symlink(outside.join("precious"), root.join("edge/sizes/257")).unwrap();
+    fs::write(root.join("edge/sizes/256"), b"something else").unwrap();
+    let (to, _) = server.destination();
+    restored(&snapshot, &tree, &to);
+    compare(&as_kept(&tree, &to), &root);
+    assert_eq!(fs::read(outside.join("precious")).unwrap(), b"precious");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+#[test]
+fn twenty_cuts_leave_the_tree_identical() {
+    let mut tree = generated(4);
+    for n in 0..12 {
+        let content = holdfast_testkit::clock::random_bytes(n, 9 << 20);
+        tree.file(format!("large/{n}"), content);
+    }
+    for n in 0..2000 {
+        tree.file(format!("many/{}/{n}", n / 100), format!("content of {n}"));
+    }
+    let snapshot = Snapshot::of(&tree);
+    for planted in [false, true] {
+        let server = Server::new();
+        if planted {
+            // Directories that are there: every file takes the way of temporary names.
+            fs::create_dir(server.root()).unwrap();
+            for n in 0..20 {
+                fs::create_dir_all(server.root().join(format!("many/{n}"))).unwrap();
+            }
+            fs::create_dir(server.root().join("large")).unwrap();
+        }
+        let proxy = Proxy::start(server.address()).unwrap();
+        let (to, _) = server.through(&proxy);
+        proxy.cut_every(Direction::Down, 45_000, 10);
+        proxy.cut_every(Direction::Up, 6_000_000, 10);
+        restored(&snapshot, &tree, &to);
+        let cuts = proxy.cuts();
+        assert!(cuts >= 20, "only {cuts} cuts");
+        compare(&as_kept(&tree, &to), &server.root());
+        restored(&snapshot, &tree, &to);
+        compare(&as_kept(&tree, &to), &server.root());
+    }
+}
+
+#[test]
+fn servers_without_extensions_take_a_tree() {
+    let mut tree = generated(5);
+    let snapshot = Snapshot::of(&tree);
+    let server = Server::without(
+        "limits,posix-rename,hardlink,fsync,statvfs,lsetstat,users-groups-by-id,expand-path,\
+         home-directory",
+    );
+    let (to, _) = server.destination();
+    let report = restored(&snapshot, &tree, &to);
+    assert!(report.unset.times);
+    tree = as_kept(&tree, &to);
+    // Links have the time of their making, and the account's owner; hard links are copies.
+    for path in tree.paths_of(Kind::Symlink) {
+        tree.remove(path);
+    }
+    let listing = Listing::of_memory(&tree);
+    let options = CompareOptions { hard_links: false, directory_mtime: false, ..options() };
+    let found = listing.differences(&Listing::of_disk(&server.root()).unwrap(), &options);
+    assert!(found.iter().all(|line| line.contains("missing in memory")), "{found:#?}");
+    restored(&snapshot, &tree_with_specials(5), &to);
+}
+
+fn tree_with_specials(seed: u64) -> MemoryTree {
+    generated(seed)
+}
