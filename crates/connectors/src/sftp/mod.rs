@@ -1,8 +1,6 @@
-//! SFTP: the connection over SSH ([`ssh`]), the protocol that is spoken on it ([`client`]), the
-//! connections that work shares ([`pool`]), and what is built on them: a repository's [`storage`].
 //! SFTP: the connection over SSH ([`ssh`]), the protocol that is spoken on it ([`client`]), and the
-//! connections that work shares ([`pool`]); on them, what is backed up ([`source`]).
-//! connections that work shares ([`pool`]), and what stands on them ([`destination`]).
+//! connections that work shares ([`pool`]). On them stand a repository's [`storage`], what is backed
+//! up ([`source`]), and where a restore goes ([`destination`]).
 
 pub mod client;
 pub mod destination;
