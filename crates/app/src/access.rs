@@ -1,9 +1,11 @@
 //! How places over a network are reached: who may be asked, where accepted host keys are kept,
 //! and the one asynchronous runtime that connectors work on.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use holdfast_connectors::sftp::pool::Pool;
 use tokio::runtime::{Handle, Runtime};
 
 use crate::ask::Ask;
@@ -21,12 +23,20 @@ pub struct Access {
     pub known_hosts: Option<PathBuf>,
     /// Accept the key of a host that is met for the first time without asking.
     pub accept_new_host_key: bool,
+    /// Connections to servers with several sources, by server: so that nobody is asked twice.
+    pub servers: Arc<Mutex<BTreeMap<String, Pool>>>,
 }
 
 impl Access {
     /// Access without files of our own.
     pub fn new(ask: Arc<dyn Ask>) -> Self {
-        Self { ask, home: None, known_hosts: None, accept_new_host_key: false }
+        Self {
+            ask,
+            home: None,
+            known_hosts: None,
+            accept_new_host_key: false,
+            servers: Arc::default(),
+        }
     }
 }
 

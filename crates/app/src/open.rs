@@ -7,6 +7,8 @@ use holdfast_connectors::layers::limit::{LimitStorage, Limits};
 use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
 use holdfast_connectors::local::source::LocalSourceOptions;
 use holdfast_connectors::local::storage::LocalStorage;
+use holdfast_connectors::sftp::destination::SftpDestination;
+use holdfast_connectors::sftp::storage::SftpStorage;
 use holdfast_engine::destination::Destination;
 use holdfast_engine::ops::backup::RootSource;
 use holdfast_engine::storage::Storage;
@@ -15,21 +17,33 @@ use crate::access::Access;
 use crate::location::absolute;
 use crate::problem::Problem;
 use crate::resolve::{Place, Resolved};
-use crate::roots;
+use crate::{roots, sftp};
 
 /// What holds a repository's objects at `place`, with its limits. Nothing is read or written
 /// yet.
-pub fn open_storage(place: &Resolved, _access: &Access) -> Result<Arc<dyn Storage>, Problem> {
+pub fn open_storage(place: &Resolved, access: &Access) -> Result<Arc<dyn Storage>, Problem> {
     let storage: Arc<dyn Storage> = match &place.place {
         Place::Local(path) => Arc::new(LocalStorage::new(absolute(path))),
-        // What is not local is refused, with the reason.
-        _ => Arc::new(LocalStorage::new(place.local("repository")?)),
+        Place::Sftp(at) => Arc::new(SftpStorage::new(sftp::pool(at, &place.options, access)?)),
+        // What else there is is refused, with the reason.
+        Place::Stream | Place::S3(_) => Arc::new(LocalStorage::new(place.local("repository")?)),
     };
     let limits = Limits {
         upload: place.options.number("limit_upload"),
         download: place.options.number("limit_download"),
     };
     Ok(if limits.is_none() { storage } else { Arc::new(LimitStorage::new(storage, limits)) })
+}
+
+/// What is backed up, beside the places themselves.
+#[derive(Debug)]
+pub struct SourceContext<'a> {
+    /// What to leave out.
+    pub options: &'a LocalSourceOptions,
+    /// The repository, which is never backed up into itself.
+    pub repository: Option<&'a Resolved>,
+    /// How to get there.
+    pub access: &'a Access,
 }
 
 /// A root to back up, and whose it is.
@@ -41,26 +55,30 @@ pub struct OpenedSource {
     pub kind: &'static str,
     /// The host that the snapshot names; `None` for this machine.
     pub host: Option<String>,
+    /// What is worth saying about how the place was understood.
+    pub note: Option<String>,
 }
 
-/// What is backed up at `place`. `options` say what to leave out. Local places go through
-/// [`roots::plan`], which sees all of them at once.
-pub fn open_source(
-    place: &Resolved,
-    options: &LocalSourceOptions,
-    _access: &Access,
-) -> Result<OpenedSource, Problem> {
+/// What is backed up at `place`. Local places go through [`roots::plan`], which sees all of them
+/// at once.
+pub fn open_source(place: &Resolved, context: &SourceContext<'_>) -> Result<OpenedSource, Problem> {
+    if let Place::Sftp(at) = &place.place {
+        return sftp::source(at, place, context);
+    }
     let path = absolute(place.local("source")?);
-    let root = roots::local_root(&path, &path, options)?;
-    Ok(OpenedSource { root, kind: "local", host: None })
+    let root = roots::local_root(&path, &path, context.options)?;
+    Ok(OpenedSource { root, kind: "local", host: None, note: None })
 }
 
 /// Where a restore to `place` goes. Nothing is written yet.
 pub fn open_destination(
     place: &Resolved,
     options: LocalDestinationOptions,
-    _access: &Access,
+    access: &Access,
 ) -> Result<Box<dyn Destination>, Problem> {
+    if let Place::Sftp(at) = &place.place {
+        return Ok(Box::new(SftpDestination::new(sftp::pool(at, &place.options, access)?)));
+    }
     let path = absolute(place.local("destination")?);
     Ok(Box::new(LocalDestination::new(path, options)))
 }

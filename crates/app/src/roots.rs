@@ -13,10 +13,9 @@ use holdfast_engine::meta::{Kind, Metadata};
 use holdfast_engine::ops::backup::RootSource;
 use holdfast_engine::repo::snapshots::is_within;
 
-use crate::access::Access;
 use crate::catalogue;
 use crate::location::absolute;
-use crate::open::{OpenedSource, open_source};
+use crate::open::{OpenedSource, SourceContext, open_source};
 use crate::problem::Problem;
 use crate::resolve::{Place, Resolved};
 use crate::text::{printable, printable_os};
@@ -41,14 +40,12 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// Turns places into roots. `options.excludes` that begin with a root's own path are taken as
-/// absolute. `stream_name` is what standard input is called in its snapshot. `access` is for places
-/// that somebody has to sign in to.
+/// Turns places into roots. Exclude rules that begin with a root's own path are taken as
+/// absolute. `stream_name` is what standard input is called in its snapshot.
 pub fn plan(
     places: &[Resolved],
-    options: &LocalSourceOptions,
     stream_name: &str,
-    access: &Access,
+    context: &SourceContext<'_>,
 ) -> Result<Plan, Problem> {
     let mut plan = Plan::default();
     let mut paths = BTreeMap::new();
@@ -61,7 +58,7 @@ pub fn plan(
                 let (path, real) = resolve(path, &mut plan.notes)?;
                 paths.insert(path, real);
             }
-            Place::Sftp(_) | Place::S3(_) => remote.push(open_source(place, options, access)?),
+            Place::Sftp(_) | Place::S3(_) => remote.push(open_source(place, context)?),
         }
     }
     if streams > 1 {
@@ -70,12 +67,12 @@ pub fn plan(
     let paths = without_inner(paths, &mut plan.notes);
     let mut roots = Vec::with_capacity(paths.len());
     for (path, real) in paths {
-        roots.push(local_root(&path, &real, options)?);
+        roots.push(local_root(&path, &real, context.options)?);
     }
     if !roots.is_empty() {
         plan.origins.push(Origin { kind: "local", host: None, roots });
     }
-    plan.origins.extend(by_origin(remote));
+    plan.origins.extend(by_origin(remote, &mut plan.notes));
     if streams > 0 {
         let roots = vec![stream_root(stream_name)?];
         plan.origins.push(Origin { kind: "stdin", host: None, roots });
@@ -84,9 +81,10 @@ pub fn plan(
 }
 
 /// One origin for each kind and host, in the order in which they were named.
-fn by_origin(sources: Vec<OpenedSource>) -> Vec<Origin> {
+fn by_origin(sources: Vec<OpenedSource>, notes: &mut Vec<String>) -> Vec<Origin> {
     let mut origins: Vec<Origin> = Vec::new();
-    for OpenedSource { root, kind, host } in sources {
+    for OpenedSource { root, kind, host, note } in sources {
+        notes.extend(note);
         match origins.iter_mut().find(|origin| origin.kind == kind && origin.host == host) {
             Some(origin) => origin.roots.push(root),
             None => origins.push(Origin { kind, host, roots: vec![root] }),
@@ -94,7 +92,18 @@ fn by_origin(sources: Vec<OpenedSource>) -> Vec<Origin> {
     }
     for origin in &mut origins {
         origin.roots.sort_by(|a, b| a.path.cmp(&b.path));
-        origin.roots.dedup_by(|a, b| a.path == b.path);
+        let roots = std::mem::take(&mut origin.roots);
+        for root in roots {
+            let outer = origin.roots.iter().find(|outer| is_within(&root.path, &outer.path));
+            match outer.map(|outer| printable(&outer.path)) {
+                Some(outer) if root.path.len() > outer.len() => notes.push(format!(
+                    "{} lies in {outer}, which is backed up anyway",
+                    printable(&root.path)
+                )),
+                Some(_) => {}
+                None => origin.roots.push(root),
+            }
+        }
     }
     origins
 }
@@ -193,7 +202,7 @@ fn directory_metadata(source: &LocalSource, path: &Path) -> Metadata {
 
 /// A rule that begins with the root's own path means that place in it; rules of the source are
 /// relative to the root.
-fn relative_rule(rule: &str, root: &[u8]) -> String {
+pub(crate) fn relative_rule(rule: &str, root: &[u8]) -> String {
     let (negation, pattern) = match rule.strip_prefix('!') {
         Some(rest) => ("!", rest),
         None => ("", rule),
@@ -242,8 +251,10 @@ mod tests {
     }
 
     fn planned(places: &[Resolved], stream_name: &str) -> Result<Plan, Problem> {
-        let nobody = Access::new(Arc::new(Nobody));
-        plan(places, &LocalSourceOptions::default(), stream_name, &nobody)
+        let nobody = crate::Access::new(Arc::new(Nobody));
+        let options = &LocalSourceOptions::default();
+        let context = SourceContext { options, repository: None, access: &nobody };
+        plan(places, stream_name, &context)
     }
 
     #[test]
@@ -286,14 +297,16 @@ mod tests {
         let opened = |host: &str, path: &str| -> Result<OpenedSource, Problem> {
             let path = Path::new(path);
             let root = local_root(path, path, &LocalSourceOptions::default())?;
-            Ok(OpenedSource { root, kind: "sftp", host: Some(host.into()) })
+            Ok(OpenedSource { root, kind: "sftp", host: Some(host.into()), note: None })
         };
-        let origins = by_origin(vec![
+        let mut notes = Vec::new();
+        let sources = vec![
             opened("b", "/etc")?,
             opened("a", "/usr")?,
             opened("b", "/dev")?,
             opened("b", "/etc")?,
-        ]);
+        ];
+        let origins = by_origin(sources, &mut notes);
         let shown: Vec<_> = origins
             .iter()
             .map(|o| (o.host.as_deref(), o.roots.iter().map(|r| printable(&r.path)).collect()))

@@ -2,12 +2,16 @@
 //! the connector's questions to whoever may be asked.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use holdfast_connectors::sftp::pool::{Pool, SftpOptions};
+use holdfast_connectors::sftp::client::FileKind;
+use holdfast_connectors::sftp::pool::{Pool, Retry, SftpError, SftpOptions};
+use holdfast_connectors::sftp::source::{SftpSource, SftpSourceError, SftpSourceOptions};
 use holdfast_connectors::sftp::ssh::{
     HostKeyQuestion, Interaction, KeyboardQuestion, Secret, SshOptions,
 };
+use holdfast_engine::meta::{Kind, Metadata};
+use holdfast_engine::ops::backup::RootSource;
 use zeroize::Zeroizing;
 
 use crate::access::{Access, runtime};
@@ -15,14 +19,110 @@ use crate::ask::{Ask, Prompt};
 use crate::command::CommandLine;
 use crate::config::Options;
 use crate::location::RemotePath;
+use crate::open::{OpenedSource, SourceContext};
 use crate::problem::Problem;
-use crate::resolve::SftpPlace;
+use crate::resolve::{Place, Resolved, SftpPlace};
+use crate::text::printable;
+use crate::{catalogue, roots};
 
 /// The connections to a place. Nothing is connected yet; secrets that the options name are
 /// fetched now.
 pub fn pool(place: &SftpPlace, options: &Options, access: &Access) -> Result<Pool, Problem> {
     let options = connection(place, options, access)?;
     Ok(Pool::new(runtime()?, options, Arc::new(Asking(access.ask.clone()))))
+}
+
+/// What is backed up at a place of a server.
+pub fn source(
+    at: &SftpPlace,
+    place: &Resolved,
+    context: &SourceContext<'_>,
+) -> Result<OpenedSource, Problem> {
+    let pool = shared(at, place, context.access)?;
+    let explain = |error: SftpError, what: &str| catalogue::sftp(&error, what, &place.to_string());
+    let home = || {
+        let home = pool.run(Retry::Yes, async |client| client.realpath(b".").await);
+        pool.block_on(home).map_err(|e| explain(e, "find the home directory of"))
+    };
+    let on_server = |path: &RemotePath| {
+        Ok::<_, Problem>(match path {
+            RemotePath::Absolute(path) => path.clone(),
+            RemotePath::Home(below) if below.is_empty() => home()?,
+            RemotePath::Home(below) => [&home()?[..], b"/", below].concat(),
+        })
+    };
+    let mut path = on_server(&at.path)?;
+    let mut note = None;
+    if path.len() > 1 {
+        let stat = pool.run(Retry::Yes, async |client| client.lstat(&path).await);
+        let found = pool.block_on(stat).map_err(|e| explain(e, "look at"))?;
+        if found.kind() == Some(FileKind::Symlink) {
+            let shown = printable(&path);
+            if at.follows {
+                let real = pool.run(Retry::Yes, async |client| client.realpath(&path).await);
+                path = pool.block_on(real).map_err(|e| explain(e, "follow"))?;
+                note = Some(format!("{shown} leads to {}, which is backed up", printable(&path)));
+            } else {
+                note = Some(format!(
+                    "{shown} is a symbolic link and is backed up as one; write {place}/ for what it \
+                     leads to"
+                ));
+            }
+        }
+    }
+    let mut never = Vec::new();
+    if let Some(Place::Sftp(repository)) = context.repository.map(|r| &r.place)
+        && repository.host == at.host
+        && repository.port == at.port
+    {
+        never.push(on_server(&repository.path)?);
+    }
+    let given = context.options;
+    let rules = given.excludes.iter().map(|rule| roots::relative_rule(rule, &path));
+    let options = SftpSourceOptions {
+        excludes: rules.collect(),
+        exclude_larger_than: given.exclude_larger_than,
+        exclude_caches: given.exclude_caches,
+        one_file_system: given.one_file_system,
+        never,
+    };
+    let source = SftpSource::new(pool, path.clone(), options).map_err(|error| match error {
+        SftpSourceError::Rule(rule) => roots::bad_rule(&rule),
+        other => Problem::usage(other.to_string()),
+    })?;
+    let mut ancestors = Vec::new();
+    let ends = path.iter().enumerate().skip(1).filter(|(_, c)| **c == b'/').map(|(at, _)| at);
+    for above in ends.filter_map(|end| path.get(..end)) {
+        let name = above.rsplit(|c| *c == b'/').next().unwrap_or_default();
+        ancestors.push((name.to_vec(), directory(&source, above)));
+    }
+    let root = RootSource { path, source: Arc::new(source), ancestors, stream: false };
+    Ok(OpenedSource { root, kind: "sftp", host: Some(at.host.clone()), note })
+}
+
+/// What is known of a directory above a root; a link on the way stands for the directory it leads
+/// to, since a restore makes a directory there.
+fn directory(source: &SftpSource, path: &[u8]) -> Metadata {
+    let plain = || Metadata { kind: Kind::Directory, mode: 0o755, links: 1, ..Metadata::default() };
+    let found = match source.metadata_of(path) {
+        Ok(metadata) if metadata.kind == Kind::Symlink => {
+            source.canonical(path).and_then(|real| source.metadata_of(&real))
+        }
+        found => found,
+    };
+    found.ok().filter(|metadata| metadata.kind == Kind::Directory).unwrap_or_else(plain)
+}
+
+/// The connections for a source: those that another source of the same server has already.
+fn shared(at: &SftpPlace, place: &Resolved, access: &Access) -> Result<Pool, Problem> {
+    let key = format!("{:?} {:?} {} {:?}", place.name, at.user, at.host, at.port);
+    let mut servers = access.servers.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = servers.get(&key) {
+        return Ok(pool.clone());
+    }
+    let pool = pool(at, &place.options, access)?;
+    servers.insert(key, pool.clone());
+    Ok(pool)
 }
 
 /// What the connector has to know of a place.

@@ -182,11 +182,12 @@ impl Context {
     /// How places over a network are reached. Accepted host keys are kept beside the configuration.
     pub(crate) fn access(&self) -> Result<Access> {
         let config = self.config_path().ok();
+        let access = Access::new(Arc::new(Terminal));
         Ok(Access {
-            ask: Arc::new(Terminal),
             home: home(),
             known_hosts: config.map(|path| path.with_file_name("known_hosts")),
             accept_new_host_key: self.global.accept_new_host_key,
+            ..access
         })
     }
 

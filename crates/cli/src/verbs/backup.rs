@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use holdfast_app::open::SourceContext;
 use holdfast_app::roots::{self, Origin};
 use holdfast_app::select::Spec;
 use holdfast_app::text::{parse_size, plural, size};
@@ -129,7 +130,13 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
     }
     let source_options = source_options(context, options)?;
     let writer = writer_options(options)?;
-    let plan = roots::plan(&places, &source_options, &options.stdin_name, &context.access()?)?;
+    let access = context.access()?;
+    let source_context = SourceContext {
+        options: &source_options,
+        repository: Some(context.location()?),
+        access: &access,
+    };
+    let plan = roots::plan(&places, &options.stdin_name, &source_context)?;
     for note in &plan.notes {
         context.ui.note(note)?;
     }

@@ -117,12 +117,6 @@ struct Connection {
 /// A client in use, which counts as one call on its connection.
 pub struct Lease(Arc<Connection>);
 
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Lease")
-    }
-}
-
 impl Lease {
     /// The client.
     pub fn client(&self) -> &Client {
