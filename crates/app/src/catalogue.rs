@@ -42,6 +42,13 @@ pub fn explain(error: &Error, at: Option<&OsStr>) -> Problem {
             .hint("install the newest holdfast on this machine"),
         Error::Damaged { .. } | Error::MissingBlob { .. } => Problem::new(Class::Damage, message)
             .hint(format!("to see how far it goes: {}", command.line("check --read-data"))),
+        Error::DamagedCache { path, removed } => {
+            let problem = Problem::new(Class::Io, message).hint("run the same command again");
+            match removed {
+                true => problem,
+                false => problem.hint(format!("delete {path}, or use --no-cache")),
+            }
+        }
         Error::NoSuchSnapshot { selector } => Problem::new(Class::NoSuchSnapshot, message)
             .hint(format!("to see the snapshots: {}", command.line("ls")))
             .also(selector == "latest", || {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{back_up, repository};
+use crate::common::{back_up, blobs, repository};
 use holdfast_engine::bundle::BundleBuilder;
 use holdfast_engine::compress::{Compressor, Level};
 use holdfast_engine::crypto::{BlobKind, ObjectKind};
@@ -63,7 +63,7 @@ fn corpus(storage: &MemoryStorage, repository: &Repository) -> Corpus {
     }
     let index = Index::load(repository, &Default::default()).expect("index");
     let reader = BlobReader::new(repository, &index);
-    for (id, place) in index.blobs() {
+    for (id, place) in &blobs(&index) {
         let plain = reader.read(place.kind, id).expect("blob");
         match place.kind {
             BlobKind::Node => add("node", plain),
