@@ -18,17 +18,8 @@ use super::segment::{ReadSegment, fetch};
 use super::store::Store;
 use super::table::{SegmentRow, Table};
 
-/// Lines that are sorted at once: 15 MiB.
-const BATCH_LINES: usize = 256 << 10;
-
 /// Bytes of segments, as stored, that are read at once, and how many for each request.
 const ROUND: (u64, usize) = (16 << 20, 4);
-
-/// Tables of new segments that may wait to be merged.
-const MOST_NEW: usize = 128;
-
-/// A table with no more lines than this is merged with whatever comes next.
-const SMALL: u64 = 8192;
 
 /// Decides what of a segment counts; `None` leaves it out, and the next load reads it again.
 type Accept<'a> = &'a mut dyn FnMut(ObjectId, Result<ReadSegment>) -> Result<Option<ReadSegment>>;
@@ -38,7 +29,15 @@ impl Index {
     /// A segment that went between listing and reading was merged into a newer one by a gc: then
     /// everything is listed again.
     pub fn load(repository: &Repository, condemned: &BTreeSet<ObjectId>) -> Result<Self> {
-        again(repository, &mut |store| {
+        Self::load_into(repository, condemned, &|| Store::kept(repository))
+    }
+
+    pub(super) fn load_into(
+        repository: &Repository,
+        condemned: &BTreeSet<ObjectId>,
+        store: &dyn Fn() -> Store,
+    ) -> Result<Self> {
+        again(store, &mut |store| {
             let (segments, packs) = list(repository)?;
             let mut accept = |_, segment: Result<ReadSegment>| segment?.whole().map(Some);
             let load = Load::new(repository, store, segments);
@@ -50,7 +49,7 @@ impl Index {
     /// repository with damaged segments. Never for writing or gc, which would take what they do
     /// not see for absent.
     pub fn load_readable(repository: &Repository) -> Result<(Self, Vec<Error>)> {
-        again(repository, &mut |store| {
+        again(&|| Store::kept(repository), &mut |store| {
             let (segments, packs) = list(repository)?;
             let mut problems = Vec::new();
             let mut accept = |id, segment: Result<ReadSegment>| match segment {
@@ -83,11 +82,11 @@ impl Index {
 }
 
 /// Loads through the cache; once more if what was listed went, or if the cache was damaged.
-fn again<T>(repository: &Repository, once: &mut dyn FnMut(Store) -> Result<T>) -> Result<T> {
+fn again<T>(store: &dyn Fn() -> Store, once: &mut dyn FnMut(Store) -> Result<T>) -> Result<T> {
     let (mut gone, mut damaged) = (0, 0);
     loop {
         // Each damaged file is removed; if there is no end of them, it goes without.
-        let store = Store::kept(repository);
+        let store = store();
         match once(if damaged < 3 { store } else { store.in_memory() }) {
             Err(Error::Storage(e)) if e.is_not_found() && gone < 2 => gone += 1,
             Err(Error::DamagedCache { .. }) if damaged < 3 => damaged += 1,
@@ -201,10 +200,10 @@ impl<'a> Load<'a> {
                     false => partial.add(&segment, lined),
                 }
             }
-            if batch.lines() >= BATCH_LINES {
+            if batch.lines() >= self.store.limits.batch {
                 read.push(Arc::new(std::mem::take(&mut batch).finish(&self.store)?));
             }
-            if read.len() >= MOST_NEW {
+            if read.len() >= self.store.limits.waiting {
                 read = self.merge_into_one(read)?;
             }
         }
@@ -248,7 +247,8 @@ impl<'a> Load<'a> {
         chosen.sort_by_key(|chosen| chosen.table.lines());
         for one in chosen {
             let (all, live) = (one.table.lines(), self.live_lines(&one.table));
-            let is_near = has_new && (all <= total.saturating_mul(2) || all <= SMALL);
+            let is_near =
+                has_new && (all <= total.saturating_mul(2) || all <= self.store.limits.small);
             if !one.is_whole {
                 kept.push(one);
             } else if is_near || live < all / 2 {

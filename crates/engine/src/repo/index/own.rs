@@ -17,9 +17,6 @@ use super::segment::{ReadPack, ReadSegment};
 use super::table::Table;
 use super::{Index, Mount, PackInfo, PackLines, Place, mount_of};
 
-/// Lines of written segments that are settled together.
-const SETTLED_LINES: usize = 128 << 10;
-
 /// The packs of this run. Their numbers rise in the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct Own {
@@ -147,7 +144,7 @@ impl Index {
         let mut own = self.own_mut();
         own.written.push(ReadSegment::new(id, segment));
         let packs = own.written.iter().flat_map(|segment| &segment.packs);
-        if packs.map(|pack| pack.lines.len()).sum::<usize>() < SETTLED_LINES {
+        if packs.map(|pack| pack.lines.len()).sum::<usize>() < self.store.limits.settled {
             return Ok(());
         }
         let mut batch = Batch::default();

@@ -30,6 +30,25 @@ const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes collected before they are written.
 const BUFFER: usize = 64 * PAGE;
 
+/// When tables are made and merged. Tests make them small.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Lines of new segments that are sorted at once, 60 bytes each.
+    pub(super) batch: usize,
+    /// Tables of new segments that may wait to be merged.
+    pub(super) waiting: usize,
+    /// A table with no more lines than this is merged with whatever comes next.
+    pub(super) small: u64,
+    /// Lines of this run that are settled together.
+    pub(super) settled: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batch: 256 << 10, waiting: 128, small: 8192, settled: 128 << 10 }
+    }
+}
+
 /// Makes and finds the tables of one index.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -39,6 +58,7 @@ pub(super) struct Store {
     keys: Arc<Keys>,
     repository: RepositoryId,
     pages: Arc<Pages>,
+    pub(super) limits: Limits,
 }
 
 impl Store {
@@ -56,12 +76,13 @@ impl Store {
 
     /// Tables are in memory.
     pub(super) fn memory(keys: Arc<Keys>, repository: RepositoryId) -> Self {
-        Self { folder: None, keep: false, keys, repository, pages: Arc::default() }
+        let (pages, limits) = Default::default();
+        Self { folder: None, keep: false, keys, repository, pages, limits }
     }
 
     /// The same without a folder.
     pub(super) fn in_memory(&self) -> Self {
-        Self::memory(self.keys.clone(), self.repository)
+        Self { limits: self.limits, ..Self::memory(self.keys.clone(), self.repository) }
     }
 
     /// Whether the next command will find what is written to files.
