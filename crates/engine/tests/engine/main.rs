@@ -5,5 +5,6 @@ mod check;
 mod common;
 mod damage;
 mod fuzz;
+mod index_scale;
 mod layers;
 mod restore;
