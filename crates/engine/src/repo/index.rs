@@ -34,6 +34,9 @@ use segment::ReadSegment;
 use store::Store;
 use table::Table;
 
+/// The repository of an index that is not one's.
+const ZERO: RepositoryId = RepositoryId::new([0; 32]);
+
 /// A pack that the index knows.
 #[derive(Debug, Clone)]
 pub struct PackInfo {
@@ -174,7 +177,7 @@ impl Index {
         present: Vec<(ObjectId, u64)>,
     ) -> Result<Self> {
         let keys = Arc::new(Keys::derive(&RootKey::new([0; 32])));
-        let store = Store::memory(keys, RepositoryId::default());
+        let store = Store::memory(keys, ZERO);
         let segments: Vec<_> =
             segments.iter().map(|(id, segment)| ReadSegment::new(*id, segment)).collect();
         let superseded: BTreeSet<_> = segments.iter().flat_map(|s| s.supersedes.clone()).collect();
@@ -187,6 +190,20 @@ impl Index {
         let (packs, condemned) = (PackListing::new(present), BTreeSet::new());
         let found = states(&tables, &|_| true, &packs, &condemned)?;
         Self::new(store, tables.into(), found.states, found.counts)
+    }
+
+    /// An index of a table as it is in memory, whose packs all count: for fuzzing.
+    pub(crate) fn from_table(bytes: Vec<u8>) -> Result<Self> {
+        let store = Store::memory(Arc::new(Keys::derive(&RootKey::new([0; 32]))), ZERO);
+        let table = Arc::new(Table::open_memory(bytes, &ZERO, Arc::default())?);
+        let states = vec![State::Usable; table.packs() as usize];
+        let counts = (u64::from(table.packs()), table.lines());
+        Self::new(store, vec![table], vec![states], counts)
+    }
+
+    /// What [`from_table`](Self::from_table) takes, if this is an index of one segment in memory.
+    pub(crate) fn table_bytes(&self) -> Option<&[u8]> {
+        self.loaded.first().and_then(|mount| mount.table.backing().bytes())
     }
 
     /// Calls `each` with every place of a blob and what its pack is, until it returns true.

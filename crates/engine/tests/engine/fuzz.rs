@@ -11,7 +11,7 @@ use holdfast_engine::format::envelope;
 use holdfast_engine::format::index::Segment;
 use holdfast_engine::format::snapshot::Note;
 use holdfast_engine::format::tree::ChunkList;
-use holdfast_engine::fuzz::TARGETS;
+use holdfast_engine::fuzz::{TARGETS, table_of};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::{Folder, ObjectName, Storage};
 use holdfast_testkit::clock::text_bytes;
@@ -50,6 +50,7 @@ fn corpus(storage: &MemoryStorage, repository: &Repository) -> Corpus {
         for pack in Segment::decode(&message[..]).expect("segment").packs {
             add("directory", pack.directory.expect("directory").encode_to_vec());
         }
+        add("index table", table_of(&message));
         add("segment", message);
     }
     for name in storage.names_in(Folder::Snapshots) {

@@ -5,6 +5,7 @@ mod check;
 mod common;
 mod damage;
 mod fuzz;
+mod index;
 mod index_scale;
 mod layers;
 mod restore;

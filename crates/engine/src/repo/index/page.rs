@@ -84,6 +84,14 @@ impl Backing {
         }
     }
 
+    /// Its bytes, if it is in memory.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::File { .. } => None,
+            Self::Memory(bytes) => Some(bytes),
+        }
+    }
+
     /// Whether it is a file.
     pub(super) fn is_file(&self) -> bool {
         matches!(self, Self::File { .. })
