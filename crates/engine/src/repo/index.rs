@@ -6,7 +6,6 @@
 //! [`store`], what this run adds in [`own`].
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
 use crate::crypto::{BlobKind, Keys, RootKey};
@@ -148,8 +147,6 @@ pub struct Index {
     counts: (u64, u64),
     /// What this run stores.
     own: RwLock<Own>,
-    /// Counts what was added to `own`.
-    added: AtomicU64,
 }
 
 impl Index {
@@ -167,8 +164,7 @@ impl Index {
             base = next.ok_or_else(|| Error::Usage("more packs than can be counted".into()))?;
         }
         let own = RwLock::new(Own::starting_at(base));
-        let added = AtomicU64::new(0);
-        Ok(Self { store, loaded, loaded_end: base, counts, own, added })
+        Ok(Self { store, loaded, loaded_end: base, counts, own })
     }
 
     /// An index in memory of these segments; packs count if they are `present` at their size.

@@ -240,16 +240,12 @@ impl<'a> BlobWriter<'a> {
     /// Whether a usable copy of the blob is stored already or on its way. If not, the caller has
     /// claimed it, and must put it.
     pub fn known_or_claim(&self, id: &BlobId) -> bool {
-        let before = self.index.version();
-        if self.is_stored(id) {
-            return true;
-        }
         let Some(shard) = self.claims(id) else { return true };
         if !lock(shard).insert(*id) {
             return true;
         }
-        // Whoever had claimed it before may have stored it, and given up the claim, in between.
-        let stored = self.index.version() != before && self.is_stored(id);
+        // Only now: a claim is given up when the index has the blob, not before.
+        let stored = self.is_stored(id);
         if stored {
             lock(shard).remove(id);
         }

@@ -3,7 +3,6 @@
 //! grow with it. A pack keeps its number.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::format::index::{IndexedPack, Segment};
@@ -120,11 +119,6 @@ impl Index {
         self.own.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number that changes whenever something is added.
-    pub(crate) fn version(&self) -> u64 {
-        self.added.load(Ordering::SeqCst)
-    }
-
     /// Adds a pack that was just stored.
     pub(crate) fn add(&self, pack: &IndexedPack) -> Result<()> {
         let pack = ReadPack::new(pack).map_err(|what| Error::damaged("new pack", what))?;
@@ -133,8 +127,6 @@ impl Index {
         let ReadPack { id, size, header, lines } = pack;
         own.packs.push(PackInfo { id, size, header, usable: true });
         own.blobs.extend(lines.iter().map(|line| (line.id, Place::of(line, number))));
-        drop(own);
-        self.added.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
