@@ -32,6 +32,9 @@ use pack::OpenPack;
 /// Packs after which an index segment is written.
 const PACKS_PER_SEGMENT: usize = 64;
 
+/// Blobs in them after which one is written: very small blobs must not fill the memory.
+const BLOBS_PER_SEGMENT: usize = 128 << 10;
+
 /// Time after which one is written in any case.
 const SEGMENT_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -521,8 +524,11 @@ impl<'a> BlobWriter<'a> {
             }
         }
         unindexed.0.push(indexed);
-        let due =
-            unindexed.0.len() >= PACKS_PER_SEGMENT || unindexed.1.elapsed() > SEGMENT_INTERVAL;
+        let blobs: usize =
+            unindexed.0.iter().filter_map(|p| Some(p.directory.as_ref()?.len())).sum();
+        let due = unindexed.0.len() >= PACKS_PER_SEGMENT
+            || blobs >= BLOBS_PER_SEGMENT
+            || unindexed.1.elapsed() > SEGMENT_INTERVAL;
         drop(unindexed);
         if due { self.write_segment() } else { Ok(()) }
     }

@@ -160,6 +160,11 @@ fn a_hundred_million_blobs_need_little_memory() {
     let packs = blobs / BLOBS_PER_PACK;
     let blobs = packs * BLOBS_PER_PACK;
     let (shared, repository) = made(packs, folder.path());
+    step("listing", 192, || {
+        let mut count = 0;
+        shared.list(Folder::Packs, &mut |_| count += 1).expect("list");
+        assert_eq!(count, packs);
+    });
     let load = || Index::load(&repository, &BTreeSet::new()).expect("load");
     drop(step("first opening, nothing cached", 192, load));
     assert!(shared.0.fetched.load(Ordering::Relaxed) as u64 >= packs / PACKS_PER_SEGMENT);
@@ -196,7 +201,7 @@ fn a_hundred_million_blobs_need_little_memory() {
             for n in 0..blobs / 20 {
                 let id = blob((1 << 40) + n);
                 if !writer.known_or_claim(&id) {
-                    writer.put(BlobKind::Chunk, id, 0, vec![1])?;
+                    writer.put(BlobKind::Chunk, id, 0, vec![1; 2000])?;
                 }
             }
             writer.flush()?;
