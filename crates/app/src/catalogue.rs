@@ -48,6 +48,9 @@ pub fn explain(error: &Error, at: Option<&OsStr>) -> Problem {
             .hint("install the newest holdfast on this machine"),
         Error::Damaged { .. } | Error::MissingBlob { .. } => Problem::new(Class::Damage, message)
             .hint(format!("to see how far it goes: {}", command.line("check --read-data"))),
+        Error::DamagedCache { path, removed } => Problem::new(Class::Io, message)
+            .also(!removed, || format!("delete {path}"))
+            .hint("nothing is wrong with the repository: run the same command again"),
         Error::NoSuchSnapshot { selector } => Problem::new(Class::NoSuchSnapshot, message)
             .hint(format!("to see the snapshots: {}", command.line("ls")))
             .also(selector == "latest", || {
@@ -303,6 +306,7 @@ mod tests {
             Error::NotEmpty { location: location() },
             Error::NoSuchSnapshot { selector: "latest".into() },
             Error::NoSuchPath { snapshot: "abcd".into(), path: "/x".into() },
+            Error::DamagedCache { path: "/cache/table".into(), removed: true },
             Error::Fenced,
             Error::LastSlot { id: "ab".into() },
         ];

@@ -120,6 +120,8 @@ pub enum ObjectKind {
     Condemned = 8,
     /// The description inside a key slot.
     SlotLabel = 9,
+    /// Table of the index in a local cache. Never in a storage.
+    CacheTable = 10,
 }
 
 impl ObjectKind {
@@ -135,6 +137,7 @@ impl ObjectKind {
             7 => Self::Fence,
             8 => Self::Condemned,
             9 => Self::SlotLabel,
+            10 => Self::CacheTable,
             _ => return None,
         })
     }
@@ -191,6 +194,7 @@ pub struct Keys {
     snapshot: [u8; 32],
     control: [u8; 32],
     config: [u8; 32],
+    cache: [u8; 32],
 }
 
 impl fmt::Debug for Keys {
@@ -222,6 +226,7 @@ impl Keys {
             snapshot: key("snapshot"),
             control: key("control"),
             config: key("config mac"),
+            cache: key("cache"),
         }
     }
 
@@ -259,6 +264,7 @@ impl Keys {
             ObjectKind::DataPack | ObjectKind::TreePack => &self.pack,
             ObjectKind::Index => &self.index,
             ObjectKind::Snapshot => &self.snapshot,
+            ObjectKind::CacheTable => &self.cache,
             _ => &self.control,
         }
     }

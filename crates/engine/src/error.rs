@@ -90,6 +90,15 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// A file of the local cache is not what it was when it was opened. Nothing is wrong with the
+    /// repository: the cache is made anew by the next command.
+    #[error("the cache {path} was damaged and {}", if *removed { "has been removed" } else { "could not be removed" })]
+    DamagedCache {
+        /// The file.
+        path: String,
+        /// Whether it is gone now.
+        removed: bool,
+    },
     /// Something refers to a blob that no index entry with a present pack describes.
     #[error("blob {id} is missing: no pack that is present holds it")]
     MissingBlob {

@@ -26,13 +26,14 @@ use crate::tree::read::leaf_entries;
 pub type Target = fn(&Keys, &RepositoryId, &[u8]);
 
 /// Every decoder with its name.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("config", config),
     ("key slot", key_slot),
     ("envelope", sealed),
     ("trailer", trailer),
     ("directory", directory),
     ("segment", segment),
+    ("index table", index_table),
     ("snapshot", snapshot),
     ("note", note),
     ("records", records),
@@ -92,12 +93,36 @@ pub fn directory(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
 
 /// An index segment in the clear, and the index made of it.
 pub fn segment(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
-    let Ok(segment) = Segment::decode(bytes) else { return };
-    if let Ok(index) = Index::from_segments(vec![(ObjectId::default(), segment)], |_| true) {
-        for (id, _) in index.blobs() {
-            let _ = index.find(id);
-        }
+    if let Some(index) = index_of(bytes) {
+        let _ = index.each_blob(&mut |id, _| index.find(&id).map(drop));
     }
+}
+
+fn index_of(segment: &[u8]) -> Option<Index> {
+    let segment = Segment::decode(segment).ok()?;
+    let present = segment.packs.iter().filter_map(|pack| Some((pack.object_id()?, pack.size)));
+    let present = present.collect();
+    Index::from_segments(&[(ObjectId::default(), segment)], present).ok()
+}
+
+/// The table that is made of a segment: what [`index_table`] takes.
+pub fn table_of(segment: &[u8]) -> Vec<u8> {
+    index_of(segment).and_then(|index| index.table_bytes().map(<[u8]>::to_vec)).unwrap_or_default()
+}
+
+/// A table of the index in the clear, and all lookups in it.
+pub fn index_table(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let Ok(index) = Index::from_table(bytes.to_vec()) else { return };
+    let _ = index.each_pack(&mut |number, _, _| index.pack(number).map(drop));
+    let _ = index.each_blob(&mut |id, place| {
+        let _ = (index.find(&id)?, index.find_any(&id)?, index.pack(place.pack)?);
+        Ok(())
+    });
+    for first in (0..=u8::MAX).step_by(5) {
+        let _ = index.places(&BlobId::new([first; 32]));
+    }
+    let packs: Vec<u32> = (0..index.end().min(100)).collect();
+    let _ = index.packs_with_lines(&packs, 50, &mut |_| Ok(()));
 }
 
 /// A snapshot in the clear.

@@ -207,8 +207,8 @@ fn check_once(
     let mut report = CheckReport {
         snapshots: snapshots.len() as u64,
         segments: inventory.segments,
-        packs: inventory.index.packs().len() as u64,
-        blobs: inventory.index.blobs().len() as u64,
+        packs: inventory.index.pack_count(),
+        blobs: inventory.index.blob_count(),
         nodes: walked.nodes,
         entries: walked.entries,
         orphans_total: inventory.orphans.len() as u64,

@@ -1,7 +1,5 @@
 //! `info`: what a repository or a snapshot holds, in numbers.
 
-use std::collections::HashSet;
-
 use crate::Result;
 use crate::crypto::BlobKind;
 use crate::format::snapshot::Sum;
@@ -117,7 +115,7 @@ pub fn info(repository: &Repository, index: &Index) -> Result<RepositoryInfo> {
         stored,
         segments,
         index: index_bytes,
-        kinds: kinds(index),
+        kinds: kinds(index)?,
         logical,
     })
 }
@@ -141,18 +139,14 @@ fn measure(repository: &Repository, folder: Folder) -> Result<(u64, u64)> {
     Ok((count, bytes))
 }
 
-fn kinds(index: &Index) -> Vec<KindInfo> {
+fn kinds(index: &Index) -> Result<Vec<KindInfo>> {
     let none = |kind| KindInfo { kind, count: 0, plain: 0, stored: 0 };
     let mut kinds: Vec<_> = BlobKind::ALL.into_iter().map(none).collect();
-    let unusable: HashSet<u32> = (0..)
-        .zip(index.packs())
-        .filter_map(|(number, pack)| (!pack.usable).then_some(number))
-        .collect();
     let mut last = None;
-    for (id, place) in index.blobs() {
+    index.each_blob(&mut |id, place| {
         // Copies of a blob lie side by side.
-        if last == Some(id) || unusable.contains(&place.pack) {
-            continue;
+        if last == Some(id) || !index.is_usable(place.pack) {
+            return Ok(());
         }
         last = Some(id);
         if let Some(kind) = kinds.get_mut(place.kind as usize) {
@@ -160,6 +154,7 @@ fn kinds(index: &Index) -> Vec<KindInfo> {
             kind.plain += u64::from(place.plain);
             kind.stored += u64::from(place.sealed);
         }
-    }
-    kinds
+        Ok(())
+    })?;
+    Ok(kinds)
 }

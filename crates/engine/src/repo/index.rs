@@ -1,19 +1,40 @@
-//! The index in memory: where every blob lies, sorted by id. Built from the index segments, and
-//! added to while a session writes.
+//! The index: where every blob lies. It is a few sorted tables (see [`table`]), in files of the
+//! cache or in memory, and what this run has stored since they were made. What it holds in memory
+//! is an eight-byte prefix for each 72 blobs and a byte for each pack.
+//!
+//! Loading is in [`load`], which tables are made and merged in [`build`], where they are kept in
+//! [`store`], what this run adds in [`own`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{PoisonError, RwLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, RwLock};
 
-use prost::Message;
-
-use crate::crypto::{BlobKind, ObjectKind};
+use crate::crypto::{BlobKind, Keys, RootKey};
 use crate::format::envelope::HEADER_LEN;
-use crate::format::index::{IndexedPack, Segment};
-use crate::hash::{BlobId, ObjectId, Sha256};
-use crate::storage::{Folder, ObjectName};
+use crate::format::index::Segment;
+use crate::format::pack::Line;
+use crate::hash::{BlobId, ObjectId, RepositoryId};
 use crate::{Error, Result};
 
-use super::Repository;
+mod build;
+pub(crate) mod listing;
+mod load;
+mod own;
+mod page;
+pub(crate) mod segment;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use build::{Batch, Merge};
+use listing::{PackListing, State, states};
+use own::Own;
+use segment::ReadSegment;
+use store::Store;
+use table::Table;
+
+/// The repository of an index that is not one's.
+const ZERO: RepositoryId = RepositoryId::new([0; 32]);
 
 /// A pack that the index knows.
 #[derive(Debug, Clone)]
@@ -32,7 +53,7 @@ pub struct PackInfo {
 /// Where a blob lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Number of the pack in [`Index::packs`].
+    /// Number of the pack: see [`Index::pack`].
     pub pack: u32,
     /// Place in the pack: its nonce.
     pub ordinal: u32,
@@ -50,305 +71,311 @@ pub struct Place {
     pub kind: BlobKind,
 }
 
-#[derive(Debug, Default)]
-struct Fresh {
-    packs: Vec<PackInfo>,
-    blobs: HashMap<BlobId, Place>,
+impl Place {
+    /// The place that a line of a pack's directory tells.
+    pub(crate) fn of(line: &Line, pack: u32) -> Self {
+        let Line { kind, ordinal, offset, sealed, plain, members, hollow, .. } = *line;
+        Self { pack, ordinal, offset, sealed, plain, members, hollow, kind }
+    }
 }
 
-/// The index.
-#[derive(Debug, Default)]
+/// A pack and all that the index says it holds, by ordinal.
+#[derive(Debug, Clone)]
+pub struct PackLines {
+    /// Its number.
+    pub number: u32,
+    /// The pack.
+    pub pack: PackInfo,
+    /// Its blobs.
+    pub lines: Vec<(BlobId, Place)>,
+}
+
+/// A table and what its packs are; their numbers in the index begin at `base`.
+#[derive(Debug, Clone)]
+struct Mount {
+    base: u32,
+    table: Arc<Table>,
+    states: Arc<[State]>,
+}
+
+impl Mount {
+    fn state(&self, number: u32) -> State {
+        self.states.get(number as usize).copied().unwrap_or(State::Dead)
+    }
+
+    fn pack(&self, number: u32) -> Result<Option<PackInfo>> {
+        let local = number.wrapping_sub(self.base);
+        let usable = self.state(local) == State::Usable;
+        let info = |(row, header): (table::PackRow, _)| PackInfo {
+            id: row.id,
+            size: row.size,
+            header,
+            usable,
+        };
+        Ok(self.table.pack(local)?.map(info))
+    }
+
+    fn lines_of(&self, number: u32) -> Result<usize> {
+        let pack = self.table.pack(number.wrapping_sub(self.base))?;
+        Ok(pack.map_or(0, |(row, _)| row.lines as usize))
+    }
+
+    fn visit(&self, id: &BlobId, each: &mut dyn FnMut(Place, State) -> bool) -> Result<bool> {
+        self.table.visit(id, &mut |place| match self.state(place.pack) {
+            State::Dead => false,
+            state => each(Place { pack: self.base.wrapping_add(place.pack), ..place }, state),
+        })
+    }
+}
+
+/// The mount that holds the pack of this number, if one does.
+fn mount_of(mounts: &[Mount], number: u32) -> Option<&Mount> {
+    let at = mounts.partition_point(|mount| mount.base <= number).checked_sub(1)?;
+    mounts.get(at).filter(|mount| number - mount.base < mount.table.packs())
+}
+
+/// The index. Shared between threads. Lookups read the cache, and fail with
+/// [`Error::DamagedCache`] if that was damaged since it was opened.
+#[derive(Debug)]
 pub struct Index {
-    packs: Vec<PackInfo>,
-    blobs: Vec<(BlobId, Place)>,
-    fresh: RwLock<Fresh>,
-    segments: Vec<ObjectId>,
-}
-
-/// Names and sizes of the objects in a folder, names without the folder.
-pub(crate) fn listing(repository: &Repository, folder: Folder) -> Result<BTreeMap<String, u64>> {
-    let mut objects = BTreeMap::new();
-    repository.storage().list(folder, &mut |info| {
-        objects.insert(info.name.base().to_owned(), info.size);
-    })?;
-    Ok(objects)
+    store: Store,
+    /// Tables that it was loaded from.
+    loaded: Vec<Mount>,
+    /// Packs in them have numbers below this.
+    loaded_end: u32,
+    /// Packs and lines in them, without dead ones.
+    counts: (u64, u64),
+    /// What this run stores.
+    own: RwLock<Own>,
 }
 
 impl Index {
-    /// Loads every segment. Lists `index/`, then `packs/`; `condemned` was listed before.
-    /// A segment that went between listing and reading was merged into a newer one by a gc: then
-    /// everything is listed again.
-    pub fn load(repository: &Repository, condemned: &BTreeSet<ObjectId>) -> Result<Self> {
-        for _ in 0..2 {
-            match Self::load_once(repository, condemned) {
-                Err(Error::Storage(e)) if e.is_not_found() => {}
-                other => return other,
-            }
-        }
-        Self::load_once(repository, condemned)
-    }
-
-    fn load_once(repository: &Repository, condemned: &BTreeSet<ObjectId>) -> Result<Self> {
-        let names = listing(repository, Folder::Index)?;
-        let packs = listing(repository, Folder::Packs)?;
-        let ids: Vec<ObjectId> =
-            names.keys().filter_map(|name| ObjectId::from_hex(name).ok()).collect();
-        let mut segments = Vec::with_capacity(ids.len());
-        for (id, segment) in ids.iter().zip(load_segments(repository, &ids, true)?) {
-            segments.push((*id, segment?));
-        }
-        let present = |pack: &IndexedPack| {
-            pack.object_id().is_some_and(|id| {
-                packs.get(&id.to_string()) == Some(&pack.size) && !condemned.contains(&id)
-            })
-        };
-        Self::from_segments(segments, present)
-    }
-
-    /// As much of the index as can be read, and what is wrong with the rest: for restoring from a
-    /// repository with damaged segments. Never for writing or gc, which would take what they do
-    /// not see for absent.
-    pub fn load_readable(repository: &Repository) -> Result<(Self, Vec<Error>)> {
-        let ids: Vec<ObjectId> = listing(repository, Folder::Index)?
-            .keys()
-            .filter_map(|name| ObjectId::from_hex(name).ok())
-            .collect();
-        let packs = listing(repository, Folder::Packs)?;
-        let (mut segments, mut problems) = (Vec::new(), Vec::new());
-        for (id, segment) in ids.iter().zip(load_segments(repository, &ids, true)?) {
-            match segment {
-                Ok(segment) => segments.push((*id, segment)),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        let present = |pack: &IndexedPack| {
-            pack.object_id().is_some_and(|id| packs.get(&id.to_string()) == Some(&pack.size))
-        };
-        Ok((Self::from_segments(segments, present)?, problems))
-    }
-
-    /// An index of these segments; `usable` tells which packs count.
-    pub fn from_segments(
-        segments: Vec<(ObjectId, Segment)>,
-        usable: impl Fn(&IndexedPack) -> bool,
+    fn new(
+        store: Store,
+        tables: Vec<Arc<Table>>,
+        states: Vec<Vec<State>>,
+        counts: (u64, u64),
     ) -> Result<Self> {
-        let mut index = Self::default();
-        let superseded: BTreeSet<Vec<u8>> =
-            segments.iter().flat_map(|(_, s)| s.supersedes.iter().cloned()).collect();
-        let mut known = BTreeSet::new();
-        for (id, segment) in segments {
-            index.segments.push(id);
-            if superseded.contains(&id.as_bytes()[..]) {
-                continue;
-            }
-            for pack in segment.packs {
-                // The same pack may stand in several segments.
-                if !known.insert(pack.id.clone()) {
-                    continue;
-                }
-                let name = ObjectName::index(id);
-                let usable = usable(&pack);
-                let (info, lines) =
-                    read_pack(&pack, usable).map_err(|what| Error::damaged(&name, what))?;
-                let number = index.packs.len() as u32;
-                index.packs.push(info);
-                index.blobs.extend(
-                    lines.into_iter().map(|(id, place)| (id, Place { pack: number, ..place })),
-                );
+        let mut loaded = Vec::with_capacity(tables.len());
+        let mut base = 0_u32;
+        for (table, states) in tables.into_iter().zip(states) {
+            let next = base.checked_add(table.packs());
+            loaded.push(Mount { base, table, states: states.into() });
+            base = next.ok_or_else(|| Error::Usage("more packs than can be counted".into()))?;
+        }
+        let own = RwLock::new(Own::starting_at(base));
+        Ok(Self { store, loaded, loaded_end: base, counts, own })
+    }
+
+    /// An index in memory of these segments; packs count if they are `present` at their size.
+    pub fn from_segments(
+        segments: &[(ObjectId, Segment)],
+        present: Vec<(ObjectId, u64)>,
+    ) -> Result<Self> {
+        let keys = Arc::new(Keys::derive(&RootKey::new([0; 32])));
+        let store = Store::memory(keys, ZERO);
+        let segments: Vec<_> =
+            segments.iter().map(|(id, segment)| ReadSegment::new(*id, segment)).collect();
+        let superseded: BTreeSet<_> = segments.iter().flat_map(|s| s.supersedes.clone()).collect();
+        let mut batch = Batch::default();
+        for segment in segments {
+            let segment = segment.whole()?;
+            batch.add(&segment, !superseded.contains(&segment.id));
+        }
+        let tables = [Arc::new(batch.finish(&store)?)];
+        let (packs, condemned) = (PackListing::new(present), BTreeSet::new());
+        let found = states(&tables, &|_| true, &packs, &condemned)?;
+        Self::new(store, tables.into(), found.states, found.counts)
+    }
+
+    /// An index of a table as it is in memory, whose packs all count: for fuzzing.
+    pub(crate) fn from_table(bytes: Vec<u8>) -> Result<Self> {
+        let store = Store::memory(Arc::new(Keys::derive(&RootKey::new([0; 32]))), ZERO);
+        let table = Arc::new(Table::open_memory(bytes, &ZERO, Arc::default())?);
+        let states = vec![State::Usable; table.packs() as usize];
+        let counts = (u64::from(table.packs()), table.lines());
+        Self::new(store, vec![table], vec![states], counts)
+    }
+
+    /// What [`from_table`](Self::from_table) takes, if this is an index of one segment in memory.
+    pub(crate) fn table_bytes(&self) -> Option<&[u8]> {
+        self.loaded.first().and_then(|mount| mount.table.backing().bytes())
+    }
+
+    /// Calls `each` with every place of a blob and what its pack is, until it returns true.
+    fn visit(&self, id: &BlobId, each: &mut dyn FnMut(Place, State) -> bool) -> Result<()> {
+        for mount in &self.loaded {
+            if mount.visit(id, each)? {
+                return Ok(());
             }
         }
-        index.blobs.sort_unstable_by_key(|(id, place)| (*id, place.pack));
-        Ok(index)
+        self.own().visit(id, each)
     }
 
     /// The usable place of a blob that is whole.
-    pub fn find(&self, id: &BlobId) -> Option<Place> {
-        self.find_where(id, |pack, place| pack.usable && !place.hollow)
+    pub fn find(&self, id: &BlobId) -> Result<Option<Place>> {
+        let mut found = None;
+        self.visit(id, &mut |place, state| {
+            let fits = state == State::Usable && !place.hollow;
+            found = fits.then_some(place);
+            fits
+        })?;
+        Ok(found)
     }
 
     /// A place of a blob, be its pack present or not: for reading, where trying costs nothing.
-    pub fn find_any(&self, id: &BlobId) -> Option<Place> {
-        self.find(id)
-            .or_else(|| self.find_where(id, |pack, _| pack.usable))
-            .or_else(|| self.find_where(id, |_, _| true))
+    pub fn find_any(&self, id: &BlobId) -> Result<Option<Place>> {
+        let mut best: Option<((bool, bool), Place)> = None;
+        self.visit(id, &mut |place, state| {
+            let rank = (state == State::Lost, place.hollow);
+            if best.is_none_or(|(other, _)| rank < other) {
+                best = Some((rank, place));
+            }
+            rank == (false, false)
+        })?;
+        Ok(best.map(|(_, place)| place))
     }
 
     /// Every place of a blob, those in usable packs first, and of these the whole ones.
-    pub fn places(&self, id: &BlobId) -> Vec<Place> {
-        let start = self.blobs.partition_point(|(other, _)| other < id);
-        let stored = self.blobs.get(start..).unwrap_or_default().iter();
-        let mut places: Vec<Place> =
-            stored.take_while(|(other, _)| other == id).map(|(_, place)| *place).collect();
-        let fresh = self.fresh.read().unwrap_or_else(PoisonError::into_inner);
-        places.extend(fresh.blobs.get(id));
-        drop(fresh);
-        places.sort_by_key(|place| {
-            let lost = self.packs.get(place.pack as usize).is_some_and(|p| !p.usable);
-            (lost, place.hollow)
-        });
-        places
-    }
-
-    fn find_where(&self, id: &BlobId, fits: impl Fn(&PackInfo, &Place) -> bool) -> Option<Place> {
-        let start = self.blobs.partition_point(|(other, _)| other < id);
-        let stored = self
-            .blobs
-            .get(start..)
-            .unwrap_or_default()
-            .iter()
-            .take_while(|(other, _)| other == id)
-            .map(|(_, place)| *place)
-            .find(|place| {
-                self.packs.get(place.pack as usize).is_some_and(|pack| fits(pack, place))
-            });
-        stored.or_else(|| {
-            let fresh = self.fresh.read().unwrap_or_else(PoisonError::into_inner);
-            fresh.blobs.get(id).copied()
-        })
+    pub fn places(&self, id: &BlobId) -> Result<Vec<Place>> {
+        let mut places = Vec::new();
+        self.visit(id, &mut |place, state| {
+            places.push(((state == State::Lost, place.hollow), place));
+            false
+        })?;
+        places.sort_by_key(|(rank, _)| *rank);
+        Ok(places.into_iter().map(|(_, place)| place).collect())
     }
 
     /// The pack of this number.
-    pub fn pack(&self, number: u32) -> Option<PackInfo> {
-        let number = number as usize;
-        if let Some(pack) = self.packs.get(number) {
-            return Some(pack.clone());
+    pub fn pack(&self, number: u32) -> Result<Option<PackInfo>> {
+        match mount_of(&self.loaded, number) {
+            Some(mount) => mount.pack(number),
+            None => self.own().pack(number),
         }
-        let fresh = self.fresh.read().unwrap_or_else(PoisonError::into_inner);
-        fresh.packs.get(number - self.packs.len()).cloned()
     }
 
-    /// Adds a pack that was just stored.
-    pub(crate) fn add(&self, pack: &IndexedPack) -> Result<()> {
-        let (info, lines) =
-            read_pack(pack, true).map_err(|what| Error::damaged("new pack", what))?;
-        let mut fresh = self.fresh.write().unwrap_or_else(PoisonError::into_inner);
-        let number = (self.packs.len() + fresh.packs.len()) as u32;
-        fresh.packs.push(info);
-        for (id, place) in lines {
-            fresh.blobs.insert(id, Place { pack: number, ..place });
+    /// Whether the blobs of the pack of this number count as stored.
+    pub fn is_usable(&self, number: u32) -> bool {
+        match mount_of(&self.loaded, number) {
+            Some(mount) => mount.state(number - mount.base) == State::Usable,
+            None => self.own().end() > number,
+        }
+    }
+
+    /// Packs that were known when the index was loaded have numbers below this.
+    pub fn loaded_end(&self) -> u32 {
+        self.loaded_end
+    }
+
+    /// All packs, those that this run has added included, have numbers below this.
+    pub fn end(&self) -> u32 {
+        self.own().end()
+    }
+
+    /// How many packs were known when the index was loaded.
+    pub fn pack_count(&self) -> u64 {
+        self.counts.0
+    }
+
+    /// How many lines they have: a blob in two packs has two.
+    pub fn blob_count(&self) -> u64 {
+        self.counts.1
+    }
+
+    /// Calls `each` with every pack known when the index was loaded: its number, name and size.
+    pub fn each_pack(&self, each: &mut dyn FnMut(u32, ObjectId, u64) -> Result<()>) -> Result<()> {
+        for mount in &self.loaded {
+            mount.table.each_pack(|number, row| match mount.state(number) {
+                State::Dead => Ok(()),
+                _ => each(mount.base + number, row.id, row.size),
+            })?;
         }
         Ok(())
     }
 
-    /// Packs known when the index was loaded.
-    pub fn packs(&self) -> &[PackInfo] {
-        &self.packs
-    }
-
-    /// Blobs known when the index was loaded, sorted by id; one may stand in several packs.
-    pub fn blobs(&self) -> &[(BlobId, Place)] {
-        &self.blobs
-    }
-
-    /// Segments it was loaded from, superseded ones included.
-    pub fn segments(&self) -> &[ObjectId] {
-        &self.segments
-    }
-}
-
-type PackLines = (PackInfo, Vec<(BlobId, Place)>);
-
-fn read_pack(pack: &IndexedPack, usable: bool) -> std::result::Result<PackLines, String> {
-    let id = pack.object_id().ok_or("a pack's name is not 32 bytes long")?;
-    let header = <[u8; HEADER_LEN]>::try_from(&pack.header[..])
-        .map_err(|_| format!("the header of pack {id} has the wrong length"))?;
-    let directory = pack.directory.as_ref().ok_or(format!("pack {id} has no directory"))?;
-    let lines = directory.lines(pack.size).map_err(|what| format!("pack {id}: {what}"))?;
-    let lines = lines.into_iter().map(|line| {
-        let place = Place {
-            pack: 0,
-            ordinal: line.ordinal,
-            offset: line.offset,
-            sealed: line.sealed,
-            plain: line.plain,
-            members: line.members,
-            hollow: line.hollow,
-            kind: line.kind,
+    /// Calls `each` with every blob known when the index was loaded, in the order of their ids;
+    /// with one in several packs once for each.
+    pub fn each_blob(&self, each: &mut dyn FnMut(BlobId, Place) -> Result<()>) -> Result<()> {
+        let tables: Vec<_> = self.loaded.iter().map(|mount| mount.table.clone()).collect();
+        let mut merge = Merge::new(&tables);
+        let wanted = |table: usize, pack| {
+            self.loaded.get(table).is_some_and(|mount| mount.state(pack) != State::Dead)
         };
-        (line.id, place)
-    });
-    Ok((PackInfo { id, size: pack.size, header, usable }, lines.collect()))
-}
-
-/// Reads segments, several at once: each of them, or what is wrong with it. `cached`: through the
-/// cache if there is one.
-pub(crate) fn load_segments(
-    repository: &Repository,
-    ids: &[ObjectId],
-    cached: bool,
-) -> Result<Vec<Result<Segment>>> {
-    let threads = repository.storage().concurrency().clamp(1, ids.len().max(1));
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let Some(id) = ids.get(i) else { return done };
-            done.push((i, load_segment(repository, id, cached)));
+        while let Some((table, id, place)) = merge.next(&wanted)? {
+            let base = self.loaded.get(table).map_or(0, |mount| mount.base);
+            each(id, Place { pack: base + place.pack, ..place })?;
         }
-    };
-    let mut segments = BTreeMap::new();
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        for handle in handles {
-            segments.extend(handle.join().map_err(|_| Error::Worker("index reader".into()))?);
-        }
-        Ok::<(), Error>(())
-    })?;
-    Ok(segments.into_values().collect())
-}
-
-fn load_segment(repository: &Repository, id: &ObjectId, cached: bool) -> Result<Segment> {
-    let name = ObjectName::index(*id);
-    let cached =
-        repository.cache().filter(|_| cached).map(|dir| dir.join("index").join(id.to_string()));
-    if let Some(path) = &cached
-        && let Ok(bytes) = std::fs::read(path)
-        && let Ok(message) = open_segment(repository, &name, bytes)
-        && let Ok(segment) = Segment::decode(&message[..])
-    {
-        return Ok(segment);
+        Ok(())
     }
-    let fetch = || -> Result<(Vec<u8>, Vec<u8>)> {
-        let bytes = repository.storage().get(&name)?;
-        // It would open under any segment's name, so that one could stand in for another, and
-        // what the other one lists would be missing without a word.
-        if Sha256::of(&bytes) != *id {
-            return Err(Error::damaged(&name, "its SHA-256 is not its name"));
+
+    /// Calls `each` with the `wanted` packs (their numbers, rising) and all their lines: as many
+    /// packs at once as have about `most` lines together. Each call costs a pass over the tables.
+    pub fn packs_with_lines(
+        &self,
+        wanted: &[u32],
+        most: usize,
+        each: &mut dyn FnMut(Vec<PackLines>) -> Result<()>,
+    ) -> Result<()> {
+        let (mut group, mut lines) = (Vec::new(), 0);
+        for number in wanted {
+            let Some(pack) = self.pack(*number)? else { continue };
+            lines += self.lines_of(*number)?;
+            group.push(PackLines { number: *number, pack, lines: Vec::new() });
+            if lines >= most {
+                self.fill(&mut group)?;
+                each(std::mem::take(&mut group))?;
+                lines = 0;
+            }
         }
-        Ok((open_segment(repository, &name, bytes.clone())?, bytes))
-    };
-    let (message, bytes) = match fetch() {
-        Err(Error::Damaged { .. }) => fetch()?,
-        other => other?,
-    };
-    let segment = Segment::decode(&message[..]).map_err(|e| Error::damaged(&name, e))?;
-    if let Some(path) = &cached {
-        store_in_cache(path, &bytes);
+        self.fill(&mut group)?;
+        if group.is_empty() { Ok(()) } else { each(group) }
     }
-    Ok(segment)
-}
 
-fn open_segment(repository: &Repository, name: &ObjectName, bytes: Vec<u8>) -> Result<Vec<u8>> {
-    // A segment's name is the hash of its bytes, so the name cannot be part of what is sealed.
-    crate::format::envelope::open(
-        repository.keys(),
-        repository.id(),
-        ObjectKind::Index,
-        "index",
-        bytes,
-    )
-    .map_err(|e| match e {
-        Error::Damaged { what, .. } => Error::damaged(name, what),
-        other => other,
-    })
-}
+    fn lines_of(&self, number: u32) -> Result<usize> {
+        match mount_of(&self.loaded, number) {
+            Some(mount) => mount.lines_of(number),
+            None => self.own().lines_of(number),
+        }
+    }
 
-/// Puts a copy into the cache. Failing to is no problem: the cache is disposable.
-pub(crate) fn store_in_cache(path: &std::path::Path, bytes: &[u8]) {
-    let Some(parent) = path.parent() else { return };
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let _ = std::fs::create_dir_all(parent)
-        .and_then(|()| std::fs::write(&temporary, bytes))
-        .and_then(|()| std::fs::rename(&temporary, path));
+    fn fill(&self, group: &mut [PackLines]) -> Result<()> {
+        let own = self.own();
+        own.fill(group);
+        let mounts: Vec<Mount> = self.loaded.iter().chain(&own.settled).cloned().collect();
+        drop(own);
+        for mount in mounts {
+            let end = mount.base.saturating_add(mount.table.packs());
+            let from = group.partition_point(|pack| pack.number < mount.base);
+            let to = group.partition_point(|pack| pack.number < end);
+            let Some(here) = group.get_mut(from..to).filter(|here| !here.is_empty()) else {
+                continue;
+            };
+            let numbers: Vec<u32> = here.iter().map(|pack| pack.number - mount.base).collect();
+            let (first, last) = (numbers.first().copied(), numbers.last().copied());
+            let wanted = |pack| {
+                Some(pack) >= first && Some(pack) <= last && numbers.binary_search(&pack).is_ok()
+            };
+            let mut lines = mount.table.lines_in_order();
+            while let Some((id, place)) = lines.next(wanted)? {
+                let at = numbers.binary_search(&place.pack).unwrap_or(usize::MAX);
+                if let Some(pack) = here.get_mut(at) {
+                    pack.lines.push((id, Place { pack: pack.number, ..place }));
+                }
+            }
+        }
+        for pack in group {
+            pack.lines.sort_unstable_by_key(|(_, place)| place.ordinal);
+        }
+        Ok(())
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn memory_used(&self) -> usize {
+        let mounts = |mounts: &[Mount]| -> usize {
+            mounts.iter().map(|m| m.table.memory_used() + m.states.len()).sum()
+        };
+        let own = self.own();
+        self.store.memory_used() + mounts(&self.loaded) + mounts(&own.settled) + own.memory_used()
+    }
 }

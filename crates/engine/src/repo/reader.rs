@@ -134,7 +134,7 @@ impl<'a> BlobReader<'a> {
     fn read_blob(&self, kind: BlobKind, id: &BlobId) -> Result<(Vec<u8>, Members)> {
         let mut failure = None;
         // Where one copy fails, another may not: a pack lost by the server was stored once more.
-        for place in self.index.places(id) {
+        for place in self.index.places(id)? {
             match self.read_place(&place, kind, id) {
                 Ok(read) => return Ok(read),
                 Err(error) => drop(failure.get_or_insert(error)),
@@ -151,7 +151,7 @@ impl<'a> BlobReader<'a> {
             ));
         }
         let missing = || Error::MissingBlob { id: id.to_string() };
-        let pack = self.index.pack(place.pack).ok_or_else(missing)?;
+        let pack = self.index.pack(place.pack)?.ok_or_else(missing)?;
         match self.try_read(&pack, place, id, true) {
             Err(Error::Damaged { .. }) => self.try_read(&pack, place, id, false),
             other => other,

@@ -14,7 +14,8 @@ use crate::hash::{ObjectId, RecordId, SnapshotId};
 use crate::storage::{Folder, ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
-use super::index::{Index, listing};
+use super::index::Index;
+use super::index::listing::PackListing;
 use super::writer::BlobWriter;
 use super::{Repository, new_session_id};
 
@@ -103,7 +104,8 @@ impl<'a> Session<'a> {
             &lease.encode_to_vec(),
         )?;
         let condemned = repository.condemned_packs()?;
-        let (index, unknown) = (Index::default(), AtomicBool::new(false));
+        let index = Index::from_segments(&[], Vec::new())?;
+        let unknown = AtomicBool::new(false);
         Ok(Self { repository, writer, id, condemned, index, unknown })
     }
 
@@ -133,13 +135,13 @@ impl<'a> Session<'a> {
     ) -> Result<Option<SnapshotId>> {
         blobs.flush()?;
         let partial = Self::lease(self.repository, self.writer.clone())?;
-        let packs = listing(self.repository, Folder::Packs)?;
+        let packs = PackListing::of(self.repository)?;
         let fits = |condemned: &BTreeSet<ObjectId>| {
-            blobs.relies_only_on(|pack| {
-                packs.get(&pack.id.to_string()) == Some(&pack.size) && !condemned.contains(&pack.id)
+            blobs.relies_only_on(|id, size| {
+                packs.size(&id) == Some(size) && !condemned.contains(&id)
             })
         };
-        if !fits(&partial.condemned) || !fits(&self.repository.condemned_packs()?) {
+        if !fits(&partial.condemned)? || !fits(&self.repository.condemned_packs()?)? {
             partial.end("what it needs is condemned")?;
             return Ok(None);
         }

@@ -12,7 +12,6 @@ use crate::storage::{Folder, ObjectName};
 use crate::{Error, Result};
 
 use super::Repository;
-use super::index::store_in_cache;
 
 /// A snapshot and its id.
 #[derive(Debug, Clone)]
@@ -141,6 +140,15 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+/// Puts a copy into the cache. Failing to is no problem: the cache is disposable.
+fn store_in_cache(path: &std::path::Path, bytes: &[u8]) {
+    let Some(parent) = path.parent() else { return };
+    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    let _ = std::fs::create_dir_all(parent)
+        .and_then(|()| std::fs::write(&temporary, bytes))
+        .and_then(|()| std::fs::rename(&temporary, path));
 }
 
 /// What [`Repository::select`] does, on a list at hand (oldest first).

@@ -22,17 +22,23 @@ use crate::hash::{BlobId, ObjectId, Sha256};
 use crate::storage::{ObjectName, StorageError, StorageErrorKind, Upload};
 use crate::{Error, Result};
 
-mod open_pack;
+mod pack;
 
 use super::Repository;
-use super::index::{Index, PackInfo};
-use open_pack::OpenPack;
+use super::index::Index;
+use pack::OpenPack;
 
 /// Packs after which an index segment is written.
 const PACKS_PER_SEGMENT: usize = 64;
 
+/// Blobs in them after which one is written: very small blobs must not fill the memory.
+const BLOBS_PER_SEGMENT: usize = 128 << 10;
+
 /// Time after which one is written in any case.
 const SEGMENT_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Lines of condemned packs that are held at once: 4 MiB.
+const LINES_COPIED: usize = 64 << 10;
 
 /// Capacities of buffers that are kept for the next blob.
 const KEPT: (usize, usize) = (128 << 10, 2 << 20);
@@ -153,6 +159,8 @@ pub struct BlobWriter<'a> {
     claimed: [Mutex<HashSet<BlobId>>; 16],
     used: Vec<AtomicU64>,
     unindexed: Mutex<(Vec<IndexedPack>, Instant)>,
+    /// Segments are written one after the other.
+    segments: Mutex<()>,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     buffers: Mutex<Vec<Vec<u8>>>,
@@ -187,8 +195,9 @@ pub fn with_writer<R>(
         waiting: (Mutex::new(0), Condvar::new()),
         gate: RwLock::new(()),
         claimed: Default::default(),
-        used: (0..index.packs().len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+        used: (0..index.loaded_end().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
         unindexed: Mutex::new((Vec::new(), Instant::now())),
+        segments: Mutex::default(),
         failed: AtomicBool::new(false),
         failure: Mutex::new(None),
         buffers: Mutex::default(),
@@ -237,22 +246,37 @@ impl<'a> BlobWriter<'a> {
     /// Whether a usable copy of the blob is stored already or on its way. If not, the caller has
     /// claimed it, and must put it.
     pub fn known_or_claim(&self, id: &BlobId) -> bool {
-        if self.is_stored(id) {
+        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(shard) = self.claims(id) else { return true };
+        if !lock(shard).insert(*id) {
             return true;
         }
-        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let [first, ..] = *id.as_bytes();
-        let shard = self.claimed.get(usize::from(first % 16));
-        let claimed = shard.is_some_and(|shard| lock(shard).insert(*id));
-        if claimed {
+        // Only now: a claim is given up when the index has the blob, not before.
+        let stored = self.is_stored(id);
+        if stored {
+            lock(shard).remove(id);
+        } else {
             *lock(&self.waiting.0) += 1;
         }
-        !claimed
+        stored
+    }
+
+    fn claims(&self, id: &BlobId) -> Option<&Mutex<HashSet<BlobId>>> {
+        let [first, ..] = *id.as_bytes();
+        self.claimed.get(usize::from(first % 16))
     }
 
     /// Whether a usable copy is stored already. If so, its pack counts as used by this session.
+    /// If that cannot be told, the writer stops, and nothing is committed.
     pub fn is_stored(&self, id: &BlobId) -> bool {
-        let Some(place) = self.index.find(id) else { return false };
+        let place = match self.index.find(id) {
+            Ok(Some(place)) => place,
+            Ok(None) => return false,
+            Err(error) => {
+                self.fail(error);
+                return true;
+            }
+        };
         if let Some(word) = self.used.get(place.pack as usize / 64) {
             word.fetch_or(1 << (place.pack % 64), Ordering::Relaxed);
         }
@@ -298,39 +322,58 @@ impl<'a> BlobWriter<'a> {
         self.write_segment()
     }
 
-    /// Rule 2: of the packs in `condemned` that this session relies on, copies every blob into
-    /// new packs. Returns how many.
+    /// Rule 2: of the packs in `condemned` that this session relies on or has written, copies
+    /// every blob into new packs. Returns how many. All that was put must be flushed.
     pub fn copy_out(&self, condemned: &BTreeSet<ObjectId>) -> Result<u64> {
+        if condemned.is_empty() {
+            return Ok(0);
+        }
+        let (mut wanted, own) = (Vec::new(), self.index.loaded_end()..self.index.end());
+        self.index.each_pack(&mut |number, id, _| {
+            if self.is_used(number) && condemned.contains(&id) {
+                wanted.push(number);
+            }
+            Ok(())
+        })?;
+        for number in own {
+            if self.index.pack(number)?.is_some_and(|pack| condemned.contains(&pack.id)) {
+                wanted.push(number);
+            }
+        }
         let mut copied = 0;
         let reader = super::BlobReader::new(self.repository, self.index);
-        for (number, pack) in self.index.packs().iter().enumerate() {
-            let word = self.used.get(number / 64).map_or(0, |w| w.load(Ordering::Relaxed));
-            if word >> (number % 64) & 1 == 0 || !condemned.contains(&pack.id) {
-                continue;
-            }
+        self.index.packs_with_lines(&wanted, LINES_COPIED, &mut |packs| {
             // Nobody may rely on a hollow bundle, so that none needs saving from here.
-            let blobs = self.index.blobs().iter();
-            for (id, place) in blobs.filter(|b| b.1.pack as usize == number && !b.1.hollow) {
+            let lines = packs.iter().flat_map(|pack| &pack.lines);
+            for (id, place) in lines.filter(|(_, place)| !place.hollow) {
                 let plain = reader.read(place.kind, id)?;
                 *lock(&self.waiting.0) += 1;
                 self.put(place.kind, *id, place.members, plain)?;
                 copied += 1;
             }
-        }
+            Ok(())
+        })?;
         Ok(copied)
     }
 
-    /// Whether every pack that this session relies on, its own included, fits.
-    pub fn relies_only_on(&self, fits: impl Fn(&PackInfo) -> bool) -> bool {
-        let loaded = self.index.packs().len();
-        (0..)
-            .map_while(|number| Some((number, self.index.pack(number)?)))
-            .filter(|(number, _)| {
-                let number = *number as usize;
-                let word = self.used.get(number / 64).map_or(0, |w| w.load(Ordering::Relaxed));
-                number >= loaded || word >> (number % 64) & 1 == 1
-            })
-            .all(|(_, pack)| fits(&pack))
+    /// Whether every pack that this session relies on, its own included, fits: told name and size.
+    /// All that was put must be flushed.
+    pub fn relies_only_on(&self, fits: impl Fn(ObjectId, u64) -> bool) -> Result<bool> {
+        let mut all = true;
+        self.index.each_pack(&mut |number, id, size| {
+            all &= !self.is_used(number) || fits(id, size);
+            Ok(())
+        })?;
+        for number in self.index.loaded_end()..self.index.end() {
+            all &= self.index.pack(number)?.is_none_or(|pack| fits(pack.id, pack.size));
+        }
+        Ok(all)
+    }
+
+    /// Whether this session relies on the pack of this number, known when the index was loaded.
+    fn is_used(&self, number: u32) -> bool {
+        let word = self.used.get(number as usize / 64).map_or(0, |w| w.load(Ordering::Relaxed));
+        word >> (number % 64) & 1 == 1
     }
 
     /// What was written so far.
@@ -498,16 +541,27 @@ impl<'a> BlobWriter<'a> {
         let [.., stored, packs] = &self.counters;
         stored.fetch_add(indexed.size, Ordering::Relaxed);
         packs.fetch_add(1, Ordering::Relaxed);
-        self.index.add(&indexed)?;
+        // Under one lock: a segment lists packs in the order in which the index got them.
         let mut unindexed = lock(&self.unindexed);
+        self.index.add(&indexed)?;
+        let ids = indexed.directory.iter().flat_map(|directory| directory.ids.chunks_exact(32));
+        for id in ids.filter_map(BlobId::from_slice) {
+            if let Some(shard) = self.claims(&id) {
+                lock(shard).remove(&id);
+            }
+        }
         unindexed.0.push(indexed);
-        let due =
-            unindexed.0.len() >= PACKS_PER_SEGMENT || unindexed.1.elapsed() > SEGMENT_INTERVAL;
+        let blobs: usize =
+            unindexed.0.iter().filter_map(|p| Some(p.directory.as_ref()?.len())).sum();
+        let due = unindexed.0.len() >= PACKS_PER_SEGMENT
+            || blobs >= BLOBS_PER_SEGMENT
+            || unindexed.1.elapsed() > SEGMENT_INTERVAL;
         drop(unindexed);
         if due { self.write_segment() } else { Ok(()) }
     }
 
     fn write_segment(&self) -> Result<()> {
+        let _one_at_a_time = lock(&self.segments);
         let packs = {
             let mut unindexed = lock(&self.unindexed);
             unindexed.1 = Instant::now();
@@ -517,8 +571,8 @@ impl<'a> BlobWriter<'a> {
             return Ok(());
         }
         let segment = Segment { supersedes: Vec::new(), packs };
-        put_segment(self.repository, &segment)?;
-        Ok(())
+        let id = put_segment(self.repository, &segment)?;
+        self.index.segment_written(id, &segment)
     }
 }
 

@@ -494,7 +494,7 @@ fn info_counts() {
         (info.snapshots, info.stored, info.index),
         (3, bytes(Folder::Packs), bytes(Folder::Index))
     );
-    assert_eq!(info.blobs() as usize, index.blobs().len());
+    assert_eq!(info.blobs(), index.blob_count());
     let files = tree.paths_of(Kind::File);
     let logical: u64 = files.iter().map(|path| tree.content(path).len() as u64).sum();
     assert_eq!((info.logical.bytes, info.logical.files), (3 * logical, 3 * files.len() as u64));

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::common::{back_up, repository};
+use crate::common::{back_up, blobs, repository};
 use holdfast_engine::bundle::BundleBuilder;
 use holdfast_engine::compress::{Compressor, Level};
 use holdfast_engine::crypto::{BlobKind, ObjectKind};
@@ -13,7 +13,7 @@ use holdfast_engine::format::envelope;
 use holdfast_engine::format::index::Segment;
 use holdfast_engine::format::snapshot::Note;
 use holdfast_engine::format::tree::ChunkList;
-use holdfast_engine::fuzz::TARGETS;
+use holdfast_engine::fuzz::{TARGETS, table_of};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::{Folder, ObjectName, Storage};
 use holdfast_testkit::clock::text_bytes;
@@ -52,6 +52,7 @@ fn corpus(storage: &MemoryStorage, repository: &Repository) -> Corpus {
         for pack in Segment::decode(&message[..]).expect("segment").packs {
             add("directory", pack.directory.expect("directory").encode_to_vec());
         }
+        add("index table", table_of(&message));
         add("segment", message);
     }
     for name in storage.names_in(Folder::Snapshots) {
@@ -65,7 +66,7 @@ fn corpus(storage: &MemoryStorage, repository: &Repository) -> Corpus {
     }
     let index = Index::load(repository, &Default::default()).expect("index");
     let reader = BlobReader::new(repository, &index);
-    for (id, place) in index.blobs() {
+    for (id, place) in &blobs(&index) {
         let plain = reader.read(place.kind, id).expect("blob");
         match place.kind {
             BlobKind::Node => add("node", plain),

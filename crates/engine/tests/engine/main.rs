@@ -5,6 +5,8 @@ mod check;
 mod common;
 mod damage;
 mod fuzz;
+mod index;
+mod index_scale;
 mod layers;
 mod partial;
 mod restore;

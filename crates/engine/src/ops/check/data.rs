@@ -3,7 +3,6 @@
 //! opens and has its id. Each thread takes a pack at a time and reads it in pieces that end where
 //! blobs end, so that nothing is copied and memory does not depend on the size of packs.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,9 +10,9 @@ use crate::compress::Decompressor;
 use crate::crypto::ObjectKind;
 use crate::format::envelope::{HEADER_LEN, Header};
 use crate::format::pack::{Line, TRAILER_LEN, directory_place, open_directory};
-use crate::hash::{BlobId, Sha256};
+use crate::hash::{BlobId, ObjectId, Sha256};
 use crate::monitor::Progress;
-use crate::repo::index::{PackInfo, Place};
+use crate::repo::index::{PackInfo, PackLines, Place};
 use crate::storage::{ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
@@ -25,6 +24,10 @@ const PIECE: u64 = 8 << 20;
 
 /// Longest end of a pack (directory and padding) that is read: far above any that is written.
 const MAX_TAIL: u64 = 256 << 20;
+
+/// Lines of the index that are held at once, 60 bytes each. A pass over the index for each so many
+/// is little beside reading the packs.
+const LINES: usize = 1 << 20;
 
 /// What was read.
 #[derive(Default)]
@@ -50,68 +53,42 @@ struct Buffers {
     decompressor: Decompressor,
 }
 
-/// Blobs as numbers in [`crate::repo::Index::blobs`], by pack and then by place in it.
-struct ByPack {
-    order: Vec<u32>,
-    ranges: Vec<Range<usize>>,
-}
-
 /// Reads the packs that `how` chooses; with `only`, of those packs alone (one bit each).
 pub(super) fn check(
     context: &Context<'_>,
     how: ReadData,
     only: Option<&Vec<AtomicU64>>,
 ) -> Result<Read> {
-    let packs = context.index.packs();
-    let is_wanted = |number: usize| {
-        only.is_none_or(|only| {
-            let word = only.get(number / 64).map_or(0, |word| word.load(Ordering::Relaxed));
-            word >> (number % 64) & 1 == 1
-        })
-    };
-    // What is missing or of the wrong size was found already.
-    let mut chosen: Vec<usize> = (0..packs.len())
-        .filter(|number| packs.get(*number).is_some_and(|pack| pack.usable) && is_wanted(*number))
-        .collect();
-    if let ReadData::Subset { fraction, seed } = how {
-        let mut drawn: Vec<(u64, usize)> =
-            chosen.iter().map(|n| (draw(seed, packs.get(*n)), *n)).collect();
-        drawn.sort_unstable();
-        let count = ((drawn.len() as f64 * fraction).round() as usize).max(1);
-        chosen = drawn.into_iter().take(count).map(|(_, number)| number).collect();
-        chosen.sort_unstable();
-    }
-    let by_pack = by_pack(context);
-    let total = chosen.iter().filter_map(|n| packs.get(*n)).map(|pack| pack.size).sum();
-    let (next, bytes, done) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let failure = Mutex::new(None);
-    let fail = |error| {
-        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        // The other threads find no more packs.
-        next.store(usize::MAX / 2, Ordering::Relaxed);
-    };
-    let work = || {
-        let mut buffers = Buffers::default();
-        while let Some(number) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let Some(pack) = packs.get(*number) else { continue };
-            let lines = by_pack.lines(context, *number);
-            if let Err(error) = check_pack(context, *number as u32, pack, &lines, &mut buffers) {
-                return fail(error);
+    let (chosen, total) = choose(context, how, only)?;
+    let (bytes, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    context.index.packs_with_lines(&chosen, LINES, &mut |packs| {
+        let next = AtomicUsize::new(0);
+        let failure = Mutex::new(None);
+        let fail = |error| {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            // The other threads find no more packs.
+            next.store(usize::MAX / 2, Ordering::Relaxed);
+        };
+        let work = || {
+            let mut buffers = Buffers::default();
+            while let Some(one) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = check_pack(context, one, &mut buffers) {
+                    return fail(error);
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+                let bytes = bytes.fetch_add(one.pack.size, Ordering::Relaxed) + one.pack.size;
+                let progress = Progress { bytes, total_bytes: Some(total), ..Progress::default() };
+                let name = ObjectName::pack(one.pack.id);
+                context.monitor.progress(&progress, name.as_str().as_bytes());
             }
-            done.fetch_add(1, Ordering::Relaxed);
-            let bytes = bytes.fetch_add(pack.size, Ordering::Relaxed) + pack.size;
-            let progress = Progress { bytes, total_bytes: Some(total), ..Progress::default() };
-            context.monitor.progress(&progress, ObjectName::pack(pack.id).as_str().as_bytes());
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..context.threads.min(chosen.len()) {
-            scope.spawn(work);
-        }
-    });
-    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..context.threads.min(packs.len()) {
+                scope.spawn(work);
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    })?;
     let read = Read { packs: done.into_inner(), bytes: bytes.into_inner() };
     if read.packs < chosen.len() as u64 {
         return Err(Error::Worker("pack reader".into()));
@@ -119,48 +96,50 @@ pub(super) fn check(
     Ok(read)
 }
 
+/// Numbers of the packs to read, rising, and their bytes.
+fn choose(
+    context: &Context<'_>,
+    how: ReadData,
+    only: Option<&Vec<AtomicU64>>,
+) -> Result<(Vec<u32>, u64)> {
+    let is_wanted = |number: u32| {
+        only.is_none_or(|only| {
+            let word = only.get(number as usize / 64).map_or(0, |w| w.load(Ordering::Relaxed));
+            word >> (number % 64) & 1 == 1
+        })
+    };
+    let seed = match how {
+        ReadData::Subset { seed, .. } => seed,
+        _ => 0,
+    };
+    let mut drawn = Vec::new();
+    context.index.each_pack(&mut |number, id, size| {
+        // What is missing or of the wrong size was found already.
+        if context.index.is_usable(number) && is_wanted(number) {
+            drawn.push((draw(seed, &id), number, size));
+        }
+        Ok(())
+    })?;
+    if let ReadData::Subset { fraction, .. } = how {
+        drawn.sort_unstable();
+        drawn.truncate(((drawn.len() as f64 * fraction).round() as usize).max(1));
+        drawn.sort_unstable_by_key(|(_, number, _)| *number);
+    }
+    let total = drawn.iter().map(|(_, _, size)| size).sum();
+    Ok((drawn.into_iter().map(|(_, number, _)| number).collect(), total))
+}
+
 /// A pack's lot. Of the lowest ones the subset is made.
-fn draw(seed: u64, pack: Option<&PackInfo>) -> u64 {
+fn draw(seed: u64, pack: &ObjectId) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes());
-    hasher.update(pack.map_or(&[][..], |pack| pack.id.as_bytes()));
+    hasher.update(pack.as_bytes());
     hasher.finalize().as_bytes().first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b))
 }
 
-fn by_pack(context: &Context<'_>) -> ByPack {
-    let blobs = context.index.blobs();
-    let place = |number: &u32| {
-        blobs.get(*number as usize).map_or((0, 0), |(_, place)| (place.pack, place.ordinal))
-    };
-    let mut order: Vec<u32> = (0..blobs.len() as u32).collect();
-    order.sort_unstable_by_key(place);
-    let mut ranges = Vec::with_capacity(context.index.packs().len());
-    let mut start = 0;
-    for pack in 0..context.index.packs().len() as u32 {
-        let rest = order.get(start..).unwrap_or_default();
-        let end = start + rest.partition_point(|number| place(number).0 == pack);
-        ranges.push(start..end);
-        start = end;
-    }
-    ByPack { order, ranges }
-}
-
-impl ByPack {
-    fn lines(&self, context: &Context<'_>, pack: usize) -> Vec<(BlobId, Place)> {
-        let range = self.ranges.get(pack).cloned().unwrap_or_default();
-        let numbers = self.order.get(range).unwrap_or_default().iter();
-        numbers.filter_map(|n| context.index.blobs().get(*n as usize).copied()).collect()
-    }
-}
-
 /// Checks a pack, a second time before it is called damaged, and writes down what is wrong.
-fn check_pack(
-    context: &Context<'_>,
-    number: u32,
-    pack: &PackInfo,
-    lines: &[(BlobId, Place)],
-    buffers: &mut Buffers,
-) -> Result<()> {
+fn check_pack(context: &Context<'_>, one: &PackLines, buffers: &mut Buffers) -> Result<()> {
+    let PackLines { number, pack, lines } = one;
     let name = ObjectName::pack(pack.id);
     let first = read_pack(context, pack, lines, buffers)?;
     if first.is_empty() {
@@ -179,7 +158,7 @@ fn check_pack(
     };
     let handle = context.ledger.add(name, what, Severity::Damage);
     for (ordinal, _) in &faults.blobs {
-        context.ledger.bad_place(number, *ordinal, handle);
+        context.ledger.bad_place(*number, *ordinal, handle);
     }
     Ok(())
 }

@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::Result;
 use crate::hash::{BlobId, SnapshotId};
 use crate::repo::Index;
+use crate::repo::index::Place;
 use crate::repo::snapshots::SnapshotInfo;
 
 use super::{Finding, MAX_FINDINGS, MAX_PATHS, Severity};
@@ -42,22 +44,24 @@ impl Bad {
     }
 
     /// The finding that keeps a blob from being read; `None` if a good copy is left.
-    pub(super) fn fault(&self, index: &Index, id: &BlobId) -> Option<Handle> {
+    pub(super) fn fault(&self, index: &Index, id: &BlobId) -> Result<Option<Handle>> {
         if let Some(handle) = self.blobs.get(id) {
-            return Some(*handle);
+            return Ok(Some(*handle));
         }
-        let stored = index.blobs();
-        let start = stored.partition_point(|(other, _)| other < id);
-        let places = stored.get(start..).unwrap_or_default().iter();
+        let places = index.places(id)?;
+        // A copy in a pack that no segment lists serves only where there is no other.
+        let (listed, adopted): (Vec<Place>, Vec<Place>) =
+            places.into_iter().partition(|place| place.pack < index.loaded_end());
         let mut first = None;
-        for (_, place) in places.take_while(|(other, _)| other == id) {
+        for place in listed {
             let one = self.places.get(&(place.pack, place.ordinal));
             match one.or_else(|| self.packs.get(&place.pack)) {
                 Some(handle) => first = first.or(Some(*handle)),
-                None => return None,
+                None => return Ok(None),
             }
         }
-        first.or_else(|| self.packs.get(&index.find(id)?.pack).copied())
+        let adopted = || self.packs.get(&adopted.first()?.pack).copied();
+        Ok(first.or_else(adopted))
     }
 }
 

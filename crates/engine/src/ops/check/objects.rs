@@ -8,13 +8,13 @@ use prost::Message;
 use crate::crypto::ObjectKind;
 use crate::format::config::Config;
 use crate::format::envelope::{self, Header};
-use crate::format::index::{IndexedPack, Segment};
 use crate::format::keyslot::{KeySlot, Label};
 use crate::format::session::{Condemned, Lease, Mark};
 use crate::format::snapshot::{Note, Snapshot};
 use crate::hash::{BlobId, ObjectId, RecordId, SnapshotId};
 use crate::monitor::Interrupt;
-use crate::repo::index::{listing, load_segments};
+use crate::repo::index::listing::PackListing;
+use crate::repo::index::segment::{ReadPack, ReadSegment};
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::{Index, Repository};
 use crate::storage::{Folder, ObjectName};
@@ -293,84 +293,72 @@ impl Objects<'_> {
 
     /// The index of what can be read, how many segments that were, and the packs in none.
     fn index(&self) -> Result<(Index, u64, Orphans)> {
-        let mut ids = Vec::new();
-        for name in self.list(Folder::Index)? {
-            match ObjectId::from_hex(name.base()) {
-                Ok(id) => ids.push(id),
-                Err(_) => self.strange(&name, Folder::Index),
-            }
-        }
-        let packs = listing(self.repository, Folder::Packs)?;
-        let mut segments = Vec::with_capacity(ids.len());
-        for (id, segment) in ids.iter().zip(load_segments(self.repository, &ids, false)?) {
-            match segment {
-                Ok(segment) => segments.push((*id, self.sound_part(id, segment))),
-                // Merged away by a gc since the listing; the check starts again if so.
-                Err(error) => self.damage(ObjectName::index(*id), fault_text(error)?),
-            }
-        }
-        let known: BTreeSet<_> = segments
-            .iter()
-            .flat_map(|(_, s)| s.packs.iter().filter_map(IndexedPack::object_id))
-            .collect();
-        let read = segments.len() as u64;
-        let index = Index::from_segments(segments, |pack| {
-            let name = pack.object_id().map(|id| id.to_string()).unwrap_or_default();
-            packs.get(&name) == Some(&pack.size)
+        let mut segments = Vec::new();
+        self.repository.storage().list(Folder::Index, &mut |info| match ObjectId::from_hex(
+            info.name.base(),
+        ) {
+            Ok(id) => segments.push((id, info.size)),
+            Err(_) => self.strange(&info.name, Folder::Index),
         })?;
-        for (number, pack) in (0..).zip(index.packs()) {
-            let what = match packs.get(&pack.id.to_string()) {
-                Some(size) if *size == pack.size => continue,
-                Some(size) => format!("it is {size} bytes long, and the index says {}", pack.size),
+        segments.sort_unstable();
+        let packs = PackListing::of(self.repository)?;
+        let mut read = 0;
+        let mut accept = |id, segment: Result<ReadSegment>| match segment {
+            Ok(segment) => {
+                read += 1;
+                Ok(Some(self.sound_part(segment)))
+            }
+            Err(error) => {
+                self.damage(ObjectName::index(id), fault_text(error)?);
+                // Merged away by a gc since the listing; the check starts again if so.
+                Ok(None)
+            }
+        };
+        let (index, orphans) = Index::from_storage(self.repository, segments, &packs, &mut accept)?;
+        index.each_pack(&mut |number, id, indexed| {
+            let what = match packs.size(&id) {
+                _ if index.is_usable(number) => return Ok(()),
+                Some(size) => format!("it is {size} bytes long, and the index says {indexed}"),
                 None => "it is missing".into(),
             };
-            let handle = self.ledger.add(ObjectName::pack(pack.id), what, Severity::Damage);
+            let handle = self.ledger.add(ObjectName::pack(id), what, Severity::Damage);
             self.ledger.bad_pack(number, handle);
-        }
-        let mut orphans = Vec::new();
-        for (name, size) in packs {
-            match ObjectId::from_hex(&name) {
-                Ok(id) if !known.contains(&id) => orphans.push((id, size)),
-                Ok(_) => {}
-                Err(_) => self.note(format!("packs/{name}"), "its name is no pack's"),
-            }
+            Ok(())
+        })?;
+        for name in &packs.strange {
+            self.note(format!("packs/{name}"), "its name is no pack's");
         }
         Ok((index, read, orphans))
     }
 
     /// A segment without the packs that it describes wrongly: one of them must not cost the rest.
-    fn sound_part(&self, id: &ObjectId, mut segment: Segment) -> Segment {
-        let name = ObjectName::index(*id);
+    fn sound_part(&self, mut segment: ReadSegment) -> ReadSegment {
+        let name = ObjectName::index(segment.id);
+        for what in segment.problems.drain(..) {
+            self.damage(&name, what);
+        }
         segment.packs.retain(|pack| match self.check_pack_line(pack) {
             Ok(()) => true,
             Err(what) => {
-                self.damage(&name, what);
+                self.damage(&name, format!("pack {}: {what}", pack.id));
                 false
             }
         });
         segment
     }
 
-    fn check_pack_line(&self, pack: &IndexedPack) -> std::result::Result<(), String> {
-        let id = pack.object_id().ok_or("a pack's name is not 32 bytes long")?;
-        let wrong = |what: String| format!("pack {id}: {what}");
-        if pack.header.len() != envelope::HEADER_LEN {
-            return Err(wrong("its header has the wrong length".into()));
-        }
-        let directory =
-            pack.directory.as_ref().ok_or_else(|| wrong("it has no directory".into()))?;
-        let lines = directory.lines(pack.size).map_err(wrong)?;
-        let header = Header::parse(&pack.header).map_err(wrong)?;
+    fn check_pack_line(&self, pack: &ReadPack) -> std::result::Result<(), String> {
+        let header = Header::parse(&pack.header)?;
         let structure = match header.kind {
             ObjectKind::DataPack => false,
             ObjectKind::TreePack => true,
-            other => return Err(wrong(format!("its header is that of a {other:?}"))),
+            other => return Err(format!("its header is that of a {other:?}")),
         };
-        if lines.iter().any(|line| line.kind.is_structure() != structure) {
-            return Err(wrong("it mixes content and structure".into()));
+        if pack.lines.iter().any(|line| line.kind.is_structure() != structure) {
+            return Err("it mixes content and structure".into());
         }
         let (keys, repository) = (self.repository.keys(), self.repository.id());
-        Header::cipher(keys, repository, header.kind, &pack.header).map_err(wrong)?;
+        Header::cipher(keys, repository, header.kind, &pack.header)?;
         Ok(())
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn check(context: &Context<'_>, snapshots: &[SnapshotInfo]) -> Result
         seen: Mutex::default(),
         nodes: AtomicU64::new(0),
         entries: AtomicU64::new(0),
-        used: (0..context.index.packs().len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+        used: (0..context.index.loaded_end().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
         adopted: OnceLock::new(),
     };
     let mut jobs = Vec::new();
@@ -150,16 +150,16 @@ impl Walk<'_> {
     fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<Option<Place>> {
         let context = self.context;
         // A bundle may be there without some of its members: the reader of it sees to that.
-        let is_usable = |place: &Place| context.index.pack(place.pack).is_some_and(|p| p.usable);
-        let Some(place) = context.index.find_any(id).filter(is_usable) else {
+        let place = context.index.find_any(id)?;
+        let Some(place) = place.filter(|place| context.index.is_usable(place.pack)) else {
             // Its pack is missing, which is a finding already.
-            if context.index.find_any(id).is_some() {
+            if place.is_some() {
                 return Ok(None);
             }
             if self.adopt_orphans()? {
                 return self.locate(kind, id);
             }
-            if context.index.find(id).is_some() {
+            if context.index.find(id)?.is_some() {
                 return self.locate(kind, id);
             }
             let what = "snapshots refer to it, and no pack in the index holds it";
@@ -170,8 +170,8 @@ impl Walk<'_> {
         if let Some(word) = self.used.get(place.pack as usize / 64) {
             word.fetch_or(1 << (place.pack % 64), Ordering::Relaxed);
         }
-        if place.pack as usize >= context.index.packs().len()
-            && let Some(pack) = context.index.pack(place.pack)
+        if place.pack >= context.index.loaded_end()
+            && let Some(pack) = context.index.pack(place.pack)?
         {
             let what = "no index segment that can be read lists it, and snapshots need it: \
                         `repair index` puts that right";
@@ -204,7 +204,7 @@ impl Walk<'_> {
     /// A finding about the pack that a blob could not be read from.
     fn bad_read(&self, place: &Place, error: Error) -> Result<()> {
         let what = fault_text(error)?;
-        let pack = self.context.index.pack(place.pack).map(|pack| pack.id);
+        let pack = self.context.index.pack(place.pack)?.map(|pack| pack.id);
         let name = ObjectName::pack(pack.unwrap_or_default());
         let handle = self.context.ledger.add(name, what, Severity::Damage);
         self.context.ledger.bad_place(place.pack, place.ordinal, handle);

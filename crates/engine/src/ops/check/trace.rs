@@ -74,7 +74,7 @@ impl Trace<'_> {
         if self.whole.contains(id) {
             return Ok(true);
         }
-        let fault = self.bad.fault(self.context.index, id);
+        let fault = self.bad.fault(self.context.index, id)?;
         if let Some(handle) = fault {
             self.hit(handle, first);
         }
@@ -108,12 +108,16 @@ impl Trace<'_> {
     fn entry(&mut self, entry: &Entry) -> Result<BTreeSet<Handle>> {
         let mut handles = BTreeSet::new();
         let index = self.context.index;
-        handles.extend(entry.xattrs_blob.and_then(|id| self.bad.fault(index, &id)));
+        if let Some(id) = entry.xattrs_blob {
+            handles.extend(self.bad.fault(index, &id)?);
+        }
         match &entry.content {
             Content::None | Content::Inline(_) => {}
-            Content::Member { bundle, .. } => handles.extend(self.bad.fault(index, bundle)),
+            Content::Member { bundle, .. } => handles.extend(self.bad.fault(index, bundle)?),
             Content::Chunks(chunks) => {
-                handles.extend(chunks.iter().filter_map(|c| self.bad.fault(index, &c.id)));
+                for chunk in chunks {
+                    handles.extend(self.bad.fault(index, &chunk.id)?);
+                }
             }
             Content::List(id) => self.list(id, &mut handles, 0)?,
         }
@@ -125,7 +129,7 @@ impl Trace<'_> {
         if self.whole.contains(id) || depth > MAX_DEPTH {
             return Ok(());
         }
-        if let Some(handle) = self.bad.fault(self.context.index, id) {
+        if let Some(handle) = self.bad.fault(self.context.index, id)? {
             handles.insert(handle);
             return Ok(());
         }
@@ -135,7 +139,7 @@ impl Trace<'_> {
             if list.level > 0 {
                 self.list(&child, &mut below, depth + 1)?;
             } else {
-                below.extend(self.bad.fault(self.context.index, &child));
+                below.extend(self.bad.fault(self.context.index, &child)?);
             }
         }
         if below.is_empty() {
@@ -150,7 +154,7 @@ impl Trace<'_> {
         if self.whole.contains(id) {
             return Ok(true);
         }
-        if let Some(handle) = self.bad.fault(self.context.index, id) {
+        if let Some(handle) = self.bad.fault(self.context.index, id)? {
             self.hit(handle, b"");
             return Ok(false);
         }

@@ -108,7 +108,7 @@ impl Batch {
         {
             return Ok(*place);
         }
-        let place = run.reader.index().find_any(id);
+        let place = run.reader.index().find_any(id)?;
         let place = place.ok_or_else(|| Error::MissingBlob { id: id.to_string() })?;
         self.last = Some((*id, place));
         Ok(place)
@@ -253,7 +253,9 @@ impl Writer<'_> {
             let before = at.checked_sub(1).and_then(|i| spans.get(i)).map(|s| (s.pack, s.end));
             let after = spans.get(at + 1).map(|s| (s.pack, s.start));
             let Some(span) = spans.get_mut(at) else { break };
-            let size = self.run.reader.index().pack(span.pack).map_or(0, |pack| pack.size);
+            // An index that fails does so again where the pack is read.
+            let pack = self.run.reader.index().pack(span.pack).ok().flatten();
+            let size = pack.map_or(0, |pack| pack.size);
             if before.is_none_or(|(pack, end)| pack != span.pack || end < span.start) {
                 span.start -= span.start % ROUND;
             }
@@ -273,7 +275,10 @@ impl Writer<'_> {
     ) {
         let mut sealed = std::mem::take(&mut worker.sealed);
         let mut plain = std::mem::take(&mut worker.plain);
-        let pack = self.run.reader.index().pack(span.pack);
+        let pack = match self.run.reader.index().pack(span.pack) {
+            Ok(pack) => pack,
+            Err(error) => return self.run.stop(error),
+        };
         let read = pack.as_ref().is_some_and(|pack| {
             let length = usize::try_from(span.end - span.start).unwrap_or(usize::MAX);
             let name = ObjectName::pack(pack.id);
@@ -334,8 +339,9 @@ impl Writer<'_> {
         plain: &mut Vec<u8>,
     ) -> Result<Members> {
         let index = self.run.reader.index();
-        let failed = match self.read_one(worker, index.pack(reference.place.pack), reference, plain)
-        {
+        let own = index.pack(reference.place.pack)?;
+        let tried = own.as_ref().map(|pack| pack.id);
+        let failed = match self.read_one(worker, own, reference, plain) {
             Ok(members) => return Ok(members),
             Err(error) if super::state::concerns_all(&error) => return Err(error),
             Err(error) => error,
@@ -343,17 +349,14 @@ impl Writer<'_> {
         for index in
             std::iter::once(index).chain(std::iter::once_with(|| self.run.reloaded()).flatten())
         {
-            let first = index.blobs().partition_point(|(id, _)| *id < reference.id);
-            let copies = index.blobs().get(first..).unwrap_or_default().iter();
-            for (_, place) in copies.take_while(|(id, _)| *id == reference.id) {
-                let pack = index.pack(place.pack);
-                let tried = index.pack(reference.place.pack).map(|pack| pack.id);
+            for place in index.places(&reference.id)? {
+                let pack = index.pack(place.pack)?;
                 if pack.as_ref().map(|pack| pack.id) == tried
                     && std::ptr::eq(index, self.run.reader.index())
                 {
                     continue;
                 }
-                let other = Reference { place: *place, ..*reference };
+                let other = Reference { place, ..*reference };
                 if let Ok(members) = self.read_one(worker, pack, &other, plain) {
                     return Ok(members);
                 }

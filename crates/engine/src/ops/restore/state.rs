@@ -258,7 +258,7 @@ pub(super) fn concerns_all(error: &Error) -> bool {
     match error {
         Error::Destination(e) => matches!(e.kind, D::NoSpace | D::Unreachable),
         Error::Storage(e) => !matches!(e.kind, S::NotFound | S::Io),
-        Error::Interrupted | Error::Worker(_) => true,
+        Error::Interrupted | Error::Worker(_) | Error::DamagedCache { .. } => true,
         _ => false,
     }
 }

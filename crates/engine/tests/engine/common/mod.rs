@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use holdfast_engine::compress::Level;
 use holdfast_engine::format::keyslot::Secret;
-use holdfast_engine::hash::SnapshotId;
+use holdfast_engine::hash::{BlobId, SnapshotId};
 use holdfast_engine::meta::Kind;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, RootSource, backup};
+use holdfast_engine::repo::index::Place;
 use holdfast_engine::repo::writer::WriterOptions;
 use holdfast_engine::repo::{self, BlobReader, CreateOptions, Index, OpenOptions, Repository};
 use holdfast_engine::source::Source;
@@ -158,6 +159,17 @@ pub(crate) fn assert_holds(repository: &Repository, id: SnapshotId, tree: &Memor
 
 fn printable(paths: &[Vec<u8>]) -> Vec<String> {
     paths.iter().map(|p| p.escape_ascii().to_string()).collect()
+}
+
+/// Every line of the index.
+pub(crate) fn blobs(index: &Index) -> Vec<(BlobId, Place)> {
+    let mut blobs = Vec::new();
+    let mut add = |id, place| {
+        blobs.push((id, place));
+        Ok(())
+    };
+    index.each_blob(&mut add).expect("index");
+    blobs
 }
 
 /// A fresh repository in memory.

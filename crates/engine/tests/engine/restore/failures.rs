@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::common::blobs;
 use holdfast_engine::Error;
 use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::destination::DestinationErrorKind;
@@ -32,8 +33,8 @@ fn a_damaged_blob_costs_its_files_alone() {
     let snapshot = fixture.backup(&[("/data", &tree)]);
     let id = fixture.repository.keys().blob_id(BlobKind::Chunk, &shared);
     let index = fixture.index();
-    let place = index.find(&id).expect("the shared chunk");
-    let pack = index.pack(place.pack).expect("its pack");
+    let place = index.find(&id).expect("find").expect("the shared chunk");
+    let pack = index.pack(place.pack).expect("pack").expect("its pack");
     fixture.storage.corrupt(&ObjectName::pack(pack.id), |bytes| {
         bytes[place.offset as usize + 100] ^= 1;
     });
@@ -60,8 +61,8 @@ fn a_lost_pack_costs_what_was_in_it_and_a_copy_elsewhere_helps() {
     let snapshot = fixture.backup(&[("/data", &tree)]);
     let data: Vec<_> = fixture.storage.names_in(Folder::Packs);
     let index = fixture.index();
-    let id = index.blobs().iter().find(|(_, place)| !place.kind.is_structure()).expect("data").1;
-    let pack = ObjectName::pack(index.pack(id.pack).expect("pack").id);
+    let id = blobs(&index).iter().find(|(_, place)| !place.kind.is_structure()).expect("data").1;
+    let pack = ObjectName::pack(index.pack(id.pack).expect("pack").expect("pack").id);
     assert!(data.contains(&pack) && fixture.storage.remove(&pack));
     let destination = MemoryDestination::new();
     let report = fixture.restore(&at(&snapshot, "/data"), &destination).expect("restore");
@@ -113,8 +114,8 @@ fn a_lost_leaf_of_the_tree_costs_its_entries_alone() {
     }
     assert!(root.children.len() > 2, "an inner node that is not the last has three");
     let leaf = BlobId::from_slice(&root.children[1].id).expect("leaf");
-    let place = index.find(&leaf).expect("leaf");
-    let pack = index.pack(place.pack).expect("pack");
+    let place = index.find(&leaf).expect("find").expect("leaf");
+    let pack = index.pack(place.pack).expect("pack").expect("pack");
     fixture.storage.corrupt(&ObjectName::pack(pack.id), |bytes| {
         bytes[place.offset as usize + 50] ^= 4;
     });

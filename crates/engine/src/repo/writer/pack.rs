@@ -1,5 +1,5 @@
-//! The pack that is being uploaded: blobs are sealed and appended, and its directory and padding
-//! end it.
+//! A pack while it is written: frames are sealed and appended, and its directory is kept until it
+//! ends.
 
 use crate::crypto::{ObjectCipher, ObjectKind, TAG_LEN};
 use crate::format::envelope::{HEADER_LEN, Header};

@@ -1,0 +1,131 @@
+//! Index segments as they come from the storage: read several at once, checked against their
+//! names, and taken apart into lines.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use prost::Message;
+
+use crate::crypto::ObjectKind;
+use crate::format::envelope::{self, HEADER_LEN};
+use crate::format::index::{IndexedPack, Segment};
+use crate::format::pack::Line;
+use crate::hash::{ObjectId, Sha256};
+use crate::repo::Repository;
+use crate::storage::ObjectName;
+use crate::{Error, Result};
+
+use super::table::MAX_MEMBERS;
+
+/// A pack as a segment describes it.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadPack {
+    /// Its name.
+    pub(crate) id: ObjectId,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// Its header.
+    pub(crate) header: [u8; HEADER_LEN],
+    /// What it holds, in its order.
+    pub(crate) lines: Vec<Line>,
+}
+
+/// A segment, taken apart.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadSegment {
+    /// Its name.
+    pub(crate) id: ObjectId,
+    /// Segments that it replaces.
+    pub(crate) supersedes: Vec<ObjectId>,
+    /// Packs that it describes well.
+    pub(crate) packs: Vec<ReadPack>,
+    /// What is wrong with the others.
+    pub(crate) problems: Vec<String>,
+}
+
+impl ReadPack {
+    /// Takes apart what a segment says of a pack; an error if that makes no sense.
+    pub(crate) fn new(pack: &IndexedPack) -> std::result::Result<Self, String> {
+        let id = pack.object_id().ok_or("a pack's name is not 32 bytes long")?;
+        let wrong = |what: &str| format!("pack {id}: {what}");
+        let header = <[u8; HEADER_LEN]>::try_from(&pack.header[..])
+            .map_err(|_| wrong("its header has the wrong length"))?;
+        let directory = pack.directory.as_ref().ok_or_else(|| wrong("it has no directory"))?;
+        let lines = directory.lines(pack.size).map_err(|what| wrong(&what))?;
+        if lines.iter().any(|line| line.members > MAX_MEMBERS) {
+            return Err(wrong("a bundle has an impossible number of members"));
+        }
+        Ok(Self { id, size: pack.size, header, lines })
+    }
+}
+
+impl ReadSegment {
+    pub(crate) fn new(id: ObjectId, segment: &Segment) -> Self {
+        let (mut packs, mut problems) = (Vec::with_capacity(segment.packs.len()), Vec::new());
+        for pack in &segment.packs {
+            match ReadPack::new(pack) {
+                Ok(pack) => packs.push(pack),
+                Err(what) => problems.push(what),
+            }
+        }
+        let supersedes = segment.supersedes.iter().filter_map(|id| ObjectId::from_slice(id));
+        Self { id, supersedes: supersedes.collect(), packs, problems }
+    }
+
+    /// An error if it describes a pack wrongly.
+    pub(super) fn whole(self) -> Result<Self> {
+        match self.problems.first() {
+            Some(what) => Err(Error::damaged(ObjectName::index(self.id), what)),
+            None => Ok(self),
+        }
+    }
+
+    fn fetch(repository: &Repository, id: ObjectId) -> Result<Self> {
+        let name = ObjectName::index(id);
+        let fetch = || {
+            let bytes = repository.storage().get(&name)?;
+            // It would open under any segment's name, so that one could stand in for another, and
+            // what the other one lists would be missing without a word.
+            if Sha256::of(&bytes) != id {
+                return Err(Error::damaged(&name, "its SHA-256 is not its name"));
+            }
+            // A segment's name is the hash of its bytes, so the name cannot be part of what is
+            // sealed.
+            let (keys, kind) = (repository.keys(), ObjectKind::Index);
+            envelope::open(keys, repository.id(), kind, "index", bytes).map_err(|e| match e {
+                Error::Damaged { what, .. } => Error::damaged(&name, what),
+                other => other,
+            })
+        };
+        let message = match fetch() {
+            Err(Error::Damaged { .. }) => fetch()?,
+            other => other?,
+        };
+        let segment = Segment::decode(&message[..]).map_err(|e| Error::damaged(&name, e))?;
+        drop(message);
+        Ok(Self::new(id, &segment))
+    }
+}
+
+/// Reads segments, several at once: each of them, in this order, or what is wrong with it.
+pub(super) fn fetch(repository: &Repository, ids: &[ObjectId]) -> Result<Vec<Result<ReadSegment>>> {
+    let threads = repository.storage().concurrency().clamp(1, ids.len().max(1));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(id) = ids.get(i) else { return done };
+            done.push((i, ReadSegment::fetch(repository, *id)));
+        }
+    };
+    let mut segments = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for handle in handles {
+            segments.extend(handle.join().map_err(|_| Error::Worker("index reader".into()))?);
+        }
+        Ok::<(), Error>(())
+    })?;
+    Ok(segments.into_values().collect())
+}

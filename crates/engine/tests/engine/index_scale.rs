@@ -1,0 +1,218 @@
+//! The index of a hundred million blobs: fifty tebibytes in chunks of half a mebibyte. Long, and
+//! it takes about 11 GB below `TMPDIR`; `HOLDFAST_BLOBS` makes it smaller.
+//! `cargo test -p holdfast-engine --test engine index_scale -- --ignored --nocapture`
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use holdfast_engine::compress::Level;
+use holdfast_engine::crypto::{BlobKind, ObjectKind};
+use holdfast_engine::format::envelope::{self, Header};
+use holdfast_engine::format::index::{IndexedPack, Segment};
+use holdfast_engine::format::pack::Directory;
+use holdfast_engine::hash::{BlobId, ObjectId, Sha256};
+use holdfast_engine::monitor::{Interrupt, NoMonitor};
+use holdfast_engine::ops::check::{CheckOptions, check};
+use holdfast_engine::repo::open::{CreateOptions, OpenOptions, create, open};
+use holdfast_engine::repo::writer::{WriterOptions, with_writer};
+use holdfast_engine::repo::{Index, Repository};
+use holdfast_engine::storage::{
+    Folder, ObjectInfo, ObjectName, Storage, StorageError, StorageErrorKind, StorageResult, Upload,
+};
+use prost::Message;
+
+const BLOBS_PER_PACK: u64 = 64;
+const PACKS_PER_SEGMENT: u64 = 64;
+const PACK: u64 = 32 << 20;
+
+/// A repository whose packs are only listed and whose segments are made when they are read.
+#[derive(Debug, Default)]
+struct Made {
+    stored: Mutex<BTreeMap<String, Vec<u8>>>,
+    packs: u64,
+    segments: HashMap<ObjectId, u64>,
+    keys: Option<Repository>,
+    fetched: AtomicUsize,
+}
+
+fn blob(number: u64) -> BlobId {
+    BlobId::new(*blake3::hash(&number.to_le_bytes()).as_bytes())
+}
+
+fn pack(number: u64) -> ObjectId {
+    ObjectId::new(*blake3::hash(&number.to_be_bytes()).as_bytes())
+}
+
+fn segment(keys: &Repository, number: u64, packs: u64) -> Vec<u8> {
+    let range = number * PACKS_PER_SEGMENT..((number + 1) * PACKS_PER_SEGMENT).min(packs);
+    let packs = range.map(|number| {
+        let mut directory = Directory::default();
+        for n in number * BLOBS_PER_PACK..(number + 1) * BLOBS_PER_PACK {
+            directory.push(&blob(n), BlobKind::Chunk, 500_000, 512 << 10, 0);
+        }
+        let (id, salt) = (pack(number).as_bytes().to_vec(), blake3::hash(&number.to_le_bytes()));
+        let kind = ObjectKind::DataPack;
+        let (header, _) = Header::create(keys.keys(), keys.id(), kind, salt.as_bytes());
+        let (header, directory) = (header.to_vec(), Some(directory));
+        IndexedPack { id, size: PACK, header, directory }
+    });
+    let message = Segment { supersedes: Vec::new(), packs: packs.collect() }.encode_to_vec();
+    let salt = blake3::hash(&number.to_le_bytes());
+    let (keys, id) = (keys.keys(), keys.id());
+    envelope::seal(keys, id, ObjectKind::Index, salt.as_bytes(), "index", &message).expect("seal")
+}
+
+#[derive(Debug, Clone, Default)]
+struct Shared(Arc<Made>);
+
+impl Storage for Shared {
+    fn location(&self) -> String {
+        "made".into()
+    }
+    fn prepare(&self) -> StorageResult<()> {
+        Ok(())
+    }
+    fn put(&self, name: &ObjectName, bytes: &[u8]) -> StorageResult<()> {
+        self.0.stored.lock().expect("lock").insert(name.to_string(), bytes.to_vec());
+        Ok(())
+    }
+    fn upload(&self) -> StorageResult<Box<dyn Upload + '_>> {
+        Err(StorageError::new(StorageErrorKind::Unsupported, "write", "pack"))
+    }
+    fn get(&self, name: &ObjectName) -> StorageResult<Vec<u8>> {
+        let segments = &self.0.segments;
+        let number = ObjectId::from_hex(name.base()).ok().and_then(|id| segments.get(&id));
+        if let (Some(number), Some(keys)) = (number, &self.0.keys) {
+            self.0.fetched.fetch_add(1, Ordering::Relaxed);
+            return Ok(segment(keys, *number, self.0.packs));
+        }
+        let found = self.0.stored.lock().expect("lock").get(name.as_str()).cloned();
+        found.ok_or_else(|| StorageError::new(StorageErrorKind::NotFound, "read", name.as_str()))
+    }
+    fn get_range(&self, _: &ObjectName, _: u64, _: usize, _: &mut Vec<u8>) -> StorageResult<()> {
+        Err(StorageError::new(StorageErrorKind::Unsupported, "read", "pack"))
+    }
+    fn list(&self, folder: Folder, each: &mut dyn FnMut(ObjectInfo)) -> StorageResult<()> {
+        let mut tell = |name, size| each(ObjectInfo { name, size, modified: 0 });
+        match folder {
+            Folder::Packs => (0..self.0.packs).for_each(|n| tell(ObjectName::pack(pack(n)), PACK)),
+            Folder::Index => {
+                self.0.segments.keys().for_each(|id| tell(ObjectName::index(*id), 200 << 10));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+    fn stat(&self, name: &ObjectName) -> StorageResult<ObjectInfo> {
+        Err(StorageError::new(StorageErrorKind::NotFound, "stat", name.as_str()))
+    }
+    fn delete(&self, _: &ObjectName) -> StorageResult<()> {
+        Ok(())
+    }
+}
+
+/// Repository in `cache` with so many packs.
+fn made(packs: u64, cache: &Path) -> (Shared, Repository) {
+    let first = Shared::default();
+    let keys = create(Arc::new(first.clone()), CreateOptions::default()).expect("create");
+    let config = first.0.stored.lock().expect("lock").clone();
+    let name = |number| (Sha256::of(&segment(&keys, number, packs)), number);
+    let segments = (0..packs.div_ceil(PACKS_PER_SEGMENT)).map(name).collect();
+    let made = Made { stored: config.into(), packs, segments, keys: Some(keys), ..Made::default() };
+    let shared = Shared(Arc::new(made));
+    let options = OpenOptions { cache: Some(cache.into()), ..OpenOptions::default() };
+    let repository = open(Arc::new(shared.clone()), options).expect("open");
+    (shared, repository)
+}
+
+fn memory(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kib.unwrap_or(0) >> 10
+}
+
+/// Runs a step; says how long it took, and fails if it took more than `most` MiB.
+fn step<T>(name: &str, most: u64, run: impl FnOnce() -> T) -> T {
+    // So that the peak is that of the step.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let start = Instant::now();
+    let result = run();
+    let (peak, now) = (memory("VmHWM"), memory("RssAnon"));
+    #[expect(clippy::print_stderr, reason = "figures are what this test is for")]
+    {
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!("{name}: {seconds:.1} s, peak {peak} MiB, private after it {now} MiB");
+    }
+    assert!(peak <= most, "{name}: {peak} MiB");
+    result
+}
+
+#[test]
+#[ignore = "long: a hundred million blobs"]
+fn a_hundred_million_blobs_need_little_memory() {
+    let blobs = std::env::var("HOLDFAST_BLOBS").ok().and_then(|n| n.parse().ok());
+    let blobs: u64 = blobs.unwrap_or(100_000_000);
+    let folder = tempfile::tempdir().expect("folder");
+    let packs = blobs / BLOBS_PER_PACK;
+    let blobs = packs * BLOBS_PER_PACK;
+    let (shared, repository) = made(packs, folder.path());
+    step("listing", 192, || {
+        let mut count = 0;
+        shared.list(Folder::Packs, &mut |_| count += 1).expect("list");
+        assert_eq!(count, packs);
+    });
+    let load = || Index::load(&repository, &BTreeSet::new()).expect("load");
+    drop(step("first opening, nothing cached", 192, load));
+    assert!(shared.0.fetched.load(Ordering::Relaxed) as u64 >= packs / PACKS_PER_SEGMENT);
+    shared.0.fetched.store(0, Ordering::Relaxed);
+    let index = step("opening", 192, load);
+    assert_eq!(shared.0.fetched.load(Ordering::Relaxed), 0);
+    assert_eq!((index.pack_count(), index.blob_count()), (packs, blobs));
+    let scattered = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % blobs;
+    step("100 000 blobs found", 128, || {
+        for n in 0..100_000 {
+            let number = scattered(n);
+            let place = index.find(&blob(number)).expect("find").expect("there");
+            assert_eq!(u64::from(place.ordinal), number % BLOBS_PER_PACK);
+        }
+    });
+    step("100 000 blobs not found", 128, || {
+        for n in 0..100_000 {
+            assert!(index.find(&blob((1 << 50) + n)).expect("find").is_none());
+        }
+    });
+    step("all blobs in order", 128, || {
+        let mut count = 0;
+        let mut add = |_, _| {
+            count += 1;
+            Ok(())
+        };
+        index.each_blob(&mut add).expect("blobs");
+        assert_eq!(count, blobs);
+    });
+    step("a backup of a twentieth as many new blobs", 256, || {
+        let dry = repository.without_writing();
+        let options = WriterOptions { level: Level::None, threads: 2, budget: 8 << 20 };
+        let written = with_writer(&dry, &index, options, |writer| {
+            for n in 0..blobs / 20 {
+                let id = blob((1 << 40) + n);
+                if !writer.known_or_claim(&id) {
+                    writer.put(BlobKind::Chunk, id, 0, vec![1; 2000])?;
+                }
+            }
+            writer.flush()?;
+            Ok(writer.written())
+        });
+        assert_eq!(written.expect("written").blobs, blobs / 20);
+        assert!(index.find(&blob(1 << 40)).expect("find").is_some());
+    });
+    drop(index);
+    step("check", 512, || {
+        let report = check(&repository, &CheckOptions::default(), &NoMonitor, &Interrupt::new());
+        assert_eq!(report.expect("check").blobs, blobs);
+    });
+}
