@@ -111,3 +111,20 @@ fn three_million_lines_take_little_memory() {
     let table: &Table = &index.loaded[0].table;
     assert!(table.memory_used() < 1 << 20, "{} bytes", table.memory_used());
 }
+
+#[test]
+fn packs_of_a_listing_are_found() {
+    for count in [0, 1, 2, 31, 32, 1000, 40_000] {
+        let id = |n: u64| pack(n, &[], false).object_id().expect("id");
+        let listing = PackListing::new((0..count).map(|n| (id(n), n)).collect());
+        for n in (0..count).step_by(1 + count as usize / 1000) {
+            assert_eq!(listing.size(&id(n)), Some(n), "{n} of {count}");
+        }
+        for n in count..count + 100 {
+            assert_eq!(listing.size(&id(n)), None, "{n} of {count}");
+        }
+    }
+    let edges = [ObjectId::new([0; 32]), ObjectId::new([255; 32])];
+    let listing = PackListing::new(edges.map(|id| (id, 7)).into());
+    assert_eq!(edges.map(|id| listing.size(&id)), [Some(7); 2]);
+}
