@@ -20,7 +20,7 @@ static ROOMS: [(&str, &str); 16] = [
     ("format", "bundle crypto error hash meta"),
     ("repo", "bundle compress crypto error format hash meta storage"),
     ("tree", "crypto error format hash meta repo"),
-    ("fuzz", "bundle compress crypto format hash repo storage tree"),
+    ("fuzz", "bundle chunker compress crypto format hash repo storage tree"),
     (
         "ops",
         "bundle chunker compress crypto destination error format hash meta monitor repo source \
