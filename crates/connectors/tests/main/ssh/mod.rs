@@ -1,18 +1,27 @@
 //! The SSH connection against a real OpenSSH server, one module for each theme. Parts that need
 //! root (system users, passwords, chroot) say so and are left out without it.
 
+mod agent;
+mod algorithms;
+mod certificates;
+mod channels;
+mod command;
+mod failures;
+mod host_key;
+mod jump;
 mod sign_in;
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use holdfast_connectors::sftp::ssh::{
-    ConfigFiles, Connector, HostKeyQuestion, Interaction, KeyboardQuestion, NoInteraction, Secret,
-    SshError, SshOptions, SshSession, Stage,
+    AuthFailure, Class, ConfigFiles, Connector, HostKeyQuestion, Interaction, KeyboardQuestion,
+    NoInteraction, Outcome, Problem, Secret, SignInMethod, SshError, SshOptions, SshSession, Stage,
 };
+use holdfast_testkit::sshd::{KeyKind, keygen, public_line};
 use holdfast_testkit::{Sshd, SshdOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -55,6 +64,20 @@ fn options(server: &Sshd) -> SshOptions {
     }
 }
 
+/// A server that lets `key` in, and the key's path.
+fn server_with_key(kind: KeyKind, options: SshdOptions) -> (Sshd, PathBuf) {
+    let server = Sshd::start(options).unwrap();
+    let path = server.directory().join("key");
+    keygen(&path, kind, "", None).unwrap();
+    server.authorize(&[&public_line(&path).unwrap()]).unwrap();
+    (server, path)
+}
+
+/// Options that sign in with that key.
+fn with_key(server: &Sshd, key: &Path) -> SshOptions {
+    SshOptions { key_file: Some(key.to_owned()), ..options(server) }
+}
+
 async fn connect(options: SshOptions) -> Result<SshSession, SshError> {
     Connector::new(options, Arc::new(NoInteraction)).connect(&|_| {}).await
 }
@@ -64,6 +87,23 @@ async fn refused(options: SshOptions) -> SshError {
         Ok(session) => panic!("connected: {:?}", session.facts()),
         Err(error) => error,
     }
+}
+
+/// Connects with a person who answers from a script.
+async fn connect_asking(options: SshOptions, script: &Arc<Script>) -> Result<SshSession, SshError> {
+    Connector::new(options, Arc::clone(script) as Arc<dyn Interaction>).connect(&|_| {}).await
+}
+
+fn auth(error: SshError) -> AuthFailure {
+    assert_eq!(error.stage, Stage::SignIn, "{error}");
+    match error.problem {
+        Problem::Authentication(failure) => failure,
+        other => panic!("{other}"),
+    }
+}
+
+fn methods(failure: &AuthFailure) -> Vec<SignInMethod> {
+    failure.attempts.iter().map(|attempt| attempt.method).collect()
 }
 
 /// The server answers SFTP on this session: `INIT` gets a `VERSION` 3.
