@@ -97,7 +97,7 @@ fn certificates_that_do_not_hold() {
         keygen(&other, KeyKind::Ed25519, "", None).unwrap();
         let mut asked = with_key(&server, &other);
         asked.public_key_file = Some(certificate);
-        match refused(asked).await.problem {
+        match *refused(asked).await.problem {
             Problem::KeyUnreadable { problem, .. } => {
                 assert!(matches!(problem, KeyProblem::CertificateOfAnotherKey { .. }));
             }

@@ -48,21 +48,10 @@ fn dropping_the_stream_ends_the_command() {
         let mut asked = options(&server);
         asked.ssh_command = Some(ssh(&server, &key));
         let session = connect(asked).await.unwrap();
-        let stream = session.sftp().await.unwrap();
-        for _ in 0..500 {
-            if server.log().contains("Accepted publickey") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let mut stream = session.sftp().await.unwrap();
+        assert_answers(&mut stream).await;
         drop(stream);
-        for _ in 0..500 {
-            if server.log().contains("Connection closed") || server.log().contains("Disconnected") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{}", server.log());
+        wait_for(&server, "Connection closed by").await;
     });
 }
 
@@ -90,7 +79,7 @@ fn its_failures_are_recognised() {
             asked.ssh_command = Some(command.clone());
             let error = failure(asked.clone()).await;
             assert_eq!(error.class(), class, "{command}: {error}");
-            match error.problem {
+            match *error.problem {
                 Problem::Command { stderr, exit_status, .. } => {
                     assert!(stderr.contains(words), "{stderr}");
                     if !words.is_empty() && words != "cannot be started" {
@@ -127,9 +116,11 @@ fn a_proxy_command() {
         std::fs::write(&config, format!("ProxyCommand {proxy}\n")).unwrap();
         assert_sftp(&connect(asked.clone()).await.unwrap()).await;
 
-        std::fs::write(&config, "ProxyCommand /bin/sh -c \"echo broken >&2\"\n").unwrap();
+        let script = server.directory().join("broken.sh");
+        std::fs::write(&script, "echo the proxy is broken >&2\nexit 9\n").unwrap();
+        std::fs::write(&config, format!("ProxyCommand sh {}\n", script.display())).unwrap();
         let error = refused(asked.clone()).await;
-        assert_eq!(error.stage, Stage::Handshake, "{error}");
+        assert_eq!((error.class(), error.stage), (Class::Command, Stage::Handshake), "{error}");
         assert!(error.to_string().contains("broken"), "{error}");
         std::fs::write(&config, "ProxyCommand /nonexistent/proxy %h\n").unwrap();
         let error = refused(asked).await;

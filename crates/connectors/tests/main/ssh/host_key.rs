@@ -51,7 +51,7 @@ impl Host {
 
 fn changed(error: SshError) -> (Vec<HostKey>, Vec<KnownKey>) {
     assert_eq!(error.stage, Stage::HostKey);
-    match error.problem {
+    match *error.problem {
         Problem::HostKeyChanged { presented, known, .. } => (presented, known),
         other => panic!("{other}"),
     }
@@ -64,7 +64,7 @@ fn first_contact() {
         // Nobody there: refused, with the facts.
         let error = refused(host.options()).await;
         assert_eq!((error.class(), error.stage), (Class::HostKeyUnknown, Stage::HostKey));
-        match &error.problem {
+        match error.problem.as_ref() {
             Problem::HostKeyUnknown { key, asked: false, name, .. } => {
                 assert_eq!(key.fingerprint, host.fingerprint(HostKeyKind::Ed25519));
                 assert_eq!(key.line, host.server.host_key(HostKeyKind::Ed25519).unwrap());
@@ -78,7 +78,7 @@ fn first_contact() {
         // A person says no.
         let no = Arc::new(Script { trust: Some(false), ..Script::default() });
         let error = connect_asking(host.options(), &no).await.unwrap_err();
-        assert!(matches!(error.problem, Problem::HostKeyUnknown { asked: true, .. }));
+        assert!(matches!(*error.problem, Problem::HostKeyUnknown { asked: true, .. }));
         assert!(!host.own.exists());
 
         // A person says yes, once.

@@ -86,7 +86,7 @@ fn each_hop_is_checked_for_itself() {
         accept_new_host_key: false,
         ..with_key(&target, &key)
     };
-    let hop_error = |error: SshError| match error.problem {
+    let hop_error = |error: SshError| match *error.problem {
         Problem::ProxyJump { hop, error } => {
             assert!(hop.ends_with(&format!(":{}", gate.port())), "{hop}");
             *error
@@ -115,7 +115,7 @@ fn each_hop_is_checked_for_itself() {
     });
     gate.restart_with(&["AllowTcpForwarding no"]).unwrap();
     block_on(async {
-        match refused(through).await.problem {
+        match *refused(through).await.problem {
             Problem::ProxyJump { error, .. } => assert_eq!(error.class(), Class::ChannelRefused),
             other => panic!("{other}"),
         }
@@ -136,7 +136,7 @@ fn the_targets_password_is_not_for_the_hop() {
         asked.password = Some(password.into());
         asked.proxy_jump = Some(format!("{}@127.0.0.1:{}", gate.user(), gate.port()));
         let error = refused(asked.clone()).await;
-        match error.problem {
+        match *error.problem {
             Problem::ProxyJump { error, .. } => {
                 let failure = auth(*error);
                 assert!(failure.nobody_asked && failure.attempts.is_empty(), "{failure:?}");

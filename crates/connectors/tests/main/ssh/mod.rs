@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use holdfast_connectors::sftp::ssh::{
     AuthFailure, Class, ConfigFiles, Connector, HostKeyQuestion, Interaction, KeyboardQuestion,
-    NoInteraction, Outcome, Problem, Secret, SignInMethod, SshError, SshOptions, SshSession, Stage,
+    NoInteraction, Outcome, Problem, Secret, SftpStream, SignInMethod, SshError, SshOptions,
+    SshSession, Stage,
 };
 use holdfast_testkit::sshd::{KeyKind, keygen, public_line};
 use holdfast_testkit::{Sshd, SshdOptions};
@@ -35,6 +36,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Says that a part was left out, and whether it is.
+#[expect(clippy::print_stderr, reason = "a test that is left out must say so")]
 fn without_root(part: &str) -> bool {
     if crate::is_root() {
         return false;
@@ -96,7 +98,7 @@ async fn connect_asking(options: SshOptions, script: &Arc<Script>) -> Result<Ssh
 
 fn auth(error: SshError) -> AuthFailure {
     assert_eq!(error.stage, Stage::SignIn, "{error}");
-    match error.problem {
+    match *error.problem {
         Problem::Authentication(failure) => failure,
         other => panic!("{other}"),
     }
@@ -108,7 +110,10 @@ fn methods(failure: &AuthFailure) -> Vec<SignInMethod> {
 
 /// The server answers SFTP on this session: `INIT` gets a `VERSION` 3.
 async fn assert_sftp(session: &SshSession) {
-    let mut stream = session.sftp().await.unwrap();
+    assert_answers(&mut session.sftp().await.unwrap()).await;
+}
+
+async fn assert_answers(stream: &mut SftpStream) {
     stream.write_all(&[0, 0, 0, 5, 1, 0, 0, 0, 3]).await.unwrap();
     let mut answer = [0u8; 9];
     stream.read_exact(&mut answer).await.unwrap();
@@ -161,4 +166,15 @@ impl Interaction for Script {
         self.note(format!("{} {}", question.key.algorithm, question.key.fingerprint));
         Ok(self.trust)
     }
+}
+
+/// Waits until the server has written `words`.
+async fn wait_for(server: &Sshd, words: &str) {
+    for _ in 0..500 {
+        if server.log().contains(words) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the log lacks {words:?}:\n{}", server.log());
 }

@@ -132,7 +132,7 @@ fn keys_that_cannot_be_used_are_known_before_anything_connects() {
     let server = Sshd::start(SshdOptions::default()).unwrap();
     let path = server.directory().join("key");
     keygen(&path, KeyKind::Ed25519, "secret", None).unwrap();
-    let problem = |error: SshError| match error.problem {
+    let problem = |error: SshError| match *error.problem {
         Problem::KeyUnreadable { problem, .. } => (error.stage, problem),
         other => panic!("{other}"),
     };
@@ -177,13 +177,13 @@ fn a_passphrase_is_asked_for_when_the_server_wants_the_key() {
         assert_eq!(asked.asked(), [prompt.clone(), prompt]);
 
         let wrong = script(&["x", "y", "z", "secret"]);
-        match connect_asking(with_key(&server, &path), &wrong).await.unwrap_err().problem {
+        match *connect_asking(with_key(&server, &path), &wrong).await.unwrap_err().problem {
             Problem::KeyUnreadable { problem, .. } => {
                 assert_eq!(problem, KeyProblem::WrongPassphrase);
             }
             other => panic!("{other}"),
         }
-        match refused(with_key(&server, &path)).await.problem {
+        match *refused(with_key(&server, &path)).await.problem {
             Problem::KeyUnreadable { problem, .. } => {
                 assert_eq!(problem, KeyProblem::PassphraseNeeded);
             }
