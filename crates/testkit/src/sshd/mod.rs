@@ -9,7 +9,7 @@ mod user;
 
 use std::fs;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -78,12 +78,16 @@ impl Sshd {
         if !Path::new(SSHD).exists() {
             return Err(io::Error::other("no /usr/sbin/sshd: apt install openssh-server"));
         }
-        let directory = tempfile::Builder::new().prefix("holdfast-sshd-").tempdir()?;
-        // The user's side of sshd reads authorized_keys here.
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
         if is_root() {
             fs::create_dir_all("/run/sshd")?;
         }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("holdfast-sshd-");
+        // No directory on the way to a chroot may be writable for others.
+        let directory =
+            if options.chroot { builder.tempdir_in("/run/sshd")? } else { builder.tempdir()? };
+        // The user's side of sshd reads authorized_keys here.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
         for kind in &options.host_keys {
             kind.generate(directory.path())?;
         }
@@ -150,7 +154,7 @@ impl Sshd {
 
     /// What the server has written so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        log_text(&self.directory.path().join("log"))
     }
 
     /// Kills all connections; the server goes on.
@@ -198,6 +202,10 @@ impl Drop for Sshd {
         // The user's processes are gone, so the user can go.
         self.user = None;
     }
+}
+
+fn log_text(path: &Path) -> String {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 fn free_port() -> io::Result<u16> {
@@ -258,9 +266,11 @@ fn write_config(
     fs::write(directory.join("config"), lines.join("\n") + "\n")
 }
 
-/// Starts the server and waits until it answers.
+/// Starts the server and waits until it listens.
 fn launch(directory: &Path, port: u16) -> io::Result<Child> {
     let log = directory.join("log");
+    let written = log_text(&log).len();
+    let listening = format!("Server listening on 127.0.0.1 port {port}.");
     let mut child = Command::new(SSHD)
         .args(["-D", "-f"])
         .arg(directory.join("config"))
@@ -273,13 +283,14 @@ fn launch(directory: &Path, port: u16) -> io::Result<Child> {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(status) = child.try_wait()? {
-            let mut text = fs::read_to_string(&log).unwrap_or_default();
+            let mut text = log_text(&log);
             if let Some(mut stderr) = child.stderr.take() {
                 let _ = io::Read::read_to_string(&mut stderr, &mut text);
             }
             return Err(io::Error::other(format!("sshd ended with {status}: {text}")));
         }
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+        // Not by connecting: that would be one connection more in the log.
+        if log_text(&log).get(written..).is_some_and(|text| text.contains(&listening)) {
             return Ok(child);
         }
         if Instant::now() > end {

@@ -21,8 +21,8 @@ use super::signin::{self, Memory, SignIn};
 use super::target::{self, Hop, Route, Target};
 use super::transport::{self, Io};
 use super::{
-    HostKeyQuestion, Interaction, Problem, SessionFacts, SshError, SshOptions, SshSession, Stage,
-    Step,
+    HostKeyQuestion, Interaction, Problem, SessionFacts, SftpReport, SftpStream, SshError,
+    SshOptions, SshSession, Stage, Step,
 };
 use crate::locked;
 
@@ -34,7 +34,7 @@ const DEEPEST: usize = 8;
 pub struct Connector {
     options: SshOptions,
     interaction: Arc<dyn Interaction>,
-    memory: Memory,
+    memory: Arc<Memory>,
     /// Held by the first connection until it stands.
     first: tokio::sync::Mutex<()>,
     connected: AtomicBool,
@@ -55,7 +55,7 @@ impl Connector {
         Self {
             options,
             interaction,
-            memory: Memory::default(),
+            memory: Arc::default(),
             first: tokio::sync::Mutex::new(()),
             connected: AtomicBool::new(false),
         }
@@ -95,8 +95,8 @@ impl Connector {
             stages(Step { stage: Stage::Settings, host: &asked });
             let settings =
                 |what: String| SshError::new(Stage::Settings, &asked, Problem::Settings { what });
-            let target = target::resolve(options).map_err(settings)?;
             if let Some(command) = &options.ssh_command {
+                target::check(options).map_err(settings)?;
                 super::command::words(command, options, &["-s", "sftp"], true).map_err(settings)?;
                 return Ok(SshSession {
                     host: asked,
@@ -108,13 +108,40 @@ impl Connector {
                     },
                 });
             }
-            let expected = options.host_key.as_deref().map(Expected::parse).transpose();
-            let expected = expected.map_err(settings)?;
-            signin::check_configured(options, &target)?;
-            let one =
-                One { connector: self, options, stages, depth, shown: target.shown(), target };
-            one.connect(expected.as_ref()).await
+            // Opening a key takes long on purpose, and files may lie on slow disks.
+            let (copy, memory) = (options.clone(), Arc::clone(&self.memory));
+            let plan = tokio::task::spawn_blocking(move || Plan::make(&copy, &memory));
+            let plan = plan.await.map_err(|error| settings(error.to_string()))??;
+            let shown = plan.target.shown();
+            One { connector: self, options, stages, depth, shown, target: plan.target }
+                .connect(plan.expected.as_ref(), &plan.known, &plan.names)
+                .await
         })
+    }
+}
+
+/// What is known before connecting.
+struct Plan {
+    target: Target,
+    expected: Option<Expected>,
+    names: HostNames,
+    known: KnownHosts,
+}
+
+impl Plan {
+    fn make(options: &SshOptions, memory: &Memory) -> Result<Self, SshError> {
+        let asked = target::asked(options);
+        let settings =
+            |what: String| SshError::new(Stage::Settings, &asked, Problem::Settings { what });
+        let target = target::resolve(options).map_err(settings)?;
+        let expected = options.host_key.as_deref().map(Expected::parse).transpose();
+        let expected = expected.map_err(settings)?;
+        signin::check_configured(options, &target, memory)?;
+        let names = HostNames::new(&target.host, target.port, target.key_alias.as_deref());
+        let known = KnownHosts::load(&target.known_hosts, &names).map_err(|(path, error)| {
+            SshError::new(Stage::Settings, &asked, Problem::LocalFile { path }).because(error)
+        })?;
+        Ok(Self { target, expected, names, known })
     }
 }
 
@@ -128,6 +155,15 @@ struct One<'a> {
     target: Target,
 }
 
+/// What a handshake runs over.
+struct Transport {
+    stream: Box<dyn Io>,
+    /// The jump host's connection.
+    below: Option<Box<SshSession>>,
+    /// What a proxy command says beside its bytes.
+    beside: Option<SftpReport>,
+}
+
 /// A finished handshake with a host that is not yet trusted.
 struct Shaken {
     handle: Handle<Notes>,
@@ -137,15 +173,14 @@ struct Shaken {
 }
 
 impl One<'_> {
-    async fn connect(&self, expected: Option<&Expected>) -> Result<SshSession, SshError> {
-        let names =
-            HostNames::new(&self.target.host, self.target.port, self.target.key_alias.as_deref());
-        let known =
-            KnownHosts::load(&self.target.known_hosts, &names).map_err(|(path, error)| {
-                self.error(Stage::Settings, Problem::LocalFile { path }).because(error)
-            })?;
+    async fn connect(
+        &self,
+        expected: Option<&Expected>,
+        known: &KnownHosts,
+        names: &HostNames,
+    ) -> Result<SshSession, SshError> {
         let mut warnings = Vec::new();
-        let shaken = self.trusted(expected, &known, &names, &mut warnings).await?;
+        let shaken = self.trusted(expected, known, names, &mut warnings).await?;
 
         self.begin(Stage::SignIn);
         let signed = SignIn {
@@ -204,7 +239,7 @@ impl One<'_> {
                 // All its keys were seen.
                 Err(error)
                     if !presented.is_empty()
-                        && matches!(error.problem, Problem::NoCommonAlgorithm { .. }) =>
+                        && matches!(*error.problem, Problem::NoCommonAlgorithm { .. }) =>
                 {
                     break;
                 }
@@ -312,7 +347,7 @@ impl One<'_> {
         algorithms: &[Algorithm],
         certificates: bool,
     ) -> Result<Shaken, SshError> {
-        let (stream, below) = self.transport().await?;
+        let Transport { stream, below, beside } = self.transport().await?;
         self.begin(Stage::Handshake);
         let insecure = self.options.allow_insecure_ciphers;
         let preferred = algorithms::preferred(insecure, algorithms.to_vec(), certificates);
@@ -327,6 +362,9 @@ impl One<'_> {
             preferred,
             keepalive_interval: Some(Duration::from_secs(15)),
             keepalive_max: 3,
+            // For a peer that stops reading as well: then no keepalive gets out. Longer than
+            // OpenSSH lets a person think before sign-in.
+            inactivity_timeout: Some(self.options.timeout + Duration::from_secs(120)),
             nodelay: true,
             ..client::Config::default()
         });
@@ -335,7 +373,15 @@ impl One<'_> {
         let shaking = client::connect_stream(config, stream, notes);
         let handle = match timeout(self.options.timeout, shaking).await {
             Ok(Ok(handle)) => handle,
-            Ok(Err(error)) => return Err(self.handshake_error(error, &facts)),
+            Ok(Err(error)) => {
+                let error = self.handshake_error(error, &facts);
+                return Err(match beside {
+                    Some(report) if matches!(*error.problem, Problem::Disconnected { .. }) => {
+                        self.error(Stage::Handshake, *report.error(&[]).await.problem)
+                    }
+                    _ => error,
+                });
+            }
             Err(_) => {
                 let after = self.options.timeout;
                 return Err(self.error(Stage::Handshake, Problem::Timeout { after }));
@@ -369,7 +415,7 @@ impl One<'_> {
         self.error(Stage::Handshake, problem).because(error)
     }
 
-    async fn transport(&self) -> Result<(Box<dyn Io>, Option<Box<SshSession>>), SshError> {
+    async fn transport(&self) -> Result<Transport, SshError> {
         let failed = |stage| {
             move |(problem, source): transport::Failed| {
                 let error = self.error(stage, problem);
@@ -389,18 +435,20 @@ impl One<'_> {
                 self.begin(Stage::Tcp);
                 let stream =
                     transport::tcp(host, &found, limit).await.map_err(failed(Stage::Tcp))?;
-                Ok((Box::new(stream), None))
+                Ok(Transport { stream: Box::new(stream), below: None, beside: None })
             }
             Route::Command(words) => {
                 self.begin(Stage::Tcp);
                 let program = words.first().cloned().unwrap_or_default();
                 let child = ChildIo::start(words).map_err(|error| {
-                    let stderr = "it cannot be started".to_owned();
+                    let (program, stderr) = (program.clone(), "it cannot be started".to_owned());
                     let problem =
                         Problem::Command { program, exit_status: None, stderr, class: None };
                     self.error(Stage::Tcp, problem).because(error)
                 })?;
-                Ok((Box::new(child), None))
+                let stream = SftpStream::child(child, &self.shown, program);
+                let beside = Some(stream.report());
+                Ok(Transport { stream: Box::new(stream), below: None, beside })
             }
             Route::Jump(hops) => {
                 if self.depth >= DEEPEST {
@@ -411,7 +459,8 @@ impl One<'_> {
                 self.begin(Stage::Tcp);
                 let tunnel = session.tunnel(&self.target.host, self.target.port).await;
                 let tunnel = tunnel.map_err(|error| self.through(session.host(), error))?;
-                Ok((Box::new(tunnel), Some(Box::new(session))))
+                let below = Some(Box::new(session));
+                Ok(Transport { stream: Box::new(tunnel), below, beside: None })
             }
         }
     }
@@ -423,7 +472,7 @@ impl One<'_> {
         };
         let options = target::hop_options(self.options, last, before);
         let session = self.connector.to(&options, self.stages, self.depth + 1).await;
-        session.map_err(|error| match error.problem {
+        session.map_err(|error| match *error.problem {
             // Of a chain, the host that failed is what matters.
             Problem::ProxyJump { .. } => error,
             _ => self.through(&error.host.clone(), error),

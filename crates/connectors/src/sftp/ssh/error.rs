@@ -42,7 +42,7 @@ pub struct SshError {
     /// `user@host:port`, as far as known then.
     pub host: String,
     /// What happened.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
     /// The cause below, if there is one.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -385,7 +385,7 @@ impl fmt::Display for SshError {
 
 impl StdError for SshError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match (&self.source, &self.problem) {
+        match (&self.source, self.problem.as_ref()) {
             (Some(source), _) => Some(source.as_ref()),
             (None, Problem::ProxyJump { error, .. }) => Some(error.as_ref()),
             _ => None,
@@ -401,7 +401,7 @@ impl SshError {
     }
 
     pub(super) fn new(stage: Stage, host: &str, problem: Problem) -> Self {
-        Self { stage, host: host.to_owned(), problem, source: None }
+        Self { stage, host: host.to_owned(), problem: Box::new(problem), source: None }
     }
 
     pub(super) fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {

@@ -73,9 +73,15 @@ pub(super) fn asked(options: &SshOptions) -> String {
     format!("{user}{}{port}", bracketed(&options.host))
 }
 
+/// Whether the names that were given can be names.
+pub(super) fn check(options: &SshOptions) -> Result<(), String> {
+    check_name("host", &options.host)?;
+    options.username.as_deref().map_or(Ok(()), |user| check_name("user", user))
+}
+
 /// Reads `ssh_config` and decides. Errors are sentences.
 pub(super) fn resolve(options: &SshOptions) -> Result<Target, String> {
-    check_name("host", &options.host)?;
+    check(options)?;
     let home = home(options)?;
     let local_user = local_user();
     let asking = Asking {

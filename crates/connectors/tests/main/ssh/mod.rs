@@ -1,18 +1,28 @@
 //! The SSH connection against a real OpenSSH server, one module for each theme. Parts that need
 //! root (system users, passwords, chroot) say so and are left out without it.
 
+mod agent;
+mod algorithms;
+mod certificates;
+mod channels;
+mod command;
+mod failures;
+mod host_key;
+mod jump;
 mod sign_in;
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use holdfast_connectors::sftp::ssh::{
-    ConfigFiles, Connector, HostKeyQuestion, Interaction, KeyboardQuestion, NoInteraction, Secret,
-    SshError, SshOptions, SshSession, Stage,
+    AuthFailure, Class, ConfigFiles, Connector, HostKeyQuestion, Interaction, KeyboardQuestion,
+    NoInteraction, Outcome, Problem, Secret, SftpStream, SignInMethod, SshError, SshOptions,
+    SshSession, Stage,
 };
+use holdfast_testkit::sshd::{KeyKind, keygen, public_line};
 use holdfast_testkit::{Sshd, SshdOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -26,6 +36,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Says that a part was left out, and whether it is.
+#[expect(clippy::print_stderr, reason = "a test that is left out must say so")]
 fn without_root(part: &str) -> bool {
     if crate::is_root() {
         return false;
@@ -55,6 +66,20 @@ fn options(server: &Sshd) -> SshOptions {
     }
 }
 
+/// A server that lets `key` in, and the key's path.
+fn server_with_key(kind: KeyKind, options: SshdOptions) -> (Sshd, PathBuf) {
+    let server = Sshd::start(options).unwrap();
+    let path = server.directory().join("key");
+    keygen(&path, kind, "", None).unwrap();
+    server.authorize(&[&public_line(&path).unwrap()]).unwrap();
+    (server, path)
+}
+
+/// Options that sign in with that key.
+fn with_key(server: &Sshd, key: &Path) -> SshOptions {
+    SshOptions { key_file: Some(key.to_owned()), ..options(server) }
+}
+
 async fn connect(options: SshOptions) -> Result<SshSession, SshError> {
     Connector::new(options, Arc::new(NoInteraction)).connect(&|_| {}).await
 }
@@ -66,9 +91,29 @@ async fn refused(options: SshOptions) -> SshError {
     }
 }
 
+/// Connects with a person who answers from a script.
+async fn connect_asking(options: SshOptions, script: &Arc<Script>) -> Result<SshSession, SshError> {
+    Connector::new(options, Arc::clone(script) as Arc<dyn Interaction>).connect(&|_| {}).await
+}
+
+fn auth(error: SshError) -> AuthFailure {
+    assert_eq!(error.stage, Stage::SignIn, "{error}");
+    match *error.problem {
+        Problem::Authentication(failure) => failure,
+        other => panic!("{other}"),
+    }
+}
+
+fn methods(failure: &AuthFailure) -> Vec<SignInMethod> {
+    failure.attempts.iter().map(|attempt| attempt.method).collect()
+}
+
 /// The server answers SFTP on this session: `INIT` gets a `VERSION` 3.
 async fn assert_sftp(session: &SshSession) {
-    let mut stream = session.sftp().await.unwrap();
+    assert_answers(&mut session.sftp().await.unwrap()).await;
+}
+
+async fn assert_answers(stream: &mut SftpStream) {
     stream.write_all(&[0, 0, 0, 5, 1, 0, 0, 0, 3]).await.unwrap();
     let mut answer = [0u8; 9];
     stream.read_exact(&mut answer).await.unwrap();
@@ -121,4 +166,15 @@ impl Interaction for Script {
         self.note(format!("{} {}", question.key.algorithm, question.key.fingerprint));
         Ok(self.trust)
     }
+}
+
+/// Waits until the server has written `words`.
+async fn wait_for(server: &Sshd, words: &str) {
+    for _ in 0..500 {
+        if server.log().contains(words) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the log lacks {words:?}:\n{}", server.log());
 }

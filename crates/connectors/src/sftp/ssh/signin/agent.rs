@@ -7,6 +7,7 @@ use russh::keys::agent::client::AgentClient;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::super::interaction::printable;
 use super::super::{KeyProblem, Problem};
 use super::signer::KeySigner;
 use super::{Answer, Run, SshError, plan};
@@ -46,14 +47,14 @@ impl Run<'_> {
         }
         for identity in identities {
             let public = identity.public_key().into_owned();
-            let origin = format!("agent {}", identity.comment());
+            let origin = format!("agent {}", printable(identity.comment()));
             let mut certificates = self.certificates_for(&public);
             // A certificate in the agent is an identity of its own; its bare key is another one.
             if let AgentIdentity::Certificate { certificate, .. } = &identity {
                 certificates = vec![(certificate.clone(), origin.clone())];
             }
             let is_certificate = matches!(identity, AgentIdentity::Certificate { .. });
-            let pause = self.pause.clone();
+            let (identity, pause) = (Box::new(identity), self.pause.clone());
             let mut signer = KeySigner::Agent { client: &mut client, identity, pause };
             let answer = if is_certificate {
                 self.offer_certificates(&public, &certificates, &origin, &mut signer).await?

@@ -7,7 +7,7 @@ use russh::keys::{Certificate, PublicKey};
 use super::super::keys::{self, read_certificate, read_key, read_public, read_text};
 use super::super::target::{self, Target};
 use super::super::{KeyProblem, Problem, SshError, SshOptions, Stage};
-use super::memory::HostMemory;
+use super::memory::{HostMemory, Memory};
 
 /// One source of credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,12 +96,20 @@ pub(super) fn candidates(
 pub(in super::super) fn check_configured(
     options: &SshOptions,
     target: &Target,
+    memory: &Memory,
 ) -> Result<(), SshError> {
     let fail = |key: &str, problem| unreadable(target, key, problem);
     let mut public = None;
     let mut check = |origin: &str, text: &str| {
+        if let Some(key) = memory.key(origin) {
+            public = Some(key.key.public_key().clone());
+            return Ok(());
+        }
         match read_key(text, options.key_passphrase.as_ref()) {
-            Ok(key) => public = Some(key.key.public_key().clone()),
+            Ok(key) => {
+                public = Some(key.key.public_key().clone());
+                memory.keep_key(origin, &key);
+            }
             Err(KeyProblem::PassphraseNeeded) => public = keys::locked_public(text),
             Err(problem) => return Err(fail(origin, problem)),
         }
@@ -111,8 +119,9 @@ pub(in super::super) fn check_configured(
         check(PASTED, text.expose())?;
     }
     if let Some(path) = &options.key_file {
-        let origin = file_origin(path);
-        let text = read_text(&expand(path, options)).map_err(|p| fail(&origin, p))?;
+        let path = expand(path, options);
+        let origin = file_origin(&path);
+        let text = read_text(&path).map_err(|p| fail(&origin, p))?;
         check(&origin, &text)?;
     }
     for (certificate, origin) in configured_certificates(options, target)? {

@@ -215,20 +215,22 @@ impl Run<'_> {
     }
 
     /// Hashes to sign with by an RSA key, as the server announced them. A server that announces
-    /// nothing is old; it gets SHA-512, and SHA-1 only if that is allowed.
+    /// nothing gets SHA-512. SHA-1 comes last, and only if that is allowed.
     async fn rsa_hashes(&mut self) -> Vec<Option<HashAlg>> {
         if let Some(known) = &self.rsa {
             return known.clone();
         }
         let insecure = self.with.options.allow_insecure_ciphers;
         let asked = self.with.handle.best_supported_rsa_hash();
-        let hashes = match limited(asked, self.with.options.timeout, &self.pause).await {
-            Some(Ok(Some(Some(hash)))) => vec![Some(hash)],
-            Some(Ok(Some(None))) if insecure => vec![None],
+        let mut hashes = match limited(asked, self.with.options.timeout, &self.pause).await {
             Some(Ok(Some(None))) => Vec::new(),
-            _ if insecure => vec![Some(HashAlg::Sha512), None],
+            Some(Ok(Some(hash @ Some(_)))) => vec![hash],
             _ => vec![Some(HashAlg::Sha512)],
         };
+        // OpenSSH announces what it knows, not what its configuration admits.
+        if insecure {
+            hashes.push(None);
+        }
         self.rsa = Some(hashes.clone());
         hashes
     }

@@ -29,7 +29,7 @@ pub(super) enum KeySigner<'a> {
     /// The agent's connection and its own name for the key, which a certificate of ours is not.
     Agent {
         client: &'a mut AgentClient<UnixStream>,
-        identity: AgentIdentity,
+        identity: Box<AgentIdentity>,
         pause: Arc<Pause>,
     },
 }
@@ -103,7 +103,9 @@ impl Locked<'_> {
             let Some(passphrase) = answer.map_err(SignError::Ask)? else {
                 return Err(SignError::Key(KeyProblem::PassphraseNeeded));
             };
-            match read_key(&self.text, Some(&passphrase)) {
+            let text = self.text.clone();
+            let read = tokio::task::spawn_blocking(move || read_key(&text, Some(&passphrase)));
+            match read.await.map_err(|error| SignError::Ask(io::Error::other(error)))? {
                 Ok(key) => {
                     self.memory.keep_key(&self.origin, &key);
                     return Ok(key);
