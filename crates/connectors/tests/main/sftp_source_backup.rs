@@ -257,6 +257,7 @@ fn a_file_written_again_within_its_second_is_read_again() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a figure for people")]
 fn a_slow_line_is_kept_busy() {
     let server = Server::start();
     let directory = scratch();
@@ -384,6 +385,7 @@ fn without_the_server_there_is_no_snapshot() {
 
 #[test]
 #[ignore = "prints figures, asserts nothing"]
+#[expect(clippy::print_stderr, reason = "figures for people")]
 fn figures() {
     let server = Server::start();
     let directory = scratch();
