@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn without_ctime_only_what_is_older_than_the_run_is_settled() {
-        let read_at = 1000_500_000_000;
+        let read_at = 1_000_500_000_000;
         for (seconds, nanos, expected) in [
             (0, 0, true),
             (997, 0, true),
