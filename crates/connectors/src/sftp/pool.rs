@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::client::{Client, ClientError, ClientErrorKind, ClientOptions, Recorder};
-use super::ssh::{Class, Connector, ExecOutput, Interaction, SshError, SshOptions, SshSession};
+use super::ssh::{
+    Class, Connector, ExecOutput, Interaction, Problem, SshError, SshOptions, SshSession,
+};
 use crate::locked;
 
 /// Calls that one connection serves before another one is made.
@@ -399,18 +401,28 @@ impl Pool {
     /// Whether it is worth trying again to connect: only where it was possible before.
     fn may_pass(&self, error: &SftpError) -> bool {
         let passing = match error {
-            SftpError::Ssh(error) => matches!(
-                error.class(),
-                Class::Refused
-                    | Class::Timeout
-                    | Class::Unreachable
-                    | Class::Disconnected
-                    | Class::NameNotFound
-                    | Class::ChannelRefused
-            ),
+            SftpError::Ssh(error) => may_pass(&error.problem),
             SftpError::Request(error) => error.is_disconnect(),
         };
         passing && locked(&self.0.open).made > 0
+    }
+}
+
+/// Whether what is wrong is the network, or a server that is about to start or has no room now.
+fn may_pass(problem: &Problem) -> bool {
+    match problem {
+        // A sign-in that was cut short is not one that was refused.
+        Problem::Authentication(failure) => failure.disconnected.is_some(),
+        Problem::ProxyJump { error, .. } => may_pass(&error.problem),
+        problem => matches!(
+            problem.class(),
+            Class::Refused
+                | Class::Timeout
+                | Class::Unreachable
+                | Class::Disconnected
+                | Class::NameNotFound
+                | Class::ChannelRefused
+        ),
     }
 }
 

@@ -32,6 +32,9 @@ impl SftpStorage {
     /// Makes a directory of the repository, and those between. The repository's own is not made:
     /// where it is missing, something is wrong that must not be hidden.
     pub(super) async fn make_directory(&self, name: &str) -> Result<(), Trouble> {
+        if name.is_empty() {
+            return Ok(());
+        }
         for (end, _) in name.match_indices('/').chain([(name.len(), "")]) {
             let part = name.get(..end).unwrap_or(name);
             let path = self.path(part).await?;

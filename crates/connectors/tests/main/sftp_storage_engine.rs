@@ -1,0 +1,309 @@
+//! The engine on a repository over SFTP: backups and restores while connections break and the
+//! server restarts, crashes, damage, and what a run costs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use holdfast_connectors::layers::record::{Operation, RecordStorage};
+use holdfast_engine::compress::Level;
+use holdfast_engine::format::keyslot::Secret;
+use holdfast_engine::monitor::{Interrupt, NoMonitor};
+use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, RootSource, backup};
+use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, check};
+use holdfast_engine::ops::restore::{RestoreOptions, restore};
+use holdfast_engine::repo::snapshots::SnapshotInfo;
+use holdfast_engine::repo::writer::WriterOptions;
+use holdfast_engine::repo::{self, CreateOptions, Index, OpenOptions, Repository};
+use holdfast_engine::storage::Storage;
+use holdfast_testkit::clock::random_bytes;
+use holdfast_testkit::{
+    CompareOptions, Direction, Fault, FaultStorage, MemoryDestination, MemoryTree, Proxy,
+    SshdOptions,
+};
+
+use crate::scratch;
+use crate::sftp_storage::{Server, storage, temporaries};
+
+fn secret() -> Secret {
+    Secret::KeyFile([7; 32].into())
+}
+
+fn try_repository(storage: impl Storage + 'static) -> holdfast_engine::Result<Repository> {
+    let storage: Arc<dyn Storage> = Arc::new(storage);
+    match repo::open::open(storage.clone(), OpenOptions { secret: Some(secret()), cache: None }) {
+        Err(holdfast_engine::Error::NoRepository { .. }) => {
+            let secrets = vec![(secret(), "test".into())];
+            repo::open::create(storage, CreateOptions { secrets, ..CreateOptions::default() })
+        }
+        other => other,
+    }
+}
+
+fn repository(storage: impl Storage + 'static) -> Repository {
+    try_repository(storage).unwrap()
+}
+
+fn try_back_up(
+    repository: &Repository,
+    tree: &MemoryTree,
+    time: i64,
+) -> holdfast_engine::Result<BackupReport> {
+    let root = RootSource {
+        path: b"/data".to_vec(),
+        source: Arc::new(tree.source()),
+        ancestors: Vec::new(),
+        stream: false,
+    };
+    let options = BackupOptions {
+        roots: vec![root],
+        host: "host".into(),
+        user: "user".into(),
+        kind: "local".into(),
+        tags: Vec::new(),
+        description: String::new(),
+        program: "test".into(),
+        process: 1,
+        time,
+        excludes: Vec::new(),
+        parent: Parent::Automatic,
+        dry_run: false,
+        skip_if_unchanged: false,
+        partial_every: None,
+        writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 8 << 20 },
+    };
+    backup(repository, &options, &NoMonitor, &Interrupt::new())
+}
+
+fn back_up(repository: &Repository, tree: &MemoryTree, time: i64) -> SnapshotInfo {
+    let id = try_back_up(repository, tree, time).unwrap().snapshot.unwrap();
+    SnapshotInfo { id, record: repository.snapshot(id).unwrap() }
+}
+
+/// Restores a snapshot and compares it.
+fn assert_restores(repository: &Repository, snapshot: &SnapshotInfo, tree: &MemoryTree) {
+    let destination = MemoryDestination::new();
+    let index = Index::load(repository, &repository.condemned_packs().unwrap()).unwrap();
+    let options =
+        RestoreOptions { path: Some(b"/data".to_vec()), ..RestoreOptions::new(snapshot.clone()) };
+    let report =
+        restore(repository, &index, &options, &destination, &NoMonitor, &Interrupt::new()).unwrap();
+    assert_eq!(report.failures, 0, "{:?}", report.failed);
+    destination.tree().assert_same(tree, &CompareOptions::default());
+}
+
+fn checked(repository: &Repository) -> CheckReport {
+    let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+    check(repository, &options, &NoMonitor, &Interrupt::new()).unwrap()
+}
+
+/// Edge cases of every kind, and files that make several packs.
+fn tree(large_files: u64) -> MemoryTree {
+    let mut tree = MemoryTree::random(5, 400);
+    for i in 0..large_files {
+        tree.file(format!("large{i}"), random_bytes(i, 8_000_000));
+    }
+    tree
+}
+
+#[test]
+fn a_backup_and_a_restore_survive_twenty_cuts_each() {
+    let server = Server::start(SshdOptions::default());
+    let proxy = Proxy::start(server.address()).unwrap();
+    let scratch = scratch();
+    let make = || storage(server.options(proxy.port(), scratch.path()));
+    let tree = tree(8);
+    let repository = repository(make());
+    proxy.set_latency(Duration::from_millis(2));
+    // At random counts of bytes, up and down; all of them before the last quarter is sent.
+    let cut = |direction: Direction, average: u64, done: &AtomicBool| {
+        let before = proxy.cuts();
+        for (i, random) in random_bytes(direction as u64, 20).into_iter().enumerate() {
+            let bytes = 10_000 + average * 2 * u64::from(random) / 256;
+            // Replies are few while much is sent, and the other way round.
+            let (direction, bytes) = match (direction, i % 4) {
+                (Direction::Up, 3) => (Direction::Down, 1000 + bytes / 2000),
+                (Direction::Down, 3) => (Direction::Up, 1000 + bytes / 2000),
+                _ => (direction, bytes),
+            };
+            proxy.cut_after(direction, bytes);
+            while proxy.cuts() == before + i as u64 && !done.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        for direction in [Direction::Up, Direction::Down] {
+            proxy.cut_every(direction, 0, 0);
+        }
+        proxy.cuts() - before
+    };
+    let during = |direction, work: &mut dyn FnMut()| {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let cuts = scope.spawn(|| cut(direction, 1_500_000, &done));
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            done.store(true, Ordering::SeqCst);
+            let cuts = cuts.join().unwrap();
+            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            assert_eq!(cuts, 20, "of {direction:?}");
+        });
+    };
+    let mut snapshot = None;
+    during(Direction::Up, &mut || snapshot = Some(back_up(&repository, &tree, 1)));
+    let snapshot = snapshot.unwrap();
+    assert_eq!(temporaries(scratch.path()), 0);
+    during(Direction::Down, &mut || assert_restores(&repository, &snapshot, &tree));
+    // And from another connection, with nothing cut.
+    proxy.set_latency(Duration::ZERO);
+    let again = try_repository(make()).unwrap();
+    assert!(checked(&again).findings.is_empty());
+    assert_restores(&again, &snapshot, &tree);
+}
+
+#[test]
+fn a_server_may_restart_in_the_middle() {
+    let mut server = Server::start(SshdOptions::default());
+    let scratch = scratch();
+    let repository = repository(server.storage(scratch.path()));
+    let tree = tree(6);
+    let packs = scratch.path().join("packs");
+    let (snapshot, restarts) = std::thread::scope(|scope| {
+        let running = scope.spawn(|| back_up(&repository, &tree, 1));
+        let mut restarts = 0;
+        while restarts < 3 && !running.is_finished() {
+            // Between two of them something gets on.
+            if temporaries(&packs) > 0 {
+                server.sshd.restart_with(&[]).unwrap();
+                restarts += 1;
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        }
+        (running.join().unwrap(), restarts)
+    });
+    assert!(restarts > 0);
+    assert_restores(&repository, &snapshot, &tree);
+    assert_eq!(temporaries(scratch.path()), 0);
+}
+
+/// Changes every object on the server, one at a time.
+#[test]
+fn damage_on_the_server_is_named() {
+    let server = Server::start(SshdOptions::default());
+    let scratch = scratch();
+    let path = scratch.path().join("repository");
+    let repository = repository(server.storage(&path));
+    let tree = tree(1);
+    back_up(&repository, &tree, 1);
+    assert!(checked(&repository).findings.is_empty());
+    type Damage = (&'static str, fn(&Path, &[u8]));
+    let ways: [Damage; 3] = [
+        ("flip", |path, bytes| {
+            let mut bytes = bytes.to_vec();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+            std::fs::write(path, bytes).unwrap();
+        }),
+        ("cut", |path, bytes| std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap()),
+        ("delete", |path, _| std::fs::remove_file(path).unwrap()),
+    ];
+    for folder in ["packs", "index", "snapshots"] {
+        for (name, object) in files(&path.join(folder)) {
+            let bytes = std::fs::read(&object).unwrap();
+            for (way, damage) in ways {
+                damage(&object, &bytes);
+                let report = checked(&repository);
+                std::fs::write(&object, &bytes).unwrap();
+                // That a snapshot or a segment is gone, nobody can tell from the rest.
+                if way == "delete" && folder != "packs" {
+                    continue;
+                }
+                let found = report.findings.iter().any(|finding| finding.object.contains(&name));
+                assert!(found, "{way} {folder}/{name}: {:?}", report.findings);
+            }
+        }
+    }
+    assert!(checked(&repository).findings.is_empty());
+}
+
+/// Files below a directory, by name.
+fn files(below: &Path) -> BTreeMap<String, std::path::PathBuf> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(below).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.insert(entry.file_name().into_string().unwrap(), entry.path());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_crash_at_any_call_loses_nothing_that_was_committed() {
+    let server = Server::start(SshdOptions::default());
+    let old = MemoryTree::random(9, 60);
+    let mut tree = old.clone();
+    tree.file("new", random_bytes(1, 200_000));
+    let calls = {
+        let scratch = scratch();
+        let storage = FaultStorage::new(server.storage(scratch.path()));
+        let repository = repository(storage.clone());
+        back_up(&repository, &old, 1);
+        storage.calls()
+    };
+    let mut committed = 0;
+    for k in (0..calls + 2).step_by(3) {
+        for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+            let scratch = scratch();
+            let first = back_up(&repository(server.storage(scratch.path())), &old, 1);
+            let storage = FaultStorage::new(server.storage(scratch.path()));
+            storage.fail_at(k, fault);
+            let outcome = try_repository(storage.clone()).and_then(|r| try_back_up(&r, &tree, 2));
+            drop(storage);
+            // The next process, and the next backup.
+            let repository = repository(server.storage(scratch.path()));
+            let report = checked(&repository);
+            assert!(!report.is_damaged(), "{k} {fault:?}: {:?}", report.findings);
+            assert_restores(&repository, &first, &old);
+            if let Ok(report) = outcome {
+                committed += 1;
+                let id = report.snapshot.unwrap();
+                let info = SnapshotInfo { id, record: repository.snapshot(id).unwrap() };
+                assert_restores(&repository, &info, &tree);
+            }
+            let again = back_up(&repository, &tree, 3);
+            assert_restores(&repository, &again, &tree);
+        }
+    }
+    println!("{calls} calls, {committed} committed");
+}
+
+#[test]
+fn a_backup_of_nothing_new_is_a_handful_of_calls() {
+    let server = Server::start(SshdOptions::default());
+    let scratch = scratch();
+    let tree = tree(1);
+    back_up(&repository(server.storage(scratch.path())), &tree, 1);
+    let far = Arc::new(server.storage(scratch.path()));
+    let recorder = far.pool().recorder();
+    let record = Arc::new(RecordStorage::new(far.clone()));
+    let opened: Arc<dyn Storage> = record.clone();
+    let options = OpenOptions { secret: Some(secret()), cache: None };
+    let repository = repo::open::open(opened, options).unwrap();
+    record.take_calls();
+    let before = recorder.total();
+    try_back_up(&repository, &tree, 2).unwrap();
+    let calls = record.take_calls();
+    let (listings, others): (Vec<_>, Vec<_>) =
+        calls.iter().partition(|call| call.operation == Operation::List);
+    println!(
+        "{} calls and {} listings, {} SFTP requests",
+        others.len(),
+        listings.len(),
+        recorder.total() - before
+    );
+    assert!(others.len() <= 8, "{others:#?}");
+    // Of the 256 directories of packs, which take four each, and 77 more.
+    assert!(recorder.total() - before <= 1200);
+}
