@@ -1,5 +1,8 @@
-//! What every storage must do, as one suite that runs on each connector and each wrapper of it.
-//! It panics at the first promise that is broken, naming it. For tests only.
+//! What every storage must do, as one suite that runs on each connector and each wrapper of it, and
+//! the same for destinations ([`destination`]). They panic at the first promise that is broken,
+//! naming it. For tests only.
+
+pub mod destination;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -8,12 +8,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use holdfast_connectors::conformance::destination::destination_conformance;
 use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
 use holdfast_engine::destination::{
     Attributes, Destination, DestinationErrorKind, DestinationResult, Unset,
 };
 use holdfast_engine::meta::{Kind, Metadata, Owner, Time, Xattr};
+use holdfast_testkit::MemoryDestination;
 
 use crate::{as_nobody, is_root, scratch};
 
@@ -99,6 +102,18 @@ fn fails<T>(answer: DestinationResult<T>, kind: DestinationErrorKind) {
         Ok(_) => panic!("went well"),
         Err(e) => assert_eq!(e.kind, kind, "{}", e.text()),
     }
+}
+
+#[test]
+fn local_and_memory_do_what_every_destination_must() {
+    let scratch = tempfile::tempdir().unwrap();
+    let next = AtomicUsize::new(0);
+    destination_conformance(&|| {
+        let path = scratch.path().join(next.fetch_add(1, Ordering::Relaxed).to_string());
+        let options = LocalDestinationOptions { numeric_ids: true };
+        Box::new(LocalDestination::new(path, options))
+    });
+    destination_conformance(&|| Box::new(MemoryDestination::new()));
 }
 
 #[test]

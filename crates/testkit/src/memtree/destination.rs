@@ -341,7 +341,7 @@ impl Destination for MemoryDestination {
         let mut state = lock(&self.0);
         let node = state.existing("remove", path)?;
         if !node.children.is_empty() || path.is_empty() {
-            return Err(error(E::Io, "remove", path));
+            return Err(error(E::AlreadyExists, "remove", path));
         }
         state.change("remove", path)?;
         state.tree.remove(path);

@@ -89,7 +89,10 @@ impl SftpFile {
                     litter.push(name);
                     patience.pause(|| error.into()).await?;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    inner.discard_names(&litter).await;
+                    return Err(error.into());
+                }
             }
         };
         inner.discard_names(&litter).await;
