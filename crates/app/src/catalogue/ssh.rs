@@ -65,7 +65,7 @@ fn causes(mut problem: Problem, error: &SshError) -> Problem {
 }
 
 fn hints(problem: Problem, error: &SshError) -> Problem {
-    match &error.problem {
+    match &*error.problem {
         What::NameNotFound { name } => problem
             .hint(format!(
                 "check the spelling of {name}, and try: getent hosts {}",

@@ -9,4 +9,5 @@ mod listing;
 mod restore;
 mod sandbox;
 mod seeds;
+mod sftp;
 mod whole;

@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_refused_sign_in_is_no_damage_of_an_object() {
         let (stage, host) = (Stage::SignIn, "a@b:22".into());
-        let error = SshError { stage, host, problem: Problem::Protocol, source: None };
+        let error = SshError { stage, host, problem: Box::new(Problem::Protocol), source: None };
         let error = Trouble::from(SftpError::from(error)).error("read", "sftp://a@b/x".into());
         assert_eq!(error.kind, StorageErrorKind::Unreachable);
         let cause = error.source.as_ref().and_then(|source| source.downcast_ref::<SftpError>());
