@@ -162,6 +162,9 @@ fn sign_in(mut problem: Problem, failure: &AuthFailure) -> Problem {
     });
     for skipped in &failure.skipped {
         problem.causes.push(format!("not tried: {} {}", skipped.origin, skipped.problem));
+        if tried.is_empty() {
+            problem = key(problem, &skipped.problem);
+        }
     }
     if let Some(text) = &failure.disconnected {
         problem.causes.push(format!("the server hung up: {}", clean(text)));

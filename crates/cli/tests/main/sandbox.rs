@@ -172,7 +172,7 @@ fn finished(output: std::process::Output) -> Answer {
     }
 }
 
-/// Files below a directory with their content, sorted.
+/// Files below a directory with their content, or where links lead, sorted.
 pub(crate) fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut todo = vec![dir.to_path_buf()];
@@ -184,7 +184,11 @@ pub(crate) fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
                 continue;
             }
             let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
-            found.push((name, std::fs::read(&path).unwrap()));
+            let content = match path.read_link() {
+                Ok(target) => target.into_os_string().into_encoded_bytes(),
+                Err(_) => std::fs::read(&path).unwrap(),
+            };
+            found.push((name, content));
         }
     }
     found.sort();
