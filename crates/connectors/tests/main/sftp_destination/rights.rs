@@ -1,6 +1,8 @@
 //! What needs root here: an account on the server that has none of root's rights, and a disk that
 //! is full.
 
+#![expect(clippy::print_stderr, reason = "what is left out is said")]
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
