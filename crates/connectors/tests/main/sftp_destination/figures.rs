@@ -2,6 +2,8 @@
 //!
 //! `cargo test --release -p holdfast-connectors --test main figures -- --ignored --nocapture`
 
+#![expect(clippy::print_stderr, reason = "figures are printed")]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,8 @@
 //! What needs root here: an account on the server that has none of root's rights, and a disk that
 //! is full.
 
+#![expect(clippy::print_stderr, reason = "what is left out is said")]
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -23,14 +25,14 @@ fn what_only_root_may_do_is_not_asked_for_again_and_again() {
         return;
     }
     let server = Server::with(SshdOptions { password: Some("x".into()), ..SshdOptions::default() });
-    let pool = pool(&server, b"~/restored");
-    let to = SftpDestination::new(pool.clone());
+    let connections = pool(&server, b"~/restored");
+    let to = SftpDestination::new(connections.clone());
     good(to.prepare());
     let home = server.sshd.directory().join("home");
     let own = fs::metadata(&home).unwrap();
     let root = home.join("restored");
     let short = Unset { owner: true, ..Unset::default() };
-    let set = || pool.recorder().requests(Operation::Fsetstat);
+    let set = || connections.recorder().requests(Operation::Fsetstat);
     for i in 0..20 {
         let before = set();
         let m = owned(metadata(Kind::File, 0o444), 12, 34);
