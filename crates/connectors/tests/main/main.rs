@@ -9,6 +9,7 @@ mod sftp_client_transfers;
 mod sftp_storage;
 mod sftp_storage_engine;
 mod sftp_storage_faults;
+mod sftp_storage_speed;
 mod source;
 mod ssh;
 mod storage;

@@ -17,7 +17,7 @@ use crate::repo::index::{PackInfo, Place};
 use crate::storage::{ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
-use super::{Context, ReadData, Severity, fault_text};
+use super::{Context, ReadData, Severity, checksums, fault_text};
 
 /// Bytes read at once, rounded up to whole blobs. Big, since far storages answer slowly; small
 /// enough that sixteen threads keep within the memory that a check may take.
@@ -29,6 +29,8 @@ const MAX_TAIL: u64 = 256 << 20;
 /// What was read.
 #[derive(Default)]
 pub(super) struct Read {
+    /// Not read, since the storage's checksum was right.
+    pub(super) hashed: u64,
     pub(super) packs: u64,
     pub(super) bytes: u64,
 }
@@ -56,10 +58,12 @@ struct ByPack {
     ranges: Vec<Range<usize>>,
 }
 
-/// Reads the packs that `how` chooses; with `only`, of those packs alone (one bit each).
+/// Reads the packs that `how` chooses, but those whose checksum the storage itself (if it is to be
+/// asked) finds right; with `only`, of those packs alone (one bit each).
 pub(super) fn check(
     context: &Context<'_>,
     how: ReadData,
+    ask_storage: bool,
     only: Option<&Vec<AtomicU64>>,
 ) -> Result<Read> {
     let packs = context.index.packs();
@@ -81,6 +85,11 @@ pub(super) fn check(
         chosen = drawn.into_iter().take(count).map(|(_, number)| number).collect();
         chosen.sort_unstable();
     }
+    let hashed = match ask_storage {
+        true => checksums::ask(context, &chosen)?,
+        false => checksums::Hashed::default(),
+    };
+    chosen.retain(|number| !hashed.right.contains(number));
     let by_pack = by_pack(context);
     let total = chosen.iter().filter_map(|n| packs.get(*n)).map(|pack| pack.size).sum();
     let (next, bytes, done) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0));
@@ -95,8 +104,14 @@ pub(super) fn check(
         while let Some(number) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Some(pack) = packs.get(*number) else { continue };
             let lines = by_pack.lines(context, *number);
-            if let Err(error) = check_pack(context, *number as u32, pack, &lines, &mut buffers) {
-                return fail(error);
+            match check_pack(context, *number as u32, pack, &lines, &mut buffers) {
+                Ok(true) if hashed.wrong.contains(number) => {
+                    let what = "the storage's own checksum of it is not its name, though it reads \
+                                well: watch the medium";
+                    context.ledger.add(ObjectName::pack(pack.id), what, Severity::Damage);
+                }
+                Ok(_) => {}
+                Err(error) => return fail(error),
             }
             done.fetch_add(1, Ordering::Relaxed);
             let bytes = bytes.fetch_add(pack.size, Ordering::Relaxed) + pack.size;
@@ -112,7 +127,8 @@ pub(super) fn check(
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
-    let read = Read { packs: done.into_inner(), bytes: bytes.into_inner() };
+    let hashed = hashed.right.len() as u64;
+    let read = Read { hashed, packs: done.into_inner(), bytes: bytes.into_inner() };
     if read.packs < chosen.len() as u64 {
         return Err(Error::Worker("pack reader".into()));
     }
@@ -153,25 +169,26 @@ impl ByPack {
     }
 }
 
-/// Checks a pack, a second time before it is called damaged, and writes down what is wrong.
+/// Checks a pack, a second time before it is called damaged, and writes down what is wrong. Whether it is
+/// whole, and was at once.
 fn check_pack(
     context: &Context<'_>,
     number: u32,
     pack: &PackInfo,
     lines: &[(BlobId, Place)],
     buffers: &mut Buffers,
-) -> Result<()> {
+) -> Result<bool> {
     let name = ObjectName::pack(pack.id);
     let first = read_pack(context, pack, lines, buffers)?;
     if first.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let faults = read_pack(context, pack, lines, buffers)?;
     let Some(what) = faults.first() else {
         let what = first.first().map_or("", String::as_str);
         let what = format!("read badly once and well the second time ({what}): watch the medium");
         context.ledger.add(name, what, Severity::Note);
-        return Ok(());
+        return Ok(false);
     };
     let what = match faults.blobs.len() {
         0 => what.clone(),
@@ -181,7 +198,7 @@ fn check_pack(
     for (ordinal, _) in &faults.blobs {
         context.ledger.bad_place(number, *ordinal, handle);
     }
-    Ok(())
+    Ok(false)
 }
 
 impl Faults {
