@@ -190,7 +190,8 @@ pub enum StorageErrorKind {
 pub struct StorageError {
     /// What kind of failure.
     pub kind: StorageErrorKind,
-    /// What was tried: "read", "write", "list", "delete", "stat", "sync".
+    /// What was tried: "read", "write", "list", "delete", "stat", "sync",
+    /// "verify".
     pub operation: &'static str,
     /// The object or folder, with the storage's location as a person would write it.
     pub object: String,
@@ -283,6 +284,15 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Removes an object. One that is not there: `NotFound`.
     fn delete(&self, name: &ObjectName) -> StorageResult<()>;
+
+    /// The SHA-256 of each of these objects, computed where they are stored, from what is stored:
+    /// nothing is sent but the result. `None` for an object where that was not possible (it is
+    /// missing, or cannot be read); `None` for all if this storage cannot do it. A call may take
+    /// as long as reading the objects, so it should be about some dozens.
+    fn sha256(&self, names: &[ObjectName]) -> StorageResult<Option<Vec<Option<ObjectId>>>> {
+        let _ = names;
+        Ok(None)
+    }
 
     /// How many requests at once serve this storage well.
     fn concurrency(&self) -> usize {

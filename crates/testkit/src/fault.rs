@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
     Folder, ObjectInfo, ObjectName, Storage, StorageError, StorageErrorKind, StorageResult, Upload,
 };
@@ -397,6 +398,10 @@ impl<S: Storage> Storage for FaultStorage<S> {
     fn delete(&self, name: &ObjectName) -> StorageResult<()> {
         let call = call(Operation::Delete, name.as_str(), 0);
         self.serve(&call, || self.inner.delete(name)).map(|done| done.0)
+    }
+
+    fn sha256(&self, names: &[ObjectName]) -> StorageResult<Option<Vec<Option<ObjectId>>>> {
+        self.inner.sha256(names)
     }
 
     fn concurrency(&self) -> usize {

@@ -25,7 +25,8 @@ use crate::ui::progress::Progress;
   holdfast check
   holdfast check --read-data
   holdfast check --read-data-subset 5%
-  holdfast check latest --read-data")]
+  holdfast check latest --read-data
+  holdfast check --server-checksums")]
 pub(crate) struct Check {
     /// Check only these snapshots and what they need
     #[arg(value_name = "SNAPSHOT")]
@@ -36,6 +37,12 @@ pub(crate) struct Check {
     /// Read and verify some packs, others each time: 5%, or 1/20
     #[arg(long, value_name = "PART", conflicts_with = "read_data")]
     read_data_subset: Option<String>,
+    /// Let the server compute the checksums of packs, and read only what it cannot verify
+    ///
+    /// Over SFTP, where the account may run sha256sum. Of all packs, or of those that
+    /// --read-data-subset chooses. A server that lies is not found out this way.
+    #[arg(long)]
+    server_checksums: bool,
     /// Threads
     #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
     threads: usize,
@@ -68,6 +75,7 @@ struct Summary {
     blobs: u64,
     nodes: u64,
     entries: u64,
+    packs_hashed: u64,
     packs_read: u64,
     bytes_read: u64,
     orphans: u64,
@@ -99,7 +107,12 @@ pub(crate) fn run(context: &Context, options: &Check) -> Result {
         }
         Some(ids)
     };
-    let check_options = CheckOptions { read_data, snapshots, threads: options.threads };
+    let check_options = CheckOptions {
+        read_data,
+        server_checksums: options.server_checksums,
+        snapshots,
+        threads: options.threads,
+    };
     let progress = Progress::without_problems(&context.ui);
     let result = check(&repository, &check_options, &progress, interrupt::watch());
     progress.finish();
@@ -107,7 +120,7 @@ pub(crate) fn run(context: &Context, options: &Check) -> Result {
     for finding in &report.findings {
         tell_finding(context, finding)?;
     }
-    tell(context, &report, read_data)?;
+    tell(context, &report, &check_options)?;
     Ok(if report.is_damaged() { Outcome::Damage } else { Outcome::Done })
 }
 
@@ -164,7 +177,7 @@ fn tell_finding(context: &Context, finding: &Finding) -> Result<()> {
     Ok(())
 }
 
-fn tell(context: &Context, report: &CheckReport, read_data: ReadData) -> Result<()> {
+fn tell(context: &Context, report: &CheckReport, options: &CheckOptions) -> Result<()> {
     let ui = &context.ui;
     if ui.is_json() {
         let summary = Summary {
@@ -176,6 +189,7 @@ fn tell(context: &Context, report: &CheckReport, read_data: ReadData) -> Result<
             blobs: report.blobs,
             nodes: report.nodes,
             entries: report.entries,
+            packs_hashed: report.packs_hashed,
             packs_read: report.packs_read,
             bytes_read: report.bytes_read,
             orphans: report.orphans_total,
@@ -188,7 +202,12 @@ fn tell(context: &Context, report: &CheckReport, read_data: ReadData) -> Result<
         plural(report.entries, "entry", "entries"),
         plural(report.packs, "pack", "packs"),
     ))?;
-    if read_data != ReadData::No {
+    if options.server_checksums {
+        let packs = plural(report.packs_hashed, "pack", "packs");
+        ui.summary(&format!("{packs} verified by the server's checksums"))?;
+    }
+    let reads = options.server_checksums || options.read_data != ReadData::No;
+    if reads && (report.packs_read > 0 || !options.server_checksums) {
         let packs = plural(report.packs_read, "pack", "packs");
         ui.summary(&format!("{packs} read and verified, {}", size(report.bytes_read)))?;
     }
@@ -201,7 +220,7 @@ fn tell(context: &Context, report: &CheckReport, read_data: ReadData) -> Result<
         ui.line(&format!("DAMAGE: {many} objects are not as they must be"))?;
         ui.line("  hint: keep the repository as it is, and make a copy before anything else")?;
         ui.line("  hint: what is lost here but still on disk is stored again by a backup --force")?;
-    } else if read_data == ReadData::No {
+    } else if !reads {
         ui.summary("no damage found; --read-data would read the packs as well")?;
     } else {
         ui.summary("no damage found")?;

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
     Folder, ObjectInfo, ObjectName, Storage, StorageErrorKind, StorageResult, Upload,
 };
@@ -30,6 +31,8 @@ pub enum Operation {
     Stat,
     /// [`Storage::delete`].
     Delete,
+    /// [`Storage::sha256`].
+    Sha256,
 }
 
 /// One call and its outcome.
@@ -37,9 +40,11 @@ pub enum Operation {
 pub struct Call {
     /// What was asked.
     pub operation: Operation,
-    /// The object or folder; empty for [`Operation::Prepare`] and [`Operation::Abandon`].
+    /// The object (the first of several) or folder; empty for [`Operation::Prepare`] and
+    /// [`Operation::Abandon`].
     pub object: String,
-    /// Bytes of content sent or received; for a listing, how many objects it showed.
+    /// Bytes of content sent or received; for a listing, how many objects it showed; for
+    /// checksums, how many there were.
     pub amount: u64,
     /// `None` if it went well.
     pub error: Option<StorageErrorKind>,
@@ -159,6 +164,14 @@ impl Storage for RecordStorage {
 
     fn delete(&self, name: &ObjectName) -> StorageResult<()> {
         self.record(Operation::Delete, name.as_str(), self.inner.delete(name), |()| 0)
+    }
+
+    fn sha256(&self, names: &[ObjectName]) -> StorageResult<Option<Vec<Option<ObjectId>>>> {
+        let object = names.first().map_or("", ObjectName::as_str);
+        let answer = self.inner.sha256(names);
+        self.record(Operation::Sha256, object, answer, |found| {
+            found.iter().flatten().flatten().count() as u64
+        })
     }
 
     fn concurrency(&self) -> usize {

@@ -3,19 +3,23 @@
 //! connections, and what fails because one breaks is done again.
 //!
 //! Objects are written in [`place`] and [`upload`], read in [`read`], listed in [`list`]; open files
-//! are kept in [`handles`], errors told apart in [`problem`].
+//! are kept in [`handles`], errors told apart in [`problem`]; [`checksums`] asks a shell.
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload};
+
+use tokio::sync::OnceCell;
 
 use self::handles::Handles;
 use self::problem::Trouble;
 use self::space::Space;
 use super::pool::{Pool, SftpError};
 
+mod checksums;
 mod directories;
 mod handles;
 mod list;
@@ -38,6 +42,8 @@ pub struct SftpStorage {
     no_links: AtomicBool,
     /// The server refuses to force files to disk, though it said it could.
     no_sync: AtomicBool,
+    /// The command that computes checksums, if there is one, once that is known.
+    command: OnceCell<Option<&'static str>>,
 }
 
 impl fmt::Debug for SftpStorage {
@@ -55,6 +61,7 @@ impl SftpStorage {
             space: Space::default(),
             no_links: AtomicBool::new(false),
             no_sync: AtomicBool::new(false),
+            command: OnceCell::new(),
         }
     }
 
@@ -166,6 +173,11 @@ impl Storage for SftpStorage {
 
     fn delete(&self, name: &ObjectName) -> StorageResult<()> {
         self.wait_change("delete", name.as_str(), self.remove(name))
+    }
+
+    fn sha256(&self, names: &[ObjectName]) -> StorageResult<Option<Vec<Option<ObjectId>>>> {
+        let name = names.first().map_or("", ObjectName::as_str);
+        self.wait("verify", name, self.checksums(names))
     }
 
     fn concurrency(&self) -> usize {

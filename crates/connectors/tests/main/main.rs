@@ -13,6 +13,7 @@ mod sftp_source_hostile;
 mod sftp_storage;
 mod sftp_storage_engine;
 mod sftp_storage_faults;
+mod sftp_storage_speed;
 mod source;
 mod ssh;
 mod storage;

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_connectors::layers::record::{Operation, RecordStorage};
+use holdfast_connectors::sftp::pool::SftpOptions;
 use holdfast_engine::compress::Level;
 use holdfast_engine::format::keyslot::Secret;
+use holdfast_engine::hash::ObjectId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, RootSource, backup};
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, check};
@@ -17,7 +19,7 @@ use holdfast_engine::ops::restore::{RestoreOptions, restore};
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use holdfast_engine::repo::writer::WriterOptions;
 use holdfast_engine::repo::{self, CreateOptions, Index, OpenOptions, Repository};
-use holdfast_engine::storage::Storage;
+use holdfast_engine::storage::{ObjectName, Storage};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::{
     CompareOptions, Direction, Fault, FaultStorage, MemoryDestination, MemoryTree, Proxy,
@@ -306,4 +308,87 @@ fn a_backup_of_nothing_new_is_a_handful_of_calls() {
     assert!(others.len() <= 8, "{others:#?}");
     // Of the 256 directories of packs, which take four each, and 77 more.
     assert!(recorder.total() - before <= 1200);
+}
+
+#[test]
+fn a_server_computes_checksums() {
+    let check_by = |repository: &Repository| {
+        let options = CheckOptions { server_checksums: true, ..CheckOptions::default() };
+        check(repository, &options, &NoMonitor, &Interrupt::new()).unwrap()
+    };
+    let server = Server::start(SshdOptions::default());
+    let scratch = scratch();
+    let path = scratch.path().join("a repository's \"place\" & $(more)");
+    let made = repository(server.storage(&path));
+    let tree = tree(3);
+    back_up(&made, &tree, 1);
+    let far = Arc::new(server.storage(&path));
+    let names: Vec<_> = files(&path.join("packs")).into_keys().collect();
+    let mut asked: Vec<_> =
+        names.iter().map(|name| ObjectName::pack(ObjectId::from_hex(name).unwrap())).collect();
+    asked.push(ObjectName::pack(ObjectId::new([7; 32])));
+    let told = far.sha256(&asked).unwrap().unwrap();
+    let told: Vec<_> = told.into_iter().map(|id| id.map(|id| id.to_string())).collect();
+    let wanted: Vec<_> = names.iter().cloned().map(Some).chain([None]).collect();
+    assert_eq!(told, wanted);
+
+    let with = |options: SftpOptions| repository(storage(options));
+    let options = server.options(server.sshd.port(), &path);
+    let report = check_by(&with(options.clone()));
+    assert_eq!((report.packs_hashed, report.packs_read), (names.len() as u64, 0));
+    // Not where that was ruled out, nor where the shell sees something else.
+    let off = SftpOptions { disable_hash_check: true, ..options.clone() };
+    assert_eq!(check_by(&with(off)).packs_read, names.len() as u64);
+    let elsewhere = scratch.path().join("volume");
+    let shell_path = Some(format!("{}/", elsewhere.display()));
+    let mapped = SftpOptions { shell_path, ..options.clone() };
+    assert_eq!(check_by(&with(mapped.clone())).packs_read, names.len() as u64);
+    let seen_by_shell = elsewhere.join(path.strip_prefix("/").unwrap());
+    std::fs::create_dir_all(seen_by_shell.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&path, seen_by_shell).unwrap();
+    assert_eq!(check_by(&with(mapped)).packs_read, 0);
+
+    // Damage is found there, and named after reading.
+    let (name, object) = files(&path.join("packs")).pop_first().unwrap();
+    let mut bytes = std::fs::read(&object).unwrap();
+    bytes[5000] ^= 1;
+    std::fs::write(&object, bytes).unwrap();
+    let report = check_by(&with(options));
+    assert_eq!((report.packs_hashed, report.packs_read), (names.len() as u64 - 1, 1));
+    assert!(report.findings.iter().any(|f| f.object.contains(&name)), "{:?}", report.findings);
+}
+
+#[test]
+fn checksums_by_other_commands_and_by_none() {
+    let scratch = scratch();
+    let path = scratch.path().join("repository");
+    let bin = scratch.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let set_path = format!("SetEnv PATH={}", bin.display());
+    let server = Server::start(SshdOptions { extra: vec![set_path], ..SshdOptions::default() });
+    let fresh = repository(server.storage(&path));
+    back_up(&fresh, &tree(1), 1);
+    let (name, _) = files(&path.join("packs")).pop_first().unwrap();
+    let asked = [ObjectName::pack(ObjectId::from_hex(&name).unwrap())];
+    let told = || server.storage(&path).sha256(&asked).unwrap();
+    assert_eq!(told(), None);
+    let right = Some(vec![Some(ObjectId::from_hex(&name).unwrap())]);
+    std::os::unix::fs::symlink("/usr/bin/shasum", bin.join("shasum")).unwrap();
+    assert_eq!(told(), right);
+    // A command of this name that does something else is not believed.
+    std::fs::remove_file(bin.join("shasum")).unwrap();
+    let script = |text: &str| {
+        std::fs::write(bin.join("sha256sum"), text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(bin.join("sha256sum"), mode).unwrap();
+    };
+    script(&format!("#!/bin/sh\nfor f; do echo \"{name}  $f\"; done\n"));
+    assert_eq!(told(), None);
+    script("#!/bin/sh\nexec /usr/bin/sha256sum \"$@\"\n");
+    assert_eq!(told(), right);
+
+    // A server that runs SFTP whatever is asked.
+    let extra = vec!["ForceCommand internal-sftp".into()];
+    let server = Server::start(SshdOptions { extra, ..SshdOptions::default() });
+    assert_eq!(server.storage(&path).sha256(&asked).unwrap(), None);
 }

@@ -14,6 +14,7 @@ use crate::repo::{BlobReader, Index, Repository};
 use crate::storage::Folder;
 use crate::{Error, Result};
 
+mod checksums;
 mod data;
 mod findings;
 mod objects;
@@ -53,6 +54,10 @@ pub enum ReadData {
 pub struct CheckOptions {
     /// Whether to read the packs.
     pub read_data: ReadData,
+    /// Let the storage compute the checksums of the packs to be read, where it can, and read only
+    /// those that differ from their names, or that it could not read. Without
+    /// [`read_data`](Self::read_data): of all packs.
+    pub server_checksums: bool,
     /// Only these snapshots and the packs they need; `None` means everything.
     pub snapshots: Option<Vec<SnapshotId>>,
     /// Threads; 0 means as many as the cores and the storage make worthwhile.
@@ -103,6 +108,8 @@ pub struct CheckReport {
     pub nodes: u64,
     /// Entries in them.
     pub entries: u64,
+    /// Packs whose checksum, computed by the storage, is their name. They were not read.
+    pub packs_hashed: u64,
     /// Packs read whole.
     pub packs_read: u64,
     /// Bytes of packs read whole.
@@ -214,10 +221,15 @@ fn check_once(
         orphans_total: inventory.orphans.len() as u64,
         ..CheckReport::default()
     };
-    if options.read_data != ReadData::No {
+    let read_data = match options.read_data {
+        ReadData::No if options.server_checksums => ReadData::All,
+        other => other,
+    };
+    if read_data != ReadData::No {
         monitor.phase(Phase::CheckData);
         let only_used = options.snapshots.is_some().then_some(&walked.used);
-        let read = data::check(&context, options.read_data, only_used)?;
+        let read = data::check(&context, read_data, options.server_checksums, only_used)?;
+        report.packs_hashed = read.hashed;
         (report.packs_read, report.bytes_read) = (read.packs, read.bytes);
     }
     trace::trace(&context, &snapshots)?;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::hash::ObjectId;
 use crate::storage::{Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload};
 
 #[derive(Debug)]
@@ -67,6 +68,10 @@ impl Storage for DiscardStorage {
 
     fn delete(&self, _: &ObjectName) -> StorageResult<()> {
         Ok(())
+    }
+
+    fn sha256(&self, names: &[ObjectName]) -> StorageResult<Option<Vec<Option<ObjectId>>>> {
+        self.0.sha256(names)
     }
 
     fn concurrency(&self) -> usize {

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod checksums;
 mod common;
 mod damage;
 mod fuzz;
