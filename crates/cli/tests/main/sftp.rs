@@ -274,7 +274,9 @@ fn the_staged_test_tells_each_step() {
     remote.nas("remote", &[]);
     for line in ["test @nas", "config repository test nas"] {
         let out = remote.run(line).ok().out;
-        for step in ["resolve", "connect", "handshake", "host key", "sign-in", "write", "free space"] {
+        for step in
+            ["resolve", "connect", "handshake", "host key", "sign-in", "write", "free space"]
+        {
             assert!(out.lines().any(|l| l.starts_with(step)), "{step}: {out}");
         }
     }

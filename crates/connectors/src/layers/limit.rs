@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload};
 
 use crate::locked;
@@ -178,6 +179,10 @@ impl Storage for LimitStorage {
 
     fn delete(&self, name: &ObjectName) -> StorageResult<()> {
         self.inner.delete(name)
+    }
+
+    fn sha256(&self, names: &[ObjectName]) -> StorageResult<Option<Vec<Option<ObjectId>>>> {
+        self.inner.sha256(names)
     }
 
     fn concurrency(&self) -> usize {

@@ -11,6 +11,7 @@ use crate::monitor::Progress;
 use crate::storage::ObjectName;
 
 use super::Context;
+use super::data::Chosen;
 
 /// Packs in one question: some hundred MiB, so that an interruption does not wait long.
 const BATCH: usize = 16;
@@ -18,37 +19,35 @@ const BATCH: usize = 16;
 /// Questions at once. It is the server's disk that works.
 const THREADS: usize = 4;
 
-/// Packs, as numbers in [`crate::repo::Index::packs`].
+/// Packs by their numbers in the index.
 #[derive(Debug, Default)]
 pub(super) struct Hashed {
     /// Their checksums are their names.
-    pub(super) right: HashSet<usize>,
+    pub(super) right: HashSet<u32>,
     /// Theirs are not.
-    pub(super) wrong: HashSet<usize>,
+    pub(super) wrong: HashSet<u32>,
 }
 
 /// Asks the storage for the checksums of packs.
-pub(super) fn ask(context: &Context<'_>, chosen: &[usize]) -> Result<Hashed> {
-    let packs = context.index.packs();
+pub(super) fn ask(context: &Context<'_>, chosen: &[Chosen]) -> Result<Hashed> {
     let hashed = Mutex::new((Hashed::default(), 0));
     let failure = Mutex::new(None);
-    let batches: Vec<&[usize]> = chosen.chunks(BATCH).collect();
-    let total = chosen.iter().filter_map(|n| packs.get(*n)).map(|pack| pack.size).sum();
+    let batches: Vec<&[Chosen]> = chosen.chunks(BATCH).collect();
+    let total = chosen.iter().map(|pack| pack.size).sum();
     let next = AtomicUsize::new(0);
     let stop = || next.store(usize::MAX / 2, Ordering::Relaxed);
-    let one = |batch: &[usize]| -> Result<bool> {
+    let one = |batch: &[Chosen]| -> Result<bool> {
         context.stop_if_asked()?;
-        let asked: Vec<_> = batch.iter().filter_map(|n| Some((*n, packs.get(*n)?))).collect();
-        let names: Vec<_> = asked.iter().map(|(_, pack)| ObjectName::pack(pack.id)).collect();
+        let names: Vec<_> = batch.iter().map(|pack| ObjectName::pack(pack.id)).collect();
         let Some(told) = context.repository.storage().sha256(&names)? else { return Ok(false) };
         let mut hashed = hashed.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((number, pack), told) in asked.into_iter().zip(told) {
+        for (pack, told) in batch.iter().zip(told) {
             match told {
                 Some(id) if id == pack.id => {
                     hashed.1 += pack.size;
-                    hashed.0.right.insert(number)
+                    hashed.0.right.insert(pack.number)
                 }
-                Some(_) => hashed.0.wrong.insert(number),
+                Some(_) => hashed.0.wrong.insert(pack.number),
                 None => continue,
             };
         }

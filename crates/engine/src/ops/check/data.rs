@@ -55,11 +55,13 @@ struct Buffers {
     decompressor: Decompressor,
 }
 
-/// Reads the packs that `how` chooses; with `only`, of those packs alone (one bit each).
-/// Blobs as numbers in [`crate::repo::Index::blobs`], by pack and then by place in it.
-struct ByPack {
-    order: Vec<u32>,
-    ranges: Vec<Range<usize>>,
+/// A pack to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chosen {
+    /// Its number in the index.
+    pub(super) number: u32,
+    pub(super) id: ObjectId,
+    pub(super) size: u64,
 }
 
 /// Reads the packs that `how` chooses, but those whose checksum the storage itself (if it is to be
@@ -70,7 +72,14 @@ pub(super) fn check(
     ask_storage: bool,
     only: Option<&Vec<AtomicU64>>,
 ) -> Result<Read> {
-    let (chosen, total) = choose(context, how, only)?;
+    let mut chosen = choose(context, how, only)?;
+    let told = match ask_storage {
+        true => checksums::ask(context, &chosen)?,
+        false => checksums::Hashed::default(),
+    };
+    chosen.retain(|pack| !told.right.contains(&pack.number));
+    let total = chosen.iter().map(|pack| pack.size).sum();
+    let chosen: Vec<u32> = chosen.into_iter().map(|pack| pack.number).collect();
     let (bytes, done) = (AtomicU64::new(0), AtomicU64::new(0));
     context.index.packs_with_lines(&chosen, LINES, &mut |packs| {
         let next = AtomicUsize::new(0);
@@ -83,8 +92,14 @@ pub(super) fn check(
         let work = || {
             let mut buffers = Buffers::default();
             while let Some(one) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = check_pack(context, one, &mut buffers) {
-                    return fail(error);
+                match check_pack(context, one, &mut buffers) {
+                    Ok(true) if told.wrong.contains(&one.number) => {
+                        let what = "the storage's own checksum of it is not its name, though it \
+                                    reads well: watch the medium";
+                        context.ledger.add(ObjectName::pack(one.pack.id), what, Severity::Damage);
+                    }
+                    Ok(_) => {}
+                    Err(error) => return fail(error),
                 }
                 done.fetch_add(1, Ordering::Relaxed);
                 let bytes = bytes.fetch_add(one.pack.size, Ordering::Relaxed) + one.pack.size;
@@ -100,62 +115,7 @@ pub(super) fn check(
         });
         failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     })?;
-    let read = Read { packs: done.into_inner(), bytes: bytes.into_inner() };
-    let packs = context.index.packs();
-    let is_wanted = |number: usize| {
-        only.is_none_or(|only| {
-            let word = only.get(number / 64).map_or(0, |word| word.load(Ordering::Relaxed));
-            word >> (number % 64) & 1 == 1
-        })
-    };
-    // What is missing or of the wrong size was found already.
-    let mut chosen: Vec<usize> = (0..packs.len())
-        .filter(|number| packs.get(*number).is_some_and(|pack| pack.usable) && is_wanted(*number))
-        .collect();
-    if let ReadData::Subset { fraction, seed } = how {
-        let mut drawn: Vec<(u64, usize)> =
-            chosen.iter().map(|n| (draw(seed, packs.get(*n)), *n)).collect();
-        drawn.sort_unstable();
-        let count = ((drawn.len() as f64 * fraction).round() as usize).max(1);
-        chosen = drawn.into_iter().take(count).map(|(_, number)| number).collect();
-        chosen.sort_unstable();
-    }
-    let hashed = match ask_storage {
-        true => checksums::ask(context, &chosen)?,
-        false => checksums::Hashed::default(),
-    chosen.retain(|number| !hashed.right.contains(number));
-    let by_pack = by_pack(context);
-    let total = chosen.iter().filter_map(|n| packs.get(*n)).map(|pack| pack.size).sum();
-    let (next, bytes, done) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let failure = Mutex::new(None);
-    let fail = |error| {
-        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        // The other threads find no more packs.
-        next.store(usize::MAX / 2, Ordering::Relaxed);
-    let work = || {
-        let mut buffers = Buffers::default();
-        while let Some(number) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let Some(pack) = packs.get(*number) else { continue };
-            let lines = by_pack.lines(context, *number);
-            match check_pack(context, *number as u32, pack, &lines, &mut buffers) {
-                Ok(true) if hashed.wrong.contains(number) => {
-                    let what = "the storage's own checksum of it is not its name, though it reads \
-                                well: watch the medium";
-                    context.ledger.add(ObjectName::pack(pack.id), what, Severity::Damage);
-                Ok(_) => {}
-                Err(error) => return fail(error),
-            done.fetch_add(1, Ordering::Relaxed);
-            let bytes = bytes.fetch_add(pack.size, Ordering::Relaxed) + pack.size;
-            let progress = Progress { bytes, total_bytes: Some(total), ..Progress::default() };
-            context.monitor.progress(&progress, ObjectName::pack(pack.id).as_str().as_bytes());
-        }
-    std::thread::scope(|scope| {
-        for _ in 0..context.threads.min(chosen.len()) {
-            scope.spawn(work);
-    });
-    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    let hashed = hashed.right.len() as u64;
+    let hashed = told.right.len() as u64;
     let read = Read { hashed, packs: done.into_inner(), bytes: bytes.into_inner() };
     if read.packs < chosen.len() as u64 {
         return Err(Error::Worker("pack reader".into()));
@@ -163,12 +123,12 @@ pub(super) fn check(
     Ok(read)
 }
 
-/// Numbers of the packs to read, rising, and their bytes.
+/// The packs to read, their numbers rising.
 fn choose(
     context: &Context<'_>,
     how: ReadData,
     only: Option<&Vec<AtomicU64>>,
-) -> Result<(Vec<u32>, u64)> {
+) -> Result<Vec<Chosen>> {
     let is_wanted = |number: u32| {
         only.is_none_or(|only| {
             let word = only.get(number as usize / 64).map_or(0, |w| w.load(Ordering::Relaxed));
@@ -183,17 +143,16 @@ fn choose(
     context.index.each_pack(&mut |number, id, size| {
         // What is missing or of the wrong size was found already.
         if context.index.is_usable(number) && is_wanted(number) {
-            drawn.push((draw(seed, &id), number, size));
+            drawn.push((draw(seed, &id), Chosen { number, id, size }));
         }
         Ok(())
     })?;
     if let ReadData::Subset { fraction, .. } = how {
-        drawn.sort_unstable();
+        drawn.sort_unstable_by_key(|(lot, pack)| (*lot, pack.number));
         drawn.truncate(((drawn.len() as f64 * fraction).round() as usize).max(1));
-        drawn.sort_unstable_by_key(|(_, number, _)| *number);
+        drawn.sort_unstable_by_key(|(_, pack)| pack.number);
     }
-    let total = drawn.iter().map(|(_, _, size)| size).sum();
-    Ok((drawn.into_iter().map(|(_, number, _)| number).collect(), total))
+    Ok(drawn.into_iter().map(|(_, pack)| pack).collect())
 }
 
 /// A pack's lot. Of the lowest ones the subset is made.
@@ -205,40 +164,9 @@ fn draw(seed: u64, pack: &ObjectId) -> u64 {
 }
 
 /// Checks a pack, a second time before it is called damaged, and writes down what is wrong.
-fn check_pack(context: &Context<'_>, one: &PackLines, buffers: &mut Buffers) -> Result<()> {
+/// Whether it was whole at once.
+fn check_pack(context: &Context<'_>, one: &PackLines, buffers: &mut Buffers) -> Result<bool> {
     let PackLines { number, pack, lines } = one;
-fn by_pack(context: &Context<'_>) -> ByPack {
-    let blobs = context.index.blobs();
-    let place = |number: &u32| {
-        blobs.get(*number as usize).map_or((0, 0), |(_, place)| (place.pack, place.ordinal))
-    };
-    let mut order: Vec<u32> = (0..blobs.len() as u32).collect();
-    order.sort_unstable_by_key(place);
-    let mut ranges = Vec::with_capacity(context.index.packs().len());
-    let mut start = 0;
-    for pack in 0..context.index.packs().len() as u32 {
-        let rest = order.get(start..).unwrap_or_default();
-        let end = start + rest.partition_point(|number| place(number).0 == pack);
-        ranges.push(start..end);
-        start = end;
-    }
-    ByPack { order, ranges }
-}
-
-impl ByPack {
-    fn lines(&self, context: &Context<'_>, pack: usize) -> Vec<(BlobId, Place)> {
-        let range = self.ranges.get(pack).cloned().unwrap_or_default();
-        let numbers = self.order.get(range).unwrap_or_default().iter();
-        numbers.filter_map(|n| context.index.blobs().get(*n as usize).copied()).collect()
-/// Checks a pack, a second time before it is called damaged, and writes down what is wrong. Whether it is
-/// whole, and was at once.
-fn check_pack(
-    context: &Context<'_>,
-    number: u32,
-    pack: &PackInfo,
-    lines: &[(BlobId, Place)],
-    buffers: &mut Buffers,
-) -> Result<bool> {
     let name = ObjectName::pack(pack.id);
     let first = read_pack(context, pack, lines, buffers)?;
     if first.is_empty() {
