@@ -1,6 +1,7 @@
 //! An `ssh-agent` of one's own.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -25,12 +26,13 @@ impl Agent {
             .spawn()?;
         let agent = Self { child, directory };
         for _ in 0..500 {
-            if agent.socket().exists() {
+            // The socket is there a moment before it is listened on.
+            if UnixStream::connect(agent.socket()).is_ok() {
                 return Ok(agent);
             }
             sleep(Duration::from_millis(10));
         }
-        Err(io::Error::other("ssh-agent made no socket within 5 s"))
+        Err(io::Error::other("ssh-agent does not listen after 5 s"))
     }
 
     /// Its socket.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use russh::client::Msg;
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -35,6 +35,46 @@ impl Beside {
         self.stderr.extend_from_slice(data);
         let surplus = self.stderr.len().saturating_sub(STDERR_KEPT);
         self.stderr.drain(..surplus);
+    }
+}
+
+/// A channel that is closed when it is dropped, wherever that is. The server counts those that
+/// are open, and refuses more than some ten.
+pub(super) struct OpenChannel {
+    channel: Option<Channel<Msg>>,
+    /// A command runs on it, to be ended with it.
+    pub(super) runs: bool,
+    runtime: Handle,
+}
+
+impl OpenChannel {
+    /// Must be called on a runtime.
+    pub(super) fn new(channel: Channel<Msg>) -> Self {
+        Self { channel: Some(channel), runs: false, runtime: Handle::current() }
+    }
+
+    /// The channel itself; there is one until it is made a stream.
+    pub(super) fn get(&mut self) -> Result<&mut Channel<Msg>, russh::Error> {
+        self.channel.as_mut().ok_or(russh::Error::WrongChannel)
+    }
+
+    pub(super) fn into_io(mut self) -> Option<ChannelIo> {
+        self.channel.take().map(ChannelIo::new)
+    }
+}
+
+impl Drop for OpenChannel {
+    fn drop(&mut self) {
+        if let Some(channel) = self.channel.take() {
+            let runs = self.runs;
+            self.runtime.spawn(async move {
+                let (_, half) = channel.split();
+                if runs {
+                    let _ = half.signal(Sig::TERM).await;
+                }
+                let _ = half.close().await;
+            });
+        }
     }
 }
 

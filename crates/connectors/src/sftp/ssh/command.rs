@@ -105,7 +105,8 @@ impl AsyncWrite for ChildIo {
     }
 }
 
-/// The words of `ssh_command` for `tail`: the subsystem's `-s sftp`, or a command to run.
+/// The words of `ssh_command`, followed by `tail`: the subsystem's `-s sftp`, or nothing where a
+/// remote command is put behind them.
 ///
 /// With `{}` (`[user@]host`), `%h`, `%p` or `%r` in it, the command stands for itself and reaches
 /// SFTP alone; `None` then for anything else. Without, `[-p port] [user@]host` and `tail` follow.

@@ -1,16 +1,18 @@
 //! A connection that is signed in: channels for SFTP and for commands.
 
+use std::ffi::OsStr;
 use std::future::Future;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use russh::client::{Handle, Msg};
-use russh::{Channel, ChannelMsg, ChannelOpenFailure, Disconnect};
+use russh::client::Handle;
+use russh::{ChannelMsg, ChannelOpenFailure, Disconnect};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-use super::channel::{ChannelIo, SftpStream};
+use super::channel::{ChannelIo, OpenChannel, SftpStream};
 use super::command::{self, ChildIo};
 use super::handler::{Facts, Notes};
 use super::interaction::printable;
@@ -129,7 +131,8 @@ impl SshSession {
             Kind::Command { command, options } => (command, options),
             Kind::Own { .. } => {
                 let channel = self.started(Request::Sftp).await?;
-                return Ok(SftpStream::channel(ChannelIo::new(channel), &self.host));
+                let io = channel.into_io().ok_or_else(|| self.error(Problem::Protocol))?;
+                return Ok(SftpStream::channel(io, &self.host));
             }
         };
         let settings =
@@ -143,8 +146,9 @@ impl SshSession {
         }
     }
 
-    /// Runs `command` in the account's shell without input. `limit` is for all of it.
-    pub async fn exec(&self, command: &str, limit: Duration) -> Result<ExecOutput, SshError> {
+    /// Runs `command` in the account's shell without input. `limit` is for all of it; after that
+    /// the command is asked to end.
+    pub async fn exec(&self, command: &[u8], limit: Duration) -> Result<ExecOutput, SshError> {
         let run = async {
             match &self.kind {
                 Kind::Own { .. } => self.exec_channel(command).await,
@@ -159,8 +163,10 @@ impl SshSession {
         }
     }
 
-    async fn exec_channel(&self, command: &str) -> Result<ExecOutput, SshError> {
-        let mut channel = self.started(Request::Exec(command)).await?;
+    async fn exec_channel(&self, command: &[u8]) -> Result<ExecOutput, SshError> {
+        let mut open = self.started(Request::Exec(command)).await?;
+        open.runs = true;
+        let channel = open.get().map_err(|error| self.ended().because(error))?;
         let _ = channel.eof().await;
         let mut output = ExecOutput::default();
         let mut closed = false;
@@ -186,11 +192,11 @@ impl SshSession {
         &self,
         program: &str,
         options: &SshOptions,
-        command: &str,
+        command: &[u8],
     ) -> Result<ExecOutput, SshError> {
         let settings =
             |what| SshError::new(Stage::Settings, &self.host, Problem::Settings { what });
-        let words = command::words(program, options, &[command], false).map_err(settings)?;
+        let words = command::words(program, options, &[], false).map_err(settings)?;
         let Some(words) = words else {
             let reason = "ssh_command names its own arguments, so it can reach SFTP only";
             return Err(self.error(Problem::ChannelRefused { reason: reason.into() }));
@@ -198,6 +204,7 @@ impl SshSession {
         let (first, rest) = words.split_first().map_or(("", [].as_slice()), |(f, r)| (f, r));
         let mut child = tokio::process::Command::new(first)
             .args(rest)
+            .arg(OsStr::from_bytes(command))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -237,12 +244,13 @@ impl SshSession {
     }
 
     /// Opens a session channel, asks for SFTP or a command on it, and waits for the server's yes.
-    async fn started(&self, request: Request<'_>) -> Result<Channel<Msg>, SshError> {
+    async fn started(&self, request: Request<'_>) -> Result<OpenChannel, SshError> {
         let Kind::Own { handle, .. } = &self.kind else {
             return Err(self.error(Problem::Protocol));
         };
-        let mut channel = self.wait(handle.channel_open_session()).await?;
+        let mut open = OpenChannel::new(self.wait(handle.channel_open_session()).await?);
         let answer = async {
+            let channel = open.get()?;
             match request {
                 Request::Sftp => channel.request_subsystem(true, "sftp").await?,
                 Request::Exec(command) => channel.exec(true, command).await?,
@@ -257,7 +265,7 @@ impl SshSession {
             }
         };
         if self.wait(answer).await? {
-            return Ok(channel);
+            return Ok(open);
         }
         Err(self.error(match request {
             Request::Sftp => Problem::SftpUnavailable { output: String::new(), exit_status: None },
@@ -318,7 +326,7 @@ impl SshSession {
 #[derive(Debug, Clone, Copy)]
 enum Request<'a> {
     Sftp,
-    Exec(&'a str),
+    Exec(&'a [u8]),
 }
 
 fn keep(output: &mut Vec<u8>, data: &[u8], truncated: &mut bool) {

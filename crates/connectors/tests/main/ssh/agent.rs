@@ -78,7 +78,14 @@ fn one_key_of_many_by_its_public_half() {
         std::fs::rename(&right, server.directory().join("moved")).unwrap();
         asked.public_key_file = None;
         asked.ssh_config = ConfigFiles::Files(vec![config]);
-        connect(asked).await.unwrap();
+        connect(asked.clone()).await.unwrap();
+
+        // Only those: the right key stays unused if the file names another one.
+        let wrong = server.directory().join("wrong0");
+        let text = format!("IdentitiesOnly yes\nIdentityFile {}\n", wrong.display());
+        std::fs::write(server.directory().join("config-of-user"), text).unwrap();
+        let failure = auth(refused(asked).await);
+        assert_eq!(failure.attempts.len(), 1, "{failure:?}");
     });
 }
 

@@ -31,17 +31,32 @@ fn commands_have_an_output_a_status_and_a_limit() {
     block_on(async {
         let session = connect(with_key(&server, &key)).await.unwrap();
         let limit = Duration::from_secs(10);
-        let output = session.exec("echo out; echo err >&2; exit 3", limit).await.unwrap();
+        let output = session.exec(b"echo out; echo err >&2; exit 3", limit).await.unwrap();
         assert_eq!(output.stdout, b"out\n");
         assert_eq!(output.stderr, b"err\n");
         assert_eq!((output.status, output.truncated), (Some(3), false));
-        let output = session.exec("head -c 3000000 /dev/zero", limit).await.unwrap();
+        let output = session.exec(b"head -c 3000000 /dev/zero", limit).await.unwrap();
         assert_eq!((output.stdout.len(), output.truncated), (1 << 20, true));
         assert_eq!(output.status, Some(0));
         // Nothing is there to read.
-        assert_eq!(session.exec("cat", limit).await.unwrap().status, Some(0));
-        let error = session.exec("sleep 30", Duration::from_millis(300)).await.unwrap_err();
-        assert_eq!(error.class(), Class::Timeout);
+        assert_eq!(session.exec(b"cat", limit).await.unwrap().status, Some(0));
+        assert_sftp(&session).await;
+    });
+}
+
+#[test]
+fn what_takes_too_long_is_ended() {
+    // sshd passes no signals on to root's commands, so this is for another account.
+    let password = crate::is_root().then(|| "secret".into());
+    let (server, key) =
+        server_with_key(KeyKind::Ed25519, SshdOptions { password, ..SshdOptions::default() });
+    block_on(async {
+        let session = connect(with_key(&server, &key)).await.unwrap();
+        // The server allows ten sessions at a time.
+        for _ in 0..15 {
+            let error = session.exec(b"sleep 60", Duration::from_millis(200)).await.unwrap_err();
+            assert_eq!(error.class(), Class::Timeout);
+        }
         assert_sftp(&session).await;
     });
 }
@@ -117,9 +132,15 @@ fn more_channels_than_allowed() {
 
 #[test]
 fn bulk_both_ways() {
-    let subsystem = Some("/bin/cat".into());
-    let (server, key) =
-        server_with_key(KeyKind::Ed25519, SshdOptions { subsystem, ..Default::default() });
+    // The server asks for new keys some ten times meanwhile.
+    let (server, key) = server_with_key(
+        KeyKind::Ed25519,
+        SshdOptions {
+            subsystem: Some("/bin/cat".into()),
+            extra: vec!["RekeyLimit 4M".into()],
+            ..SshdOptions::default()
+        },
+    );
     block_on(async {
         let session = connect(with_key(&server, &key)).await.unwrap();
         let (mut reader, mut writer) = tokio::io::split(session.sftp().await.unwrap());
@@ -170,7 +191,7 @@ fn closing_ends_the_servers_side() {
         let mut stream = session.sftp().await.unwrap();
         session.close().await;
         assert_eq!(stream.read(&mut [0; 9]).await.unwrap(), 0);
-        wait_for(&server, "Received disconnect").await;
+        wait_for(&server, &["Received disconnect"]).await;
         assert!(!server.log().contains("Connection closed by"));
 
         // Dropping all of it does as well.
@@ -178,6 +199,6 @@ fn closing_ends_the_servers_side() {
         let stream = session.sftp().await.unwrap();
         drop(session);
         drop(stream);
-        wait_for(&server, "Connection closed by").await;
+        wait_for(&server, &["Connection closed by"]).await;
     });
 }

@@ -168,10 +168,11 @@ impl Interaction for Script {
     }
 }
 
-/// Waits until the server has written `words`.
-async fn wait_for(server: &Sshd, words: &str) {
+/// Waits until the server has written one of these.
+async fn wait_for(server: &Sshd, words: &[&str]) {
     for _ in 0..500 {
-        if server.log().contains(words) {
+        let log = server.log();
+        if words.iter().any(|words| log.contains(words)) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -224,6 +224,25 @@ fn default_keys_and_those_of_ssh_config() {
 }
 
 #[test]
+fn what_is_configured_and_refused_is_the_answer() {
+    let (server, right) = server_with_key(KeyKind::Ed25519, SshdOptions::default());
+    let home = server.directory().join("our-home/.ssh");
+    std::fs::create_dir_all(&home).unwrap();
+    std::fs::copy(&right, home.join("id_ed25519")).unwrap();
+    let wrong = server.directory().join("wrong");
+    keygen(&wrong, KeyKind::Ed25519, "", None).unwrap();
+    block_on(async {
+        let failure = auth(refused(with_key(&server, &wrong)).await);
+        assert_eq!(failure.attempts.len(), 1, "{failure:?}");
+        assert!(failure.attempts[0].key.as_ref().unwrap().origin.ends_with("wrong"));
+        // A password that the server does not take at all is not refused: `ssh`'s order goes on.
+        let mut asked = options(&server);
+        asked.password = Some("not asked for".into());
+        connect(asked).await.unwrap();
+    });
+}
+
+#[test]
 fn a_key_that_others_may_read_is_used_with_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let (server, key) = server_with_key(KeyKind::Ed25519, SshdOptions::default());

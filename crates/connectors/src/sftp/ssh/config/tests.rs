@@ -126,3 +126,21 @@ fn tokens() {
     assert!(tokens.expand("${HOLDFAST_NOT_SET_ANYWHERE}").is_err());
     assert_eq!(tokens.expand("${PATH}").unwrap(), std::env::var("PATH").unwrap());
 }
+
+#[test]
+fn any_text_is_settings_or_an_error() {
+    use holdfast_testkit::{Budget, fuzz_for};
+
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("config");
+    let corpus = [
+        "Host a !b*\nPort 22\nMatch !host=x user y\nProxyCommand a \"b c\" %h\nInclude x*/?\n",
+        "IdentityFile='a b' # c\nUserKnownHostsFile ~/a ${HOME}/b\nProxyJump a@[::1]:3\n",
+    ];
+    let corpus: Vec<_> = corpus.map(|text| text.as_bytes().to_vec()).into();
+    let files = [ConfigFile { path: path.clone(), includes: home.path().to_owned() }];
+    fuzz_for(Budget::from_env_or(2_000), 7, &corpus, &|input| {
+        fs::write(&path, input).unwrap();
+        let _ = read(&files, &asking("a", home.path()));
+    });
+}

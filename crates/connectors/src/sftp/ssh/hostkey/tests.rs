@@ -276,3 +276,27 @@ fn an_unreadable_file_is_an_error_and_odd_lines_are_not() {
     );
     assert_eq!(keys.judge(&text, "nas", 22, "ed"), Verdict::Unknown);
 }
+
+#[test]
+fn decoders_take_any_bytes() {
+    use holdfast_testkit::{Budget, fuzz_for};
+
+    let keys = Keys::new();
+    let line = keys.line("ed");
+    let corpus = [
+        format!("nas,!x {line} c\n@revoked * {line}\n"),
+        format!("@cert-authority *.lan {line}\n|1|{0}=|{0}= {line}\n", "A".repeat(27)),
+        format!("SHA256:{},{line}", "A".repeat(43)),
+    ];
+    let corpus: Vec<_> = corpus.into_iter().map(String::into_bytes).collect();
+    let file: std::sync::Arc<Path> = Path::new("known").into();
+    fuzz_for(Budget::from_env_or(20_000), 5, &corpus, &|input| {
+        let text = String::from_utf8_lossy(input);
+        for line in text.lines() {
+            if let Some(entry) = file::parse(line, &file, 1) {
+                let _ = entry.matches("nas");
+            }
+        }
+        let _ = Expected::parse(&text);
+    });
+}

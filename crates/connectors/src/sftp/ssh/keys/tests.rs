@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use holdfast_testkit::sshd::{KeyKind, certify, keygen, public_line};
+use holdfast_testkit::{Budget, fuzz_for};
 
 use super::*;
 
@@ -236,15 +237,13 @@ fn decoders_take_any_bytes() {
     for cut in 0..text.len() {
         let _ = read(&text[..cut], "secret");
     }
-    let mut state = 1u64;
-    for _ in 0..2000 {
-        let mut bytes = data("ec-pkcs8-des3.pem").into_bytes();
-        for _ in 0..3 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let at = usize::try_from(state >> 33).unwrap() % bytes.len();
-            bytes[at] = u8::try_from(state >> 24 & 0x7f).unwrap();
-        }
-        let _ = read(&String::from_utf8_lossy(&bytes), "");
-        let _ = read_certificate(&String::from_utf8_lossy(&bytes));
-    }
+    let corpus: Vec<_> = ["ec-pkcs8-des3.pem", "ec-sec1-des3.pem", "dsa-openssh.key", "rsa.pem"]
+        .map(|name| data(name).into_bytes())
+        .into();
+    fuzz_for(Budget::from_env_or(3_000), 6, &corpus, &|input| {
+        let text = String::from_utf8_lossy(input);
+        let _ = read(&text, "");
+        let _ = read_certificate(&text);
+        let _ = read_public(&text);
+    });
 }

@@ -122,8 +122,7 @@ impl Run<'_> {
                     || candidate.is_configured(self.with.options)
                     // What was configured and refused is the answer; a dozen other keys would
                     // only use up the server's patience and hide it.
-                    || !configured_rejected
-                    || !self.methods.is_empty())
+                    || !configured_rejected)
         }) {
             let candidate = left.remove(at);
             let answer = self.attempt(&candidate).await?;
