@@ -110,9 +110,8 @@ async fn remote(pool: &Pool, steps: &Steps<'_>) -> Result<(), Problem> {
     steps.begin(stage(Stage::Channel));
     let stream = session.sftp().await.map_err(|e| catalogue::ssh(&e))?;
     let report = stream.report();
-    let client = match Client::connect(stream, &ClientOptions::default()).await {
-        Ok(client) => client,
-        Err(_) => return Err(catalogue::ssh(&report.error(b"").await)),
+    let Ok(client) = Client::connect(stream, &ClientOptions::default()).await else {
+        return Err(catalogue::ssh(&report.error(b"").await));
     };
     let since = Instant::now();
     let home = client.realpath(b".").await.map_err(|e| failed("ask for the home directory", e))?;

@@ -347,7 +347,7 @@ impl Pool {
     pub async fn exec(&self, command: &str, limit: Duration) -> Result<ExecOutput, SftpError> {
         let mut patience = self.patience();
         let lease = self.lease(&mut patience).await?;
-        Ok(lease.0.session.exec(command, limit).await?)
+        Ok(lease.0.session.exec(command.as_bytes(), limit).await?)
     }
 
     /// The connection that does the least. If all are busy, one more is made meanwhile.
