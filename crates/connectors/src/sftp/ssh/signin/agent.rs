@@ -7,8 +7,8 @@ use russh::keys::agent::client::AgentClient;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::super::Problem;
 use super::super::interaction::printable;
-use super::super::{KeyProblem, Problem};
 use super::signer::KeySigner;
 use super::{Answer, Run, SshError, plan};
 
@@ -48,23 +48,23 @@ impl Run<'_> {
         for identity in identities {
             let public = identity.public_key().into_owned();
             let origin = format!("agent {}", printable(identity.comment()));
-            let mut certificates = self.certificates_for(&public);
             // A certificate in the agent is an identity of its own; its bare key is another one.
-            if let AgentIdentity::Certificate { certificate, .. } = &identity {
-                certificates = vec![(certificate.clone(), origin.clone())];
-            }
-            let is_certificate = matches!(identity, AgentIdentity::Certificate { .. });
+            let certificate = match &identity {
+                AgentIdentity::Certificate { certificate, .. } => Some(certificate.clone()),
+                AgentIdentity::PublicKey { .. } => None,
+            };
             let (identity, pause) = (Box::new(identity), self.pause.clone());
             let mut signer = KeySigner::Agent { client: &mut client, identity, pause };
-            let answer = if is_certificate {
-                self.offer_certificates(&public, &certificates, &origin, &mut signer).await?
+            let answer = if let Some(certificate) = certificate {
+                let one = [(certificate, origin.clone())];
+                self.offer_certificates(&public, &one, &origin, &mut signer).await?
             } else {
-                self.offer(&public, &certificates, &origin, &mut signer).await?
+                let ours = self.certificates_for(&public);
+                self.offer(&public, &ours, &origin, &mut signer).await?
             };
-            match answer {
-                Ok(Answer::Rejected) | Err(KeyProblem::PassphraseNeeded) => {}
-                Ok(answer) => return Ok(answer),
-                Err(_) => {}
+            // The agent's keys need no passphrase of ours: there is no other answer.
+            if let Ok(answer @ (Answer::Accepted | Answer::Partial | Answer::Gone)) = answer {
+                return Ok(answer);
             }
         }
         Ok(Answer::Rejected)
