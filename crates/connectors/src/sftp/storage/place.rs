@@ -102,7 +102,7 @@ impl SftpStorage {
                     self.make_directory(directory).await?;
                 }
                 Err(error) if is_refused_sync(&error) => {
-                    self.no_sync.store(true, Ordering::Relaxed)
+                    self.no_sync.store(true, Ordering::Relaxed);
                 }
                 Err(error) => return Err(error.into()),
             }
