@@ -365,20 +365,32 @@ fn errors_have_kinds_and_keep_their_cause() {
     storage.list(Folder::Packs, &mut |_| {}).unwrap();
 }
 
+/// A file system of 12 MiB, for as long as this lives.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(at: &'a Path) -> Option<Self> {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=12m", "none"]).arg(at);
+        (crate::is_root() && mount.status().is_ok_and(|status| status.success()))
+            .then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // Lazily: the server may still be in there.
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
 #[test]
 fn a_full_disk_is_called_so() {
-    // A file system of its own, as small as it gets.
     let scratch = tempfile::tempdir().unwrap();
-    let mounted = crate::is_root()
-        && std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=12m", "none"])
-            .arg(scratch.path())
-            .status()
-            .is_ok_and(|status| status.success());
-    if !mounted {
+    let Some(_mount) = SmallDisk::mount(scratch.path()) else {
         eprintln!("left out, needs to mount: a full disk");
         return;
-    }
+    };
     let server = Server::start(SshdOptions::default());
     let storage = server.storage(scratch.path());
     storage.prepare().unwrap();
@@ -399,6 +411,4 @@ fn a_full_disk_is_called_so() {
         .find_map(|i| storage.put(&ObjectName::key(RecordId::new([i; 16])), &[i; 100_000]).err());
     let error = filled.unwrap();
     assert_eq!(error.kind, StorageErrorKind::NoSpace, "{error:?}");
-    drop((storage, server));
-    let _ = std::process::Command::new("umount").arg("-l").arg(scratch.path()).status();
 }

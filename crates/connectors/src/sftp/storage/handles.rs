@@ -8,8 +8,8 @@ use crate::locked;
 use crate::sftp::client::{Attributes, ClientErrorKind, ClientResult, File, OpenFlags};
 use crate::sftp::pool::{Lease, Pool};
 
-/// Handles kept for each connection. OpenSSH allows hundreds, smaller servers dozens.
-const KEPT: usize = 24;
+/// Handles kept for each connection, at most; and of those that the server says it has, a quarter.
+const KEPT: usize = 16;
 
 /// Files by connection, those used last at the end.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Handles {
         let file = Arc::new(opened);
         let outcome = work(&file).await;
         if outcome.is_ok() {
-            self.keep(pool, lease.connection(), file);
+            self.keep(pool, lease, file);
         }
         outcome
     }
@@ -66,7 +66,9 @@ impl Handles {
         Some(file)
     }
 
-    fn keep(&self, pool: &Pool, connection: u64, file: Arc<File>) {
+    fn keep(&self, pool: &Pool, lease: &Lease, file: Arc<File>) {
+        let connection = lease.connection();
+        let most = lease.client().limits().handles.map_or(KEPT, |has| (has / 4) as usize);
         let mut all = locked(&self.0);
         if !all.contains_key(&connection) {
             all.retain(|number, _| pool.is_open(*number));
@@ -74,7 +76,7 @@ impl Handles {
         let files = all.entry(connection).or_default();
         files.retain(|other| other.path() != file.path());
         files.push(file);
-        let excess = files.len().saturating_sub(KEPT);
+        let excess = files.len().saturating_sub(most.min(KEPT));
         files.drain(..excess);
     }
 }
