@@ -89,8 +89,6 @@ fn what_is_not_built_yet_is_refused_and_makes_nothing() {
     sandbox.run("config repository set s3-krepository location s3://s3.x.com/a").ok();
     sandbox.run("config repository set mys3 location s3://s3.x.com/b").ok();
     for line in [
-        "at repo backup sftp://user@remote-host/etc",
-        "at sftp://user@remote-host/backups create",
         "at s3://s3.fr-par.scw.cloud/mysuperbucket create",
         "at @s3-krepository backup /etc/",
         "at repo backup @mys3",

@@ -22,11 +22,11 @@ use crate::hash::{BlobId, ObjectId, Sha256};
 use crate::storage::{ObjectName, StorageError, StorageErrorKind, Upload};
 use crate::{Error, Result};
 
-mod pack;
-
 use super::Repository;
 use super::index::Index;
 use pack::OpenPack;
+
+mod pack;
 
 /// Packs after which an index segment is written.
 const PACKS_PER_SEGMENT: usize = 64;
@@ -356,8 +356,7 @@ impl<'a> BlobWriter<'a> {
         Ok(copied)
     }
 
-    /// Whether every pack that this session relies on, its own included, fits: told name and size.
-    /// All that was put must be flushed.
+    /// Whether every pack that this session relies on fits, by name and size. Needs a flush before.
     pub fn relies_only_on(&self, fits: impl Fn(ObjectId, u64) -> bool) -> Result<bool> {
         let mut all = true;
         self.index.each_pack(&mut |number, id, size| {
