@@ -154,9 +154,6 @@ class Rustic(Restic):
     name = program = "rustic"
     over_sftp = False
 
-    def _at(self, *rest):
-        return [self.path, "-r", self.repository, *rest]
-
     def env(self):
         return {"RUSTIC_PASSWORD": PASSPHRASE, "RUSTIC_NO_PROGRESS": "true"}
 

@@ -24,7 +24,7 @@ pub struct Access {
     /// Accept the key of a host that is met for the first time without asking.
     pub accept_new_host_key: bool,
     /// Connections to servers with several sources, by server: so that nobody is asked twice.
-    pub servers: Arc<Mutex<BTreeMap<String, Pool>>>,
+    pub(crate) servers: Arc<Mutex<BTreeMap<String, Pool>>>,
 }
 
 impl Access {

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::location::absolute;
+
 /// The cache directory: what was asked for, else what belongs to this user. `None` if there is no
 /// home to keep one in.
 pub fn directory(
@@ -10,15 +12,31 @@ pub fn directory(
     environment: &dyn Fn(&str) -> Option<OsString>,
     is_root: bool,
 ) -> Option<PathBuf> {
-    let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
-    if let Some(path) = asked.or_else(|| variable("HOLDFAST_CACHE_DIR").map(PathBuf::from)) {
-        return Some(crate::location::absolute(&path));
+    let asked = asked.or_else(|| path_in(environment, "HOLDFAST_CACHE_DIR"));
+    match asked {
+        Some(path) => Some(absolute(&path)),
+        None if is_root => Some(PathBuf::from("/var/cache/holdfast")),
+        None => own_directory(environment, "XDG_CACHE_HOME", ".cache"),
     }
-    if is_root {
-        return Some(PathBuf::from("/var/cache/holdfast"));
-    }
-    let xdg = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = xdg.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+}
+
+/// A path that the environment names.
+pub(crate) fn path_in(
+    environment: &dyn Fn(&str) -> Option<OsString>,
+    name: &str,
+) -> Option<PathBuf> {
+    environment(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Our directory among those of a user: below what the `xdg` variable names, else in this folder
+/// of the home directory.
+pub(crate) fn own_directory(
+    environment: &dyn Fn(&str) -> Option<OsString>,
+    xdg: &str,
+    folder: &str,
+) -> Option<PathBuf> {
+    let named = path_in(environment, xdg).filter(|path| path.is_absolute());
+    let base = named.or_else(|| Some(path_in(environment, "HOME")?.join(folder)))?;
     Some(base.join("holdfast"))
 }
 

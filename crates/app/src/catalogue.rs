@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 
 use holdfast_connectors::sftp::client::ClientErrorKind;
 use holdfast_connectors::sftp::pool::SftpError;
+use holdfast_connectors::sftp::ssh::SshError;
 use holdfast_engine::Error;
 use holdfast_engine::destination::{DestinationError, DestinationErrorKind};
 use holdfast_engine::source::{SourceError, SourceErrorKind};
@@ -22,6 +23,9 @@ pub use ssh::{ssh, stage_name};
 /// Explains an engine error. `at` is the repository's location as it can be typed, or `None` if
 /// commands find it without.
 pub fn explain(error: &Error, at: Option<&OsStr>) -> Problem {
+    if let Some(error) = lost_connection(error) {
+        return ssh(error);
+    }
     let command = Command(at);
     let message = error.to_string();
     match error {
@@ -174,18 +178,22 @@ fn describe(class: Class, operation: &str, object: &str) -> String {
     }
 }
 
-/// What a connector's error has as its cause, if that is SFTP.
-fn sftp_cause<'a>(
-    source: Option<&'a (dyn StdError + Send + Sync + 'static)>,
-) -> Option<&'a SftpError> {
-    source?.downcast_ref()
+/// The failed connection below an error, if that is what happened: the rest follows from it.
+fn lost_connection(error: &Error) -> Option<&SshError> {
+    let source = match error {
+        Error::Storage(e) => e.source.as_deref(),
+        Error::Source(e) => e.source.as_deref(),
+        Error::Destination(e) => e.source.as_deref(),
+        _ => None,
+    };
+    match source?.downcast_ref() {
+        Some(SftpError::Ssh(error)) => Some(error),
+        _ => None,
+    }
 }
 
 fn storage(error: &StorageError) -> Problem {
     use StorageErrorKind as K;
-    if let Some(SftpError::Ssh(error)) = sftp_cause(error.source.as_deref()) {
-        return ssh(error);
-    }
     let class = match error.kind {
         K::NotFound => Class::NoSuchPath,
         K::AlreadyExists => Class::AlreadyExists,
@@ -213,9 +221,6 @@ fn storage(error: &StorageError) -> Problem {
 
 fn source(error: &SourceError) -> Problem {
     use SourceErrorKind as K;
-    if let Some(SftpError::Ssh(error)) = sftp_cause(error.source.as_deref()) {
-        return ssh(error);
-    }
     let class = match error.kind {
         K::NotFound => Class::NoSuchPath,
         K::PermissionDenied => Class::PermissionDenied,
@@ -233,9 +238,6 @@ fn source(error: &SourceError) -> Problem {
 
 fn destination(error: &DestinationError) -> Problem {
     use DestinationErrorKind as K;
-    if let Some(SftpError::Ssh(error)) = sftp_cause(error.source.as_deref()) {
-        return ssh(error);
-    }
     let class = match error.kind {
         K::NotFound => Class::NoSuchPath,
         K::AlreadyExists => Class::AlreadyExists,

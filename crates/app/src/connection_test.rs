@@ -14,7 +14,7 @@ use holdfast_connectors::sftp::ssh::{SessionFacts, Stage};
 use holdfast_engine::crypto;
 
 use crate::access::Access;
-use crate::catalogue;
+use crate::catalogue::{self, stage_name};
 use crate::location::absolute;
 use crate::problem::{Class, Problem};
 use crate::resolve::{Place, Resolved};
@@ -60,7 +60,7 @@ pub fn run(place: &Resolved, access: &Access, tell: Tell<'_>) -> Result<(), Prob
             let pool = sftp::pool(at, &place.options, access)?;
             pool.block_on(remote(&pool, &steps))
         }
-        Place::Stream | Place::S3(_) => place.local("place").map(drop),
+        Place::Stream | Place::S3(_) => Err(place.refused("place to test")),
     };
     match tested {
         Ok(()) => steps.end(Outcome::Passed, ""),
@@ -95,19 +95,14 @@ impl Steps<'_> {
     }
 }
 
-/// What SSH calls its stages, in the words of the test.
-fn stage(stage: Stage) -> &'static str {
-    catalogue::stage_name(stage)
-}
-
 async fn remote(pool: &Pool, steps: &Steps<'_>) -> Result<(), Problem> {
     let connector = pool.connector();
     let session = connector
-        .connect(&|step| steps.begin(stage(step.stage)))
+        .connect(&|step| steps.begin(stage_name(step.stage)))
         .await
         .map_err(|e| catalogue::ssh(&e))?;
     steps.pass(facts(session.facts()));
-    steps.begin(stage(Stage::Channel));
+    steps.begin(stage_name(Stage::Channel));
     let stream = session.sftp().await.map_err(|e| catalogue::ssh(&e))?;
     let report = stream.report();
     let Ok(client) = Client::connect(stream, &ClientOptions::default()).await else {

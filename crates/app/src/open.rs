@@ -25,8 +25,7 @@ pub fn open_storage(place: &Resolved, access: &Access) -> Result<Arc<dyn Storage
     let storage: Arc<dyn Storage> = match &place.place {
         Place::Local(path) => Arc::new(LocalStorage::new(absolute(path))),
         Place::Sftp(at) => Arc::new(SftpStorage::new(sftp::pool(at, &place.options, access)?)),
-        // What else there is is refused, with the reason.
-        Place::Stream | Place::S3(_) => Arc::new(LocalStorage::new(place.local("repository")?)),
+        Place::Stream | Place::S3(_) => return Err(place.refused("repository")),
     };
     let limits = Limits {
         upload: place.options.number("limit_upload"),

@@ -147,14 +147,17 @@ impl Resolved {
     pub fn local(&self, role: &str) -> Result<&Path, Problem> {
         match &self.place {
             Place::Local(path) => Ok(path),
-            Place::Stream => Err(Problem::usage(format!("`-` cannot be a {role}"))),
-            Place::Sftp(_) => Err(self.unsupported("sftp", role)),
-            Place::S3(_) => Err(self.unsupported("s3", role)),
+            _ => Err(self.refused(role)),
         }
     }
 
-    fn unsupported(&self, scheme: &str, role: &str) -> Problem {
-        let text = format!("{self}: {scheme}:// is not in this version of holdfast");
+    /// What to say of a place that cannot be opened as a `role`, as for [`local`](Self::local).
+    pub fn refused(&self, role: &str) -> Problem {
+        let scheme = match &self.place {
+            Place::Stream => return Problem::usage(format!("`-` cannot be a {role}")),
+            place => place.kind().map_or(String::new(), |kind| kind.to_string()),
+        };
+        let text = format!("{self}: {scheme}:// as a {role} is not in this version of holdfast");
         Problem::new(Class::Unsupported, text)
             .hint(format!("use a local path as the {role}, for instance a mounted folder"))
     }

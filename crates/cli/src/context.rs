@@ -180,15 +180,12 @@ impl Context {
     }
 
     /// How places over a network are reached. Accepted host keys are kept beside the configuration.
-    pub(crate) fn access(&self) -> Result<Access> {
-        let config = self.config_path().ok();
-        let access = Access::new(Arc::new(Terminal));
-        Ok(Access {
-            home: home(),
-            known_hosts: config.map(|path| path.with_file_name("known_hosts")),
-            accept_new_host_key: self.global.accept_new_host_key,
-            ..access
-        })
+    pub(crate) fn access(&self) -> Access {
+        let mut access = Access::new(Arc::new(Terminal));
+        access.home = home();
+        access.known_hosts = self.config_path().ok().map(|path| path.with_file_name("known_hosts"));
+        access.accept_new_host_key = self.global.accept_new_host_key;
+        access
     }
 
     fn default_path(&self) -> Result<PathBuf> {
@@ -222,7 +219,7 @@ impl Context {
     }
 
     pub(crate) fn storage(&self) -> Result<Arc<dyn Storage>> {
-        Ok(places::open_storage(self.location()?, &self.access()?)?)
+        Ok(places::open_storage(self.location()?, &self.access())?)
     }
 
     /// Opens the repository, asking for its passphrase if need be.

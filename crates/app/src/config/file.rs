@@ -30,16 +30,11 @@ pub fn locate(
     environment: &dyn Fn(&str) -> Option<OsString>,
     is_root: bool,
 ) -> Option<PathBuf> {
-    let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
-    if let Some(path) = asked.or_else(|| variable("HOLDFAST_CONFIG").map(PathBuf::from)) {
-        return Some(crate::location::absolute(&path));
+    match asked.or_else(|| path_in(environment, "HOLDFAST_CONFIG")) {
+        Some(path) => Some(crate::location::absolute(&path)),
+        None if is_root => Some(PathBuf::from("/etc/holdfast/config.toml")),
+        None => Some(own_directory(environment, "XDG_CONFIG_HOME", ".config")?.join("config.toml")),
     }
-    if is_root {
-        return Some(PathBuf::from("/etc/holdfast/config.toml"));
-    }
-    let xdg = variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = xdg.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".config")))?;
-    Some(base.join("holdfast/config.toml"))
 }
 
 /// What was found in the file.

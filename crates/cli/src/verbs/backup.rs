@@ -130,7 +130,7 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
     }
     let source_options = source_options(context, options)?;
     let writer = writer_options(options)?;
-    let access = context.access()?;
+    let access = context.access();
     let source_context = SourceContext {
         options: &source_options,
         repository: Some(context.location()?),

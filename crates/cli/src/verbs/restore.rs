@@ -107,7 +107,7 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
     let spec = Spec::parse(&options.snapshot)?;
     let local = LocalDestinationOptions { numeric_ids: options.numeric_ids };
     let open = |to: &OsStr| -> Result<_> {
-        Ok(open_destination(&context.place(to)?, local, &context.access()?)?)
+        Ok(open_destination(&context.place(to)?, local, &context.access())?)
     };
     let to = options.to.as_deref().map(open).transpose()?;
     let chosen = patterns::restore_filter(&options.include, &options.exclude)

@@ -47,10 +47,7 @@ pub(crate) fn run_on(context: &Context, place: &Resolved) -> Result {
     let ui = &context.ui;
     // A line that cannot be written shows when the output is flushed.
     let tell = |step: Step| drop(show(ui, &step));
-    connection_test::run(place, &context.access()?, &tell)?;
-    if context.ui.is_json() {
-        return Ok(Outcome::Done);
-    }
+    connection_test::run(place, &context.access(), &tell)?;
     context.ui.summary(&format!("{place} works."))?;
     Ok(Outcome::Done)
 }

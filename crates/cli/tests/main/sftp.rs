@@ -190,6 +190,10 @@ fn a_repository_and_a_destination_over_sftp() {
     remote.run("at @nas backup src").ok();
     remote.run("at @nas backup src").ok();
     remote.run("at @nas check --read-data").ok();
+    let checked = remote.run("at @nas check --server-checksums --json").ok().events();
+    let summary = checked.last().unwrap();
+    assert!(summary["packs_hashed"].as_u64() > Some(0), "{summary}");
+    assert_eq!(summary["bytes_read"], 0, "{summary}");
     assert_eq!(remote.run("at @nas ls").ok().out.lines().count(), 3);
     let to = remote.location("remote/back");
     let src = remote.sandbox.text("src");

@@ -148,6 +148,7 @@ struct Inner {
     connector: Connector,
     options: SftpOptions,
     client_options: ClientOptions,
+    recorder: Arc<Recorder>,
     open: Mutex<Open>,
     /// Held while a connection is made that somebody waits for.
     making: tokio::sync::Mutex<()>,
@@ -181,9 +182,10 @@ impl fmt::Debug for Pool {
 impl Pool {
     /// Connects nothing yet. `runtime` needs I/O and time, and threads of its own.
     pub fn new(runtime: Handle, options: SftpOptions, interaction: Arc<dyn Interaction>) -> Self {
+        let recorder = Arc::new(Recorder::new());
         let client_options = ClientOptions {
             timeout: options.ssh.timeout.max(Duration::from_secs(1)) * 2,
-            recorder: Some(Arc::new(Recorder::new())),
+            recorder: Some(recorder.clone()),
             ..ClientOptions::default()
         };
         Self(Arc::new(Inner {
@@ -191,6 +193,7 @@ impl Pool {
             connector: Connector::new(options.ssh.clone(), interaction),
             options,
             client_options,
+            recorder,
             open: Mutex::default(),
             making: tokio::sync::Mutex::new(()),
             base: tokio::sync::OnceCell::new(),
@@ -220,12 +223,7 @@ impl Pool {
 
     /// Counts the requests and bytes of all connections.
     pub fn recorder(&self) -> &Recorder {
-        // `new` always sets it.
-        static NONE: std::sync::OnceLock<Recorder> = std::sync::OnceLock::new();
-        match &self.0.client_options.recorder {
-            Some(recorder) => recorder,
-            None => NONE.get_or_init(Recorder::new),
-        }
+        &self.0.recorder
     }
 
     /// Runs a future to its end. Not to be called on a thread of the runtime.

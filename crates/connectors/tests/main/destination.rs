@@ -260,15 +260,12 @@ fn names_in_the_way() {
     assert!(no_temporary(root));
 }
 
-#[test]
-fn planted_links_are_not_followed() {
-    let scratch = scratch();
-    let outside = scratch.path().join("outside");
+/// Plants links to what is beside `root`, and tries every way through them. Returns what is beside.
+pub(crate) fn plant_links(to: &dyn Destination, root: &Path) -> PathBuf {
+    let outside = root.parent().unwrap().join("outside");
     fs::create_dir_all(outside.join("sub")).unwrap();
     fs::write(outside.join("precious"), b"precious").unwrap();
     fs::set_permissions(outside.join("precious"), fs::Permissions::from_mode(0o600)).unwrap();
-    let root = scratch.path().join("root");
-    let to = destination(&root);
     symlink(&outside, root.join("planted")).unwrap();
     symlink("../outside/precious", root.join("file")).unwrap();
     to.make_directory(b"real").unwrap();
@@ -300,13 +297,26 @@ fn planted_links_are_not_followed() {
     fails(to.make_hard_link(b"stolen", b"planted/precious"), taken);
     fails(to.set_attributes(b"planted", plain(&d)), taken);
     fails(to.set_attributes(b"file", plain(&m)), taken);
-    fails(to.stat(b"..").map(drop), DestinationErrorKind::Io);
+    for path in [&b".."[..], b"../x", b"real/../../x", b"real//x", b"./x", b"a\0b", b"/etc"] {
+        fails(to.stat(path).map(drop), DestinationErrorKind::Io);
+        fails(to.write_file(path, b"x", plain(&m), true), DestinationErrorKind::Io);
+    }
     let truth = fs::metadata(outside.join("precious")).unwrap();
     assert_eq!(
         (truth.mode() & 0o777, fs::read(outside.join("precious")).unwrap()),
         (0o600, b"precious".to_vec())
     );
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 2);
+    outside
+}
+
+#[test]
+fn planted_links_are_not_followed() {
+    let scratch = scratch();
+    let root = scratch.path().join("root");
+    let to = destination(&root);
+    let outside = plant_links(&to, &root);
+    let m = metadata(Kind::File, 0o644);
     // Planted after its handle was opened: the handle still leads to the real one.
     complete(to.write_file(b"real/before", b"x", plain(&m), false));
     fs::rename(root.join("real"), root.join("moved")).unwrap();

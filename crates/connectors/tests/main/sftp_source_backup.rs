@@ -40,28 +40,15 @@ fn now() -> i64 {
 }
 
 fn run(repository: &Repository, source: impl Source + 'static, time: i64) -> Result<BackupReport> {
-    let root = RootSource {
-        path: b"/data".to_vec(),
-        source: Arc::new(source),
-        ancestors: Vec::new(),
-        stream: false,
-    };
+    let root = RootSource::new(b"/data", Arc::new(source));
     let options = BackupOptions {
         roots: vec![root],
         host: "server".into(),
-        user: "user".into(),
         kind: "sftp".into(),
-        tags: Vec::new(),
-        description: String::new(),
         program: "test".into(),
-        process: 1,
         time,
-        excludes: Vec::new(),
-        parent: Parent::Automatic,
-        dry_run: false,
-        skip_if_unchanged: false,
-        partial_every: None,
         writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 32 << 20 },
+        ..BackupOptions::default()
     };
     backup(repository, &options, &NoMonitor, &Interrupt::new())
 }

@@ -53,28 +53,15 @@ fn try_back_up(
     tree: &MemoryTree,
     time: i64,
 ) -> holdfast_engine::Result<BackupReport> {
-    let root = RootSource {
-        path: b"/data".to_vec(),
-        source: Arc::new(tree.source()),
-        ancestors: Vec::new(),
-        stream: false,
-    };
+    let root = RootSource::new(b"/data", Arc::new(tree.source()));
     let options = BackupOptions {
         roots: vec![root],
         host: "host".into(),
-        user: "user".into(),
         kind: "local".into(),
-        tags: Vec::new(),
-        description: String::new(),
         program: "test".into(),
-        process: 1,
         time,
-        excludes: Vec::new(),
-        parent: Parent::Automatic,
-        dry_run: false,
-        skip_if_unchanged: false,
-        partial_every: None,
         writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 8 << 20 },
+        ..BackupOptions::default()
     };
     backup(repository, &options, &NoMonitor, &Interrupt::new())
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{bounded, unbounded};
 
 use crate::chunker::{Chunker, Params};
+use crate::error::chain_text;
 use crate::format::config::Config;
 use crate::format::snapshot::{Ancestor, Root, Snapshot, Stats, Sum, Unread};
 use crate::hash::SnapshotId;
@@ -34,7 +35,7 @@ mod small;
 use files::Context;
 use known::KnownFiles;
 use parent::Cursor;
-use root::{Finished, Keeping, Parts, RootRun, Tally};
+use root::{Finished, Keeping, Kept, Parts, RootRun, Tally};
 
 /// Threads that read from a source over a network, at least.
 const REMOTE_READERS: usize = 8;
@@ -55,6 +56,13 @@ pub struct RootSource {
     pub stream: bool,
 }
 
+impl RootSource {
+    /// A root of which nothing above is known.
+    pub fn new(path: impl Into<Vec<u8>>, source: Arc<dyn Source>) -> Self {
+        Self { path: path.into(), source, ancestors: Vec::new(), stream: false }
+    }
+}
+
 /// Which snapshot to compare with.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Parent {
@@ -67,8 +75,8 @@ pub enum Parent {
     Snapshot(SnapshotId),
 }
 
-/// How to back up.
-#[derive(Debug, Clone)]
+/// How to back up. The default has no roots and no names.
+#[derive(Debug, Clone, Default)]
 pub struct BackupOptions {
     /// Roots; they must not overlap.
     pub roots: Vec<RootSource>,
@@ -204,7 +212,7 @@ impl Run<'_> {
         let mut tally = Tally::default();
         let mut roots: Vec<Root> = Vec::new();
         let read = AtomicU64::new(0);
-        let last_kept = Cell::new((started, 0));
+        let last_kept = Cell::new(Kept { when: started, bytes: 0, files: 0 });
         for source in &options.roots {
             if self.interrupt.is_raised() {
                 break;
@@ -213,7 +221,13 @@ impl Run<'_> {
                 let mut so_far = roots.clone();
                 so_far.push(root_record(source, finished));
                 let record = self.record(so_far, parent, true, tally.clone());
-                session.commit_partial(writer, &record).map(drop)
+                writer.flush()?;
+                // It has a session of its own: what became of that is nothing to this run.
+                if let Err(error) = session.commit_partial(writer, &record) {
+                    let text = chain_text(&error);
+                    self.monitor.note(&format!("no partial snapshot was kept: {text}"));
+                }
+                Ok(())
             };
             let every = options.partial_every.filter(|_| !options.dry_run);
             let keeping = Keeping { every, last: &last_kept, keep: &keep };

@@ -127,13 +127,13 @@ impl<'a> Session<'a> {
     /// Rules 1, 2 and 3. Commits `snapshot`, a partial one of what has been given to `blobs` so
     /// far, through a session of its own, while this one goes on. That session begins like any
     /// other, and relies on what this one relies on; so it tests exactly that. If a gc has
-    /// condemned some of it, there is no partial snapshot this time.
+    /// condemned some of it, there is no partial snapshot this time. All that was put must be
+    /// flushed.
     pub fn commit_partial(
         &self,
         blobs: &BlobWriter<'_>,
         snapshot: &Snapshot,
     ) -> Result<Option<SnapshotId>> {
-        blobs.flush()?;
         let partial = Self::lease(self.repository, self.writer.clone())?;
         let packs = PackListing::of(self.repository)?;
         let fits = |condemned: &BTreeSet<ObjectId>| {

@@ -113,3 +113,28 @@ fn a_crash_at_any_call_leaves_partial_snapshots_whole() {
         }
     }
 }
+
+#[test]
+fn a_partial_snapshot_that_fails_costs_nothing_but_itself() {
+    let tree = tree(200);
+    for fault in [Fault::ErrorBefore, Fault::ErrorAfter] {
+        for object in ["snapshots/", "sessions/", "fences/"] {
+            let storage = MemoryStorage::new();
+            repository(storage.clone());
+            let faulty = FaultStorage::new(storage.clone());
+            // The first is the run's own lease: all that partial snapshots store fails.
+            let (mut seen, skip) = (0, usize::from(object == "sessions/"));
+            faulty.set_plan(move |_, call| {
+                let fits = call.operation == Operation::Put && call.object.starts_with(object);
+                seen += usize::from(fits);
+                (fits && seen > skip && seen <= skip + 2).then_some(fault)
+            });
+            let report = run(&repository(faulty), &often(&tree, 1)).expect("backup");
+            let repository = repository(storage);
+            assert_holds(&repository, report.snapshot.expect("snapshot"), &tree);
+            for id in partials(&repository) {
+                assert_holds_part(&repository, id, &tree);
+            }
+        }
+    }
+}

@@ -34,26 +34,13 @@ impl Snapshot {
         let options = CreateOptions { cost: Cost::default(), ..Default::default() };
         let repository = create(Arc::new(MemoryStorage::new()), options).unwrap();
         let options = BackupOptions {
-            roots: vec![RootSource {
-                path: b"/data".to_vec(),
-                source: Arc::new(tree.source()),
-                ancestors: Vec::new(),
-                stream: false,
-            }],
+            roots: vec![RootSource::new(b"/data", Arc::new(tree.source()))],
             host: "host".into(),
-            user: "user".into(),
             kind: "local".into(),
-            tags: Vec::new(),
-            description: String::new(),
             program: "test".into(),
-            process: 1,
             time: 1_700_000_000_000_000_000,
-            excludes: Vec::new(),
             parent: Parent::None,
-            dry_run: false,
-            skip_if_unchanged: false,
-            partial_every: None,
-            writer: WriterOptions::default(),
+            ..BackupOptions::default()
         };
         let report = backup(&repository, &options, &NoMonitor, &Interrupt::new()).unwrap();
         let id = report.snapshot.unwrap();

@@ -97,9 +97,17 @@ pub(super) struct Finished {
 /// How what a root has come to so far is kept as a partial snapshot.
 pub(super) struct Keeping<'a> {
     pub(super) every: Option<Duration>,
-    /// When this was last done, or the run began, and the plain bytes written by then.
-    pub(super) last: &'a Cell<(Instant, u64)>,
+    pub(super) last: &'a Cell<Kept>,
     pub(super) keep: &'a dyn Fn(Finished, &Tally) -> Result<()>,
+}
+
+/// When a partial snapshot was last made, or the run began; the plain bytes that were written by
+/// then, and the entries that were done.
+#[derive(Clone, Copy)]
+pub(super) struct Kept {
+    pub(super) when: Instant,
+    pub(super) bytes: u64,
+    pub(super) files: u64,
 }
 
 /// Sums of the run, over all roots.
@@ -222,13 +230,15 @@ impl<'a> RootRun<'a> {
         Ok(Finished { tree, totals, sum })
     }
 
-    /// Now and then, if anything was stored since: the next run then finds what this one did,
+    /// Now and then, if anything was stored and done since: the next run then finds what this one did,
     /// even if this one is killed.
     fn keep_partial(&mut self) -> Result<()> {
         let Keeping { every: Some(every), last, keep } = self.parts.keeping else { return Ok(()) };
         let writer = self.parts.context.writer;
-        let (when, written) = last.get();
-        if when.elapsed() < every || writer.written().plain == written {
+        let before = last.get();
+        let (bytes, files) = (writer.written().plain, self.parts.tally.files);
+        // The chunks of a file that is still being read are found again without a snapshot.
+        if before.when.elapsed() < every || bytes == before.bytes || files == before.files {
             return Ok(());
         }
         let put = |kind, plain| writer.put_structure(kind, plain);
@@ -236,7 +246,7 @@ impl<'a> RootRun<'a> {
         if let Some(tree) = self.tree.clone().finish(&put)? {
             keep(Finished { tree, totals, sum }, self.parts.tally)?;
         }
-        last.set((Instant::now(), writer.written().plain));
+        last.set(Kept { when: Instant::now(), bytes: writer.written().plain, files });
         Ok(())
     }
 

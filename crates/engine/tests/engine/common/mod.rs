@@ -43,28 +43,15 @@ pub(crate) fn try_repository(storage: impl Storage + 'static) -> Result<Reposito
 
 /// Options for backing up `source` as `/data` of `host`.
 pub(crate) fn options(source: impl Source + 'static, time: i64) -> BackupOptions {
-    let root = RootSource {
-        path: b"/data".to_vec(),
-        source: Arc::new(source),
-        ancestors: Vec::new(),
-        stream: false,
-    };
+    let root = RootSource::new(b"/data", Arc::new(source));
     BackupOptions {
         roots: vec![root],
         host: "host".into(),
-        user: "user".into(),
         kind: "local".into(),
-        tags: Vec::new(),
-        description: String::new(),
         program: "test".into(),
-        process: 1,
         time,
-        excludes: Vec::new(),
-        parent: Parent::Automatic,
-        dry_run: false,
-        skip_if_unchanged: false,
-        partial_every: None,
         writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 8 << 20 },
+        ..BackupOptions::default()
     }
 }
 

@@ -47,19 +47,11 @@ impl Fixture {
         let options = BackupOptions {
             roots: roots.collect(),
             host: "host".into(),
-            user: "user".into(),
             kind: "local".into(),
-            tags: Vec::new(),
-            description: String::new(),
             program: "test".into(),
-            process: 1,
             time: 1_700_000_000_000_000_000,
-            excludes: Vec::new(),
             parent: Parent::None,
-            dry_run: false,
-            skip_if_unchanged: false,
-            partial_every: None,
-            writer: WriterOptions::default(),
+            ..BackupOptions::default()
         };
         let report =
             backup(&self.repository, &options, &NoMonitor, &Interrupt::new()).expect("backup");
