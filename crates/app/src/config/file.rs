@@ -12,6 +12,7 @@ use rustix::fs::FlockOperation;
 use toml_edit::{DocumentMut, TomlError};
 
 use super::keys;
+use crate::cache::{own_directory, path_in};
 use crate::catalogue;
 use crate::problem::{Class, Problem};
 use crate::text::printable_os;

@@ -19,7 +19,7 @@ use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::meta::Kind;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
-use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, RootSource, backup};
+use holdfast_engine::ops::backup::{BackupOptions, BackupReport, RootSource, backup};
 use holdfast_engine::repo::writer::WriterOptions;
 use holdfast_engine::repo::{self, BlobReader, CreateOptions, Index, Repository};
 use holdfast_engine::source::{Source, SourceErrorKind};

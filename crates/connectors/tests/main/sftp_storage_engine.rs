@@ -13,7 +13,7 @@ use holdfast_engine::compress::Level;
 use holdfast_engine::format::keyslot::Secret;
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
-use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, RootSource, backup};
+use holdfast_engine::ops::backup::{BackupOptions, BackupReport, RootSource, backup};
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, check};
 use holdfast_engine::ops::restore::{RestoreOptions, restore};
 use holdfast_engine::repo::snapshots::SnapshotInfo;

@@ -11,7 +11,7 @@ use holdfast_engine::format::keyslot::Secret;
 use holdfast_engine::hash::{BlobId, SnapshotId};
 use holdfast_engine::meta::Kind;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
-use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, RootSource, backup};
+use holdfast_engine::ops::backup::{BackupOptions, BackupReport, RootSource, backup};
 use holdfast_engine::repo::index::Place;
 use holdfast_engine::repo::writer::WriterOptions;
 use holdfast_engine::repo::{self, BlobReader, CreateOptions, Index, OpenOptions, Repository};

@@ -9,7 +9,6 @@ use holdfast_engine::ops::backup::{BackupOptions, Parent, RootSource, backup};
 use holdfast_engine::ops::restore::{RestoreOptions, RestoreReport, restore};
 use holdfast_engine::repo::open::{CreateOptions, create};
 use holdfast_engine::repo::snapshots::SnapshotInfo;
-use holdfast_engine::repo::writer::WriterOptions;
 use holdfast_engine::repo::{Index, Repository};
 use holdfast_engine::{Error, Result};
 use rand::RngCore;
