@@ -78,8 +78,8 @@ def markdown(session, tools, machine, options):
     """The whole report on one data set."""
     figures = medians(session.samples)
     name = session.dataset.name
-    if options.sftp:
-        name += f", sftp +{options.latency:g} ms" if options.latency else ", sftp"
+    if options.remote:
+        name += f", {options.remote} +{options.latency:g} ms" if options.latency else f", {options.remote}"
     runs = f"median of {options.runs}" + (f", scale {options.scale:g}" if options.scale != 1 else "")
     names = [t for t in tools if any(t in f for f in figures.values())]
     pick = lambda field: [(op, {t: f[field] for t, f in values.items() if field in f}) for op, values in figures.items()]

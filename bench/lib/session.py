@@ -49,6 +49,7 @@ class Session:
         for tool in order:
             tool.place(f"{self.work}/{tool.name}")
             tool.source = self.source
+            measure.clear(tool.repository)
         for op in OPS:
             if op not in self.options.ops and op not in ("init", "backup"):
                 continue

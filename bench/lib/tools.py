@@ -13,11 +13,18 @@ import subprocess
 PASSPHRASE = "correct horse battery staple"
 
 
+def s3_keys(server):
+    """What lets a client of an S3 server in."""
+    if not server or server.kind != "s3":
+        return {}
+    return {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+
+
 class Tool:
     name = program = ""
     key_derivation = True  # does every command turn a passphrase into a key?
-    over_sftp = False  # can its repository be on an SFTP server?
-    server = None  # a remote.Server, if it is
+    remotes = ()  # kinds of servers that its repository can be on
+    server = None  # a remote.Server, if it is on one
 
     def __init__(self, program=None):
         self.path = shutil.which(program or self.program)
@@ -38,7 +45,7 @@ class Tool:
 
     @property
     def repository(self):
-        return f"{self.home}/repository"
+        return self.server.repository(self) if self.server else f"{self.home}/repository"
 
     def env(self):
         return {}
@@ -63,18 +70,22 @@ class Holdfast(Tool):
     name = program = "holdfast"
     key_derivation = False  # a key-file slot, save in the row `passphrase`
     by_passphrase = False
-    over_sftp = True
+    remotes = ("sftp", "s3")
 
     def _at(self, *rest):
         key = [] if self.by_passphrase else ["--key-file", f"{self.home}/key"]
         at, options = self.repository, []
-        if s := self.server:
+        s = self.server
+        if s and s.kind == "sftp":
             at = f"sftp://{s.user}@127.0.0.1:{s.port}{self.repository}"
             options = ["-o", f"key_file={s.key}", "-o", f"host_key={s.fingerprint}"]
+        if s and s.kind == "s3":
+            at, options = f"s3://127.0.0.1:{s.port}/{s.bucket}/{s.prefix(self)}", ["-o", "use_tls=false"]
         return [self.path, "at", at, *rest[:1], *key, *options, *rest[1:]]
 
     def env(self):
-        return {"HOLDFAST_PASSPHRASE": PASSPHRASE} if self.by_passphrase else {"HOLDFAST_KEY_FILE": f"{self.home}/key"}
+        opens = {"HOLDFAST_PASSPHRASE": PASSPHRASE} if self.by_passphrase else {"HOLDFAST_KEY_FILE": f"{self.home}/key"}
+        return opens | s3_keys(self.server)
 
     def version_args(self):
         return ["version"]
@@ -114,15 +125,18 @@ class Holdfast(Tool):
 
 class Restic(Tool):
     name = program = "restic"
-    over_sftp = True
+    remotes = ("sftp", "s3")
 
     def _at(self, *rest):
-        if s := self.server:
+        s = self.server
+        if s and s.kind == "sftp":
             return [self.path, "-r", f"sftp:{s.user}@127.0.0.1:{self.repository}", "-o", f"sftp.command={s.ssh()}", *rest]
+        if s and s.kind == "s3":
+            return [self.path, "-r", f"s3:http://127.0.0.1:{s.port}/{s.bucket}/{s.prefix(self)}", *rest]
         return [self.path, "-r", self.repository, *rest]
 
     def env(self):
-        return {"RESTIC_PASSWORD": PASSPHRASE}
+        return {"RESTIC_PASSWORD": PASSPHRASE} | s3_keys(self.server)
 
     def version_args(self):
         return ["version"]
@@ -152,7 +166,7 @@ class Restic(Tool):
 
 class Rustic(Restic):
     name = program = "rustic"
-    over_sftp = False
+    remotes = ()
 
     def env(self):
         return {"RUSTIC_PASSWORD": PASSPHRASE, "RUSTIC_NO_PROGRESS": "true"}
