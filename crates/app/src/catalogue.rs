@@ -63,6 +63,15 @@ pub fn explain(error: &Error, at: Option<&OsStr>) -> Problem {
         Error::AmbiguousSnapshot { .. } => Problem::new(Class::NoSuchSnapshot, message)
             .hint("write more digits of the id")
             .hint(format!("to see whole ids: {}", command.line("ls --long"))),
+        Error::Kept { snapshot, .. } => {
+            let id = snapshot.short();
+            Problem::new(Class::Pinned, message)
+                .hint(format!(
+                    "to unpin it first: {}",
+                    command.line(&format!("keep --remove {id}"))
+                ))
+                .hint("or say --force to forget it all the same")
+        }
         Error::NoSuchPath { snapshot, .. } => Problem::new(Class::NoSuchPath, message)
             .hint(format!("to see what it holds: {}", command.line(&format!("ls {snapshot}:/")))),
         Error::Fenced => {
@@ -206,6 +215,10 @@ fn storage(error: &StorageError) -> Problem {
     };
     let problem = Problem::new(class, describe(class, error.operation, &error.object));
     match class {
+        Class::PermissionDenied if error.operation == "delete" => problem.hint(
+            "who signs in there may add and not delete, as a machine that only backs up should: \
+             do it with the rights of whoever looks after the repository",
+        ),
         Class::PermissionDenied => problem
             .hint("run it as the user who owns the repository, or give yourself the right to it"),
         Class::NoSpace => problem.hint(
@@ -311,6 +324,7 @@ mod tests {
             Error::DamagedCache { path: "/cache/table".into(), removed: true },
             Error::Fenced,
             Error::LastSlot { id: "ab".into() },
+            Error::Kept { snapshot: Default::default(), why: "is pinned" },
         ];
         for error in all {
             assert!(!explain(&error, None).hints.is_empty(), "{error:?}");

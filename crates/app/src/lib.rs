@@ -1,8 +1,8 @@
 //! What the command line and the console share: where things are ([`location`], [`config`],
 //! [`resolve`], [`cache`]), how they are reached and opened ([`access`], [`sftp`], [`open`],
 //! [`connection_test`]), what opens them ([`secrets`], [`ask`]),
-//! what is backed up ([`roots`]), which snapshot is meant ([`select`], [`times`]), and what to say
-//! when something fails ([`catalogue`]). It never prints.
+//! what is backed up ([`roots`]), which snapshot is meant ([`select`], [`times`]), which ones stay
+//! ([`retention`]), and what to say when something fails ([`catalogue`]). It never prints.
 
 pub mod access;
 pub mod ask;
@@ -16,6 +16,7 @@ pub mod open;
 pub mod patterns;
 pub mod problem;
 pub mod resolve;
+pub mod retention;
 pub mod roots;
 pub mod secrets;
 pub mod select;

@@ -32,6 +32,8 @@ pub enum Class {
     NoSuchPath,
     /// No snapshot fits.
     NoSuchSnapshot,
+    /// The snapshot is to be kept for ever.
+    Pinned,
     /// No such key slot.
     NoSuchKey,
     /// The last key slot cannot go.
@@ -93,6 +95,7 @@ impl Class {
             Self::PermissionDenied => "permission denied",
             Self::NoSuchPath => "no such path",
             Self::NoSuchSnapshot => "no such snapshot",
+            Self::Pinned => "pinned",
             Self::NoSuchKey => "no such key",
             Self::LastKey => "last key",
             Self::NoSpace => "no space",

@@ -117,6 +117,9 @@ pub(crate) enum Verb {
     Info(verbs::info::Info),
     Digest(verbs::digest::Digest),
     Forget(verbs::forget::Forget),
+    Prune(verbs::prune::Prune),
+    Keep(verbs::keep::Keep),
+    Tag(verbs::tag::Tag),
     #[command(subcommand)]
     Key(verbs::key::Key),
     Config(verbs::config::Config),
@@ -125,9 +128,9 @@ pub(crate) enum Verb {
     Version(verbs::version::Version),
 }
 
-/// Which snapshots to consider.
+/// Which snapshots to consider, interrupted runs aside.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Selection {
+pub(crate) struct Narrowing {
     /// Only snapshots with this tag; several must all be there
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub(crate) tag: Vec<String>,
@@ -140,12 +143,19 @@ pub(crate) struct Selection {
     /// Only snapshots begun then or before: 2026-11-20, 2026-11-20T10:00, "2 days ago"
     #[arg(long, value_name = "TIME", alias = "at-time")]
     pub(crate) before: Option<String>,
+}
+
+/// Which snapshots to consider.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Selection {
+    #[command(flatten)]
+    pub(crate) narrowing: Narrowing,
     /// Also interrupted runs
     #[arg(long)]
     pub(crate) partial: bool,
 }
 
-impl Selection {
+impl Narrowing {
     pub(crate) fn filter(&self) -> Result<Filter, Problem> {
         use std::os::unix::ffi::OsStrExt;
         let until = self.before.as_deref().map(|text| {
@@ -159,8 +169,14 @@ impl Selection {
             host: self.host.clone(),
             path: self.path.as_ref().map(|path| view::normalize(path.as_bytes())),
             until: until.transpose()?,
-            partial: self.partial,
+            partial: false,
         })
+    }
+}
+
+impl Selection {
+    pub(crate) fn filter(&self) -> Result<Filter, Problem> {
+        Ok(Filter { partial: self.partial, ..self.narrowing.filter()? })
     }
 }
 

@@ -11,9 +11,12 @@ pub(crate) mod digest;
 pub(crate) mod entries;
 pub(crate) mod forget;
 pub(crate) mod info;
+pub(crate) mod keep;
 pub(crate) mod key;
 pub(crate) mod ls;
+pub(crate) mod prune;
 pub(crate) mod restore;
+pub(crate) mod tag;
 pub(crate) mod test;
 pub(crate) mod version;
 
@@ -36,6 +39,9 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Info(options) => info::run(context, &options),
         Verb::Digest(options) => digest::run(context, &options),
         Verb::Forget(options) => forget::run(context, &options),
+        Verb::Prune(options) => prune::run(context, &options),
+        Verb::Keep(options) => keep::run(context, &options),
+        Verb::Tag(options) => tag::run(context, &options),
         Verb::Key(options) => key::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),

@@ -119,6 +119,14 @@ pub enum Error {
         /// The snapshots it fits.
         matches: Vec<SnapshotId>,
     },
+    /// A snapshot that is to be kept for ever was to be forgotten.
+    #[error("snapshot {} {why}", snapshot.short())]
+    Kept {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// "is pinned", or that nobody can tell.
+        why: &'static str,
+    },
     /// The snapshot holds no such path.
     #[error("snapshot {snapshot} holds no {path}")]
     NoSuchPath {

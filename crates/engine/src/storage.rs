@@ -101,6 +101,10 @@ impl ObjectName {
     pub fn session_end(id: SnapshotId) -> Self {
         Self(format!("sessions/{id}/end"))
     }
+    /// Says that the snapshot of a session was forgotten.
+    pub fn session_forgotten(id: SnapshotId) -> Self {
+        Self(format!("sessions/{id}/forgotten"))
+    }
     /// The fence of a session.
     pub fn fence(id: SnapshotId) -> Self {
         Self(format!("fences/{id}"))

@@ -53,6 +53,9 @@ pub(crate) struct Backup {
     /// Describe the snapshot
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    /// Keep the snapshot for ever: no rule forgets it (see `keep`)
+    #[arg(long)]
+    pin: bool,
     /// Leave out what matches this .gitignore rule; may be repeated
     #[arg(long, value_name = "RULE")]
     exclude: Vec<String>,
@@ -166,6 +169,7 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
             kind: kind.into(),
             tags,
             description: options.description.clone().unwrap_or_default(),
+            pinned: options.pin,
             program: super::program(),
             process: std::process::id(),
             time: times::now(),

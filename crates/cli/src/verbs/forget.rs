@@ -1,4 +1,5 @@
-//! `forget`: removes snapshots by id, at once. Retention rules will come to this verb as well.
+//! `forget`: removes snapshots, by id at once, or by rules ([`rules`]) after a look at what they
+//! would do.
 
 use std::ffi::OsString;
 
@@ -7,24 +8,46 @@ use holdfast_app::Problem;
 use holdfast_app::select::{Spec, Which};
 use holdfast_app::text::plural;
 use holdfast_app::times::local;
-use holdfast_engine::repo::snapshots::Filter;
+use holdfast_engine::Error;
+use holdfast_engine::hash::SnapshotId;
+use holdfast_engine::ops::forget::{ForgetOptions, forget};
+use holdfast_engine::repo::Repository;
+use holdfast_engine::repo::snapshots::{Filter, SnapshotInfo};
 use serde::Serialize;
 
+use super::tag;
+use crate::args::Narrowing;
 use crate::context::Context;
-use crate::failure::{Outcome, Result};
+use crate::failure::{Failure, Outcome, Result};
+use crate::interrupt;
 
-/// Remove snapshots, at once
+mod rules;
+
+pub(crate) use rules::{Rules, by_rules};
+
+/// Remove snapshots: by id at once, or by rules
 ///
-/// What only they held stays in the repository until its space is reclaimed.
+/// With rules nothing is removed without --apply: it is shown which snapshots would stay and why.
+/// Rules keep what any of them keeps, each group by itself; pinned snapshots stay (`keep`), and
+/// those of interrupted runs until a complete one has followed. What only forgotten snapshots held
+/// stays in the repository until its space is reclaimed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   holdfast at /mnt/disk/backups forget 1a2b3c4d
   holdfast forget 1a2b3c4d 5e6f7a8b
-  holdfast forget latest~3")]
+  holdfast forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12
+  holdfast forget --host web1 --keep-within 30d --keep-yearly all --apply")]
 pub(crate) struct Forget {
     /// Ids, starts of ids, latest or latest~N
-    #[arg(required = true, value_name = "SNAPSHOT")]
+    #[arg(value_name = "SNAPSHOT")]
     snapshots: Vec<OsString>,
+    /// Forget what was named, even if it is pinned
+    #[arg(long, requires = "snapshots")]
+    force: bool,
+    #[command(flatten)]
+    rules: Rules,
+    #[command(flatten)]
+    narrowing: Narrowing,
 }
 
 #[derive(Serialize)]
@@ -33,38 +56,77 @@ struct Forgotten {
 }
 
 pub(crate) fn run(context: &Context, options: &Forget) -> Result {
-    let mut specs = Vec::with_capacity(options.snapshots.len());
-    for text in &options.snapshots {
-        let spec = Spec::parse(text)?;
+    if options.snapshots.is_empty() {
+        return by_rules(context, &options.rules, &options.narrowing);
+    }
+    if !options.rules.is_unused() {
+        return Err(Problem::usage("name snapshots, or say rules, not both at once").into());
+    }
+    let specs = tag::whole(&options.snapshots)?;
+    for spec in &specs {
         // "The newest with this tag" is too easily another one than was thought of.
-        if !matches!(spec.which, Which::Selector(_)) || spec.path.is_some() {
+        if !matches!(spec.which, Which::Selector(_)) {
             return Err(Problem::usage(format!("forget takes ids, not {}", spec.text))
                 .hint(format!("to see ids: {}", context.line("ls")))
                 .into());
         }
-        specs.push(spec);
     }
+    let filter = options.narrowing.filter()?;
     let repository = context.open()?;
     let all = repository.snapshots()?;
-    let mut chosen = Vec::with_capacity(specs.len());
     // All are found before the first is removed.
-    for spec in &specs {
-        let info = spec.find(all.clone(), &Filter::default())?;
-        if !chosen.iter().any(|c: &holdfast_engine::repo::snapshots::SnapshotInfo| c.id == info.id)
-        {
-            chosen.push(info);
+    let chosen = match tag::find(&specs, &all, &filter) {
+        Err(Failure::Engine(error @ Error::NoSuchSnapshot { .. })) => {
+            shut_out(&repository, &specs, &all, &filter).map_err(|_| Failure::Engine(error))?
         }
-    }
-    for info in &chosen {
-        repository.forget(info.id)?;
-        let (id, time) = (info.id.short(), local(info.record.time));
-        context.ui.summary(&format!("forgot {id} of {time}"))?;
-    }
+        other => other?,
+    };
+    let ids: Vec<_> = chosen.iter().map(|info| info.id).collect();
+    let left = all.iter().filter(|info| !ids.contains(&info.id)).count() as u64;
+    let forgotten = remove(context, &repository, ids, options.force)?;
     if context.ui.is_json() {
-        let forgotten = chosen.iter().map(|info| info.id.to_string()).collect();
         context.ui.event("summary", &Forgotten { forgotten })?;
     }
-    let left = (all.len() - chosen.len()) as u64;
     context.ui.summary(&format!("{} left", plural(left, "snapshot", "snapshots")))?;
     Ok(Outcome::Done)
+}
+
+/// The snapshots that words name, those included whose sessions were shut out, so that nobody sees
+/// them any more.
+fn shut_out(
+    repository: &Repository,
+    specs: &[Spec],
+    all: &[SnapshotInfo],
+    filter: &Filter,
+) -> Result<Vec<SnapshotInfo>> {
+    let hidden = repository.shut_out_snapshots()?;
+    let find = |spec: &Spec| {
+        let spec = std::slice::from_ref(spec);
+        tag::find(spec, all, filter).or_else(|_| tag::find(spec, &hidden, filter))
+    };
+    Ok(specs.iter().map(find).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// Removes snapshots and tells of each; the ids of those that are gone.
+fn remove(
+    context: &Context,
+    repository: &Repository,
+    snapshots: Vec<SnapshotId>,
+    force: bool,
+) -> Result<Vec<String>> {
+    let mut forgotten = Vec::with_capacity(snapshots.len());
+    let options = ForgetOptions { snapshots, force };
+    let mut unwritten = None;
+    let result = forget(repository, &options, interrupt::watch(), &mut |info| {
+        forgotten.push(info.id.to_string());
+        let line = format!("forgot {} of {}", info.id.short(), local(info.record.time));
+        context.ui.summary(&line).map_err(|e| {
+            unwritten = Some(e);
+            Error::Interrupted
+        })
+    });
+    match unwritten {
+        Some(error) => Err(Failure::Output(error)),
+        None => Ok(result.map(|()| forgotten)?),
+    }
 }

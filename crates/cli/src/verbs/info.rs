@@ -170,6 +170,7 @@ fn tell_snapshot(context: &Context, snapshot: &SnapshotInfo) -> Result<()> {
     line("description", &record.description)?;
     line("made by", &record.program)?;
     line("partial", if record.partial { "yes: the run was interrupted" } else { "" })?;
+    line("pinned", if record.pinned { "yes: no rule forgets it" } else { "" })?;
     line("compared with", &holdfast_engine::hash::to_hex(&record.parent))?;
     for root in &record.roots {
         let (sum, path) = (root.sum.unwrap_or_default(), printable(&root.path));

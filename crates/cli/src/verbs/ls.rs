@@ -7,6 +7,7 @@ use clap::Args;
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, printable, size};
 use holdfast_app::times::local;
+use holdfast_engine::error::chain_text;
 use holdfast_engine::hash::BlobId;
 use holdfast_engine::meta::{Kind, Metadata};
 use holdfast_engine::repo::BlobReader;
@@ -50,7 +51,10 @@ pub(crate) fn run(context: &Context, options: &Ls) -> Result {
     let spec = options.snapshot.as_deref().map(Spec::parse).transpose()?;
     let repository = context.open()?;
     let Some(spec) = spec else {
-        let all = repository.snapshots()?;
+        let (all, notes) = repository.snapshots_with_notes()?;
+        for (_, problem) in notes.unreadable() {
+            context.ui.warn(&format!("{}; going on without it", chain_text(problem)))?;
+        }
         return list_snapshots(context, options, &filter, &all);
     };
     let snapshot = context.snapshot(&repository, &spec, &filter)?;
@@ -102,6 +106,9 @@ fn list_snapshots(
         let mut remarks = Vec::new();
         if record.partial {
             remarks.push("partial".to_owned());
+        }
+        if record.pinned {
+            remarks.push("pinned".to_owned());
         }
         if sum.errors > 0 {
             remarks.push(format!("{} unread", count(sum.errors)));

@@ -7,6 +7,7 @@ mod errors;
 mod keys;
 mod listing;
 mod restore;
+mod retention;
 mod sandbox;
 mod seeds;
 mod sftp;

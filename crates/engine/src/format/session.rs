@@ -23,7 +23,7 @@ pub struct Lease {
     pub acknowledged: Vec<Vec<u8>>,
 }
 
-/// `sessions/<id>/end`, `fences/<id>` and `fences/<id>.confirmed`.
+/// `sessions/<id>/end`, `sessions/<id>/forgotten`, `fences/<id>` and `fences/<id>.confirmed`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Mark {
     /// Who wrote it.

@@ -158,6 +158,9 @@ pub struct Snapshot {
     /// Exclude rules in force.
     #[prost(string, repeated, tag = "14")]
     pub excludes: Vec<String>,
+    /// Keep for ever: no rule forgets it.
+    #[prost(bool, tag = "15")]
+    pub pinned: bool,
 }
 
 /// `notes/<snapshot>/<id>`: what was said of a snapshot later. The set is merged in the order of

@@ -90,6 +90,8 @@ pub struct BackupOptions {
     pub tags: Vec<String>,
     /// Description.
     pub description: String,
+    /// Keep the snapshot for ever: no rule forgets it.
+    pub pinned: bool,
     /// Program and version.
     pub program: String,
     /// Process number, for the lease.
@@ -375,6 +377,8 @@ impl Run<'_> {
             stats: Some(tally.stats),
             unread: tally.unread,
             excludes: options.excludes.clone(),
+            // What the run leaves on its way is nothing that anybody asked to keep.
+            pinned: options.pinned && !partial,
         }
     }
 }

@@ -332,7 +332,9 @@ impl Index {
         if group.is_empty() { Ok(()) } else { each(group) }
     }
 
-    fn lines_of(&self, number: u32) -> Result<usize> {
+    /// How many lines a pack has that was known when the index was loaded; about how many, if this
+    /// run stored it.
+    pub(crate) fn lines_of(&self, number: u32) -> Result<usize> {
         match mount_of(&self.loaded, number) {
             Some(mount) => mount.lines_of(number),
             None => self.own().lines_of(number),

@@ -2,7 +2,7 @@
 //!
 //! `create` and `open` are in [`open`], key slots in [`keyslots`], the index in [`index`],
 //! reading blobs in [`reader`], writing them in [`writer`], the commit protocol in [`session`],
-//! and snapshots in [`snapshots`].
+//! snapshots in [`snapshots`], and what is said of them later in [`notes`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::{Error, Result};
 mod discard;
 pub mod index;
 pub mod keyslots;
+pub mod notes;
 pub mod open;
 pub mod reader;
 pub mod session;

@@ -1,4 +1,5 @@
-//! Snapshots: listing, selecting, forgetting by id.
+//! Snapshots: listing, selecting, forgetting by id. What is said of them is what their notes made
+//! of it ([`super::notes`]).
 
 use std::collections::BTreeSet;
 
@@ -12,6 +13,7 @@ use crate::storage::{Folder, ObjectName};
 use crate::{Error, Result};
 
 use super::Repository;
+use super::notes::Notes;
 
 /// A snapshot and its id.
 #[derive(Debug, Clone)]
@@ -59,25 +61,53 @@ pub fn is_within(path: &[u8], root: &[u8]) -> bool {
 
 impl Repository {
     /// All committed snapshots, oldest first, interrupted runs included. A snapshot whose
-    /// session was shut out for good is not one.
+    /// session was shut out for good is not one. Tags, description and pin are those that were
+    /// said last.
     pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        let mut ids = Vec::new();
+        self.snapshots_with_notes().map(|(snapshots, _)| snapshots)
+    }
+
+    /// [`snapshots`](Self::snapshots), and the notes that went into them.
+    pub fn snapshots_with_notes(&self) -> Result<(Vec<SnapshotInfo>, Notes)> {
+        let mut ids = self.listed_snapshots()?;
+        let fenced = self.confirmed_fences()?;
+        ids.retain(|id| !fenced.contains(id));
+        self.read_snapshots(ids)
+    }
+
+    /// Snapshots that are there though their sessions were shut out for good: they are none for
+    /// readers, and go only when they are forgotten by their ids.
+    pub fn shut_out_snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        let mut ids = self.listed_snapshots()?;
+        let fenced = self.confirmed_fences()?;
+        ids.retain(|id| fenced.contains(id));
+        self.read_snapshots(ids).map(|(snapshots, _)| snapshots)
+    }
+
+    fn listed_snapshots(&self) -> Result<BTreeSet<SnapshotId>> {
+        let mut ids = BTreeSet::new();
         self.storage.list(Folder::Snapshots, &mut |info| {
             ids.extend(SnapshotId::from_hex(info.name.base()));
         })?;
-        let fenced = self.confirmed_fences()?;
-        ids.retain(|id| !fenced.contains(id));
+        Ok(ids)
+    }
+
+    fn read_snapshots(&self, ids: BTreeSet<SnapshotId>) -> Result<(Vec<SnapshotInfo>, Notes)> {
+        let notes = self.notes(&ids)?;
         let mut snapshots = Vec::with_capacity(ids.len());
         for id in ids {
             match self.snapshot(id) {
-                Ok(record) => snapshots.push(SnapshotInfo { id, record }),
+                Ok(mut record) => {
+                    notes.apply(id, &mut record);
+                    snapshots.push(SnapshotInfo { id, record });
+                }
                 // Forgotten since it was listed.
                 Err(Error::Storage(e)) if e.is_not_found() => {}
                 Err(e) => return Err(e),
             }
         }
         snapshots.sort_by_key(|s| (s.record.time, s.id));
-        Ok(snapshots)
+        Ok((snapshots, notes))
     }
 
     /// Sessions that were shut out for good.
@@ -91,30 +121,37 @@ impl Repository {
         Ok(fenced)
     }
 
-    /// Reads one snapshot, through the cache if there is one.
+    /// Reads one snapshot as it was committed, through the cache if there is one.
     pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
-        let name = ObjectName::snapshot(id);
+        self.get_cached(ObjectKind::Snapshot, &ObjectName::snapshot(id))
+    }
+
+    /// Reads a small object, through the cache if there is one: they are written once.
+    pub(super) fn get_cached<M: Message + Default>(
+        &self,
+        kind: ObjectKind,
+        name: &ObjectName,
+    ) -> Result<M> {
         let path = self.cache().map(|dir| dir.join(name.as_str()));
         let open = |bytes| {
-            let kind = ObjectKind::Snapshot;
             let message = envelope::open(&self.keys, &self.id, kind, name.as_str(), bytes)?;
-            Snapshot::decode(&message[..]).map_err(|e| Error::damaged(&name, e))
+            M::decode(&message[..]).map_err(|e| Error::damaged(name, e))
         };
         if let Some(path) = &path
             && let Ok(bytes) = std::fs::read(path)
-            && let Ok(snapshot) = open(bytes)
+            && let Ok(message) = open(bytes)
         {
-            return Ok(snapshot);
+            return Ok(message);
         }
-        let bytes = self.storage.get(&name)?;
-        let snapshot = match open(bytes.clone()) {
-            Err(Error::Damaged { .. }) => return open(self.storage.get(&name)?),
+        let bytes = self.storage.get(name)?;
+        let message = match open(bytes.clone()) {
+            Err(Error::Damaged { .. }) => return open(self.storage.get(name)?),
             other => other?,
         };
         if let Some(path) = &path {
             store_in_cache(path, &bytes);
         }
-        Ok(snapshot)
+        Ok(message)
     }
 
     /// The snapshot that `selector` means among those that `filter` admits: an id or the start
@@ -123,9 +160,10 @@ impl Repository {
         select(self.snapshots()?, selector, filter)
     }
 
-    /// Removes a snapshot. One that carries a fence is shut out for good first, so that its
-    /// writer can never think it committed.
-    pub fn forget(&self, id: SnapshotId) -> Result<()> {
+    /// Removes a snapshot and those of its notes that are in `notes`. One that carries a fence is
+    /// shut out for good first, so that its writer can never think it committed. One that is gone
+    /// already is as good.
+    pub fn forget(&self, id: SnapshotId, notes: &Notes) -> Result<()> {
         let exists = |name: &ObjectName| match self.storage.stat(name) {
             Ok(_) => Ok(true),
             Err(e) if e.is_not_found() => Ok(false),
@@ -134,11 +172,25 @@ impl Repository {
         if exists(&ObjectName::fence(id))? && !exists(&ObjectName::fence_confirmed(id))? {
             self.put_mark(&ObjectName::fence_confirmed(id), "forgotten")?;
         }
-        self.storage.delete(&ObjectName::snapshot(id))?;
+        self.delete_if_there(&ObjectName::snapshot(id))?;
+        // From here on its absence is what was wanted, and `check` need not wonder. Not before: who
+        // may not delete must not be able to say so.
+        self.put_mark(&ObjectName::session_forgotten(id), "forgotten")?;
+        let names = notes.names(id);
+        names.iter().try_for_each(|name| self.delete_if_there(name))?;
         if let Some(dir) = self.cache() {
-            let _ = std::fs::remove_file(dir.join(ObjectName::snapshot(id).as_str()));
+            for name in names.iter().chain([&ObjectName::snapshot(id)]) {
+                let _ = std::fs::remove_file(dir.join(name.as_str()));
+            }
         }
         Ok(())
+    }
+
+    fn delete_if_there(&self, name: &ObjectName) -> Result<()> {
+        match self.storage.delete(name) {
+            Err(e) if e.is_not_found() => Ok(()),
+            other => Ok(other?),
+        }
     }
 }
 

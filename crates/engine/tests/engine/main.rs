@@ -9,5 +9,6 @@ mod fuzz;
 mod index;
 mod index_scale;
 mod layers;
+mod notes;
 mod partial;
 mod restore;

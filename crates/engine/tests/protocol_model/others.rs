@@ -16,6 +16,8 @@ pub(crate) enum Forget {
     PutFence(u8),
     Confirm(u8),
     Delete(u8),
+    /// Says that the snapshot was forgotten, which resolves its session as its end would.
+    Mark(u8),
 }
 
 pub(crate) fn forget_choices(s: &State, out: &mut Vec<u8>) {
@@ -55,6 +57,10 @@ pub(crate) fn forget(cfg: &Config, s: &mut State, choice: u8) {
         }
         Forget::Delete(x) => {
             store.delete_snapshot(x);
+            Forget::Mark(x)
+        }
+        Forget::Mark(x) => {
+            store.ended |= bit8(x);
             Forget::Choose
         }
     };

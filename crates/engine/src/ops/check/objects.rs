@@ -236,20 +236,20 @@ impl Objects<'_> {
 
     fn sessions(&self, snapshots: &BTreeSet<String>, fenced: &BTreeSet<SnapshotId>) -> Result<()> {
         let mut parts: BTreeMap<SnapshotId, BTreeSet<u32>> = BTreeMap::new();
+        let (mut committed, mut forgotten) = (BTreeSet::new(), BTreeSet::new());
         for name in self.list(Folder::Sessions)? {
             let id = name.as_str().split('/').nth(1).and_then(|id| SnapshotId::from_hex(id).ok());
             match (id, name.base(), name.base().parse()) {
                 (Some(id), "end", _) => {
                     parts.entry(id).or_default();
-                    let Some(mark) = self.read_sealed::<Mark>(ObjectKind::Session, &name)? else {
-                        continue;
-                    };
-                    if mark.reason == "committed"
-                        && !snapshots.contains(&id.to_string())
-                        && !fenced.contains(&id)
-                    {
-                        let what = "it is gone, though its session committed it: forgotten since?";
-                        self.note(ObjectName::snapshot(id), what);
+                    let mark = self.read_sealed::<Mark>(ObjectKind::Session, &name)?;
+                    if mark.is_some_and(|mark| mark.reason == "committed") {
+                        committed.insert(id);
+                    }
+                }
+                (Some(id), "forgotten", _) => {
+                    if self.read_sealed::<Mark>(ObjectKind::Session, &name)?.is_some() {
+                        forgotten.insert(id);
                     }
                 }
                 (Some(id), _, Ok(part)) => {
@@ -257,6 +257,13 @@ impl Objects<'_> {
                     self.read_sealed::<Lease>(ObjectKind::Session, &name)?;
                 }
                 _ => self.strange(&name, Folder::Sessions),
+            }
+        }
+        for id in committed {
+            let is_known = snapshots.contains(&id.to_string()) || fenced.contains(&id);
+            if !is_known && !forgotten.contains(&id) {
+                let what = "it is gone, though its session committed it and nobody forgot it";
+                self.note(ObjectName::snapshot(id), what);
             }
         }
         for (id, parts) in parts {
@@ -277,7 +284,9 @@ impl Objects<'_> {
             [(Folder::Condemned, ObjectKind::Condemned), (Folder::Notes, ObjectKind::Note)]
         {
             for name in self.list(folder)? {
-                if RecordId::from_hex(name.base()).is_err() {
+                let of = name.as_str().split('/').nth(1).map(SnapshotId::from_hex);
+                let is_strange = kind == ObjectKind::Note && !matches!(of, Some(Ok(_)));
+                if is_strange || RecordId::from_hex(name.base()).is_err() {
                     self.strange(&name, folder);
                 } else if kind == ObjectKind::Note {
                     self.read_sealed::<Note>(kind, &name)?;
