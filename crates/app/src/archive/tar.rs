@@ -223,8 +223,6 @@ fn sparse_map(entry: &Entry) -> Vec<u8> {
 #[derive(Default)]
 struct Records {
     bytes: Vec<u8>,
-    /// Something in them is not UTF-8, as it should be.
-    binary: bool,
 }
 
 impl Records {
@@ -240,7 +238,6 @@ impl Records {
             field.copy_from_slice(path);
         }
         if path.len() > length || !path.is_ascii() {
-            self.binary |= std::str::from_utf8(path).is_err();
             self.add(key, path);
         }
     }
@@ -271,11 +268,9 @@ impl Records {
         if self.bytes.is_empty() {
             return Ok(());
         }
-        let mut bytes = Vec::with_capacity(self.bytes.len() + BLOCK);
-        if self.binary {
-            record(&mut bytes, b"hdrcharset", b"BINARY");
-        }
-        bytes.extend_from_slice(&self.bytes);
+        // A path that is not UTF-8 is written as it is, as GNU tar does, and not announced by
+        // `hdrcharset`, of which GNU tar complains.
+        let mut bytes = self.bytes;
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::XHeader);
         header.set_size(bytes.len() as u64);

@@ -23,8 +23,9 @@ use crate::ui::progress::Progress;
 /// Write a snapshot as a tar or zip archive
 ///
 /// Without a path all paths are in it; SNAPSHOT:/etc puts what is in /etc at the top. tar keeps
-/// everything but sockets (unpack with --xattrs --acls); zip keeps files, directories, links,
-/// permissions and times. Every byte is verified. A damaged file is left out and named; one of more
+/// everything but sockets: unpack with tar -x --xattrs --xattrs-include=* --acls
+/// --delay-directory-restore. zip keeps files, directories, symbolic links, permissions and times.
+/// Every byte is verified. A damaged file is left out and named; one of more
 /// than 32 MiB ends the archive, since its beginning is written by then.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -19,7 +19,8 @@ fn unpack(archive: &Path, into: &Path) {
     std::fs::create_dir(into).unwrap();
     let mut tar = Command::new("tar");
     tar.arg("-xpf").arg(archive).arg("-C").arg(into);
-    ok(tar.args(["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"]));
+    tar.args(["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"]);
+    ok(tar.args(["--delay-directory-restore", "--warning=no-timestamp"]));
 }
 
 /// A tree of everything that tar can hold, and its restored form.

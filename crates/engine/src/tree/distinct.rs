@@ -68,7 +68,8 @@ impl Run {
 
     /// Sorts runs and joins those that touch.
     pub fn merge(runs: &mut Vec<Self>) {
-        if runs.is_sorted() && runs.windows(2).all(|w| matches!(w, [a, b] if a.last < b.first)) {
+        let apart = |a: &Self, b: &Self| a.last.saturating_add(1) < b.first;
+        if runs.windows(2).all(|w| matches!(w, [a, b] if apart(a, b))) {
             return;
         }
         runs.sort_unstable();

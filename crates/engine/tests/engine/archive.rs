@@ -11,7 +11,6 @@ use holdfast_engine::ops::archive::{
 };
 use holdfast_engine::repo::BlobReader;
 use holdfast_engine::repo::snapshots::SnapshotInfo;
-use holdfast_engine::storage::Folder;
 use holdfast_engine::tree::Entry;
 use holdfast_engine::{Error, hash::BlobId};
 use holdfast_testkit::{MemoryTree, TreeOptions};
