@@ -1,10 +1,12 @@
 //! What the command line and the console share: where things are ([`location`], [`config`],
 //! [`resolve`], [`cache`]), how they are reached and opened ([`access`], [`sftp`], [`open`],
 //! [`connection_test`]), what opens them ([`secrets`], [`ask`]),
-//! what is backed up ([`roots`]), which snapshot is meant ([`select`], [`times`]), which ones stay
-//! ([`retention`]), and what to say when something fails ([`catalogue`]). It never prints.
+//! what is backed up ([`roots`]), what an archive looks like ([`archive`]), which snapshot is meant
+//! ([`select`], [`times`]), which ones stay ([`retention`]), and what to say when something fails
+//! ([`catalogue`]). It never prints.
 
 pub mod access;
+pub mod archive;
 pub mod ask;
 pub mod cache;
 pub mod catalogue;

@@ -1,5 +1,6 @@
 //! One file a verb: its options, what it calls in the engine, and what it tells.
 
+pub(crate) mod archive;
 pub(crate) mod backup;
 pub(crate) mod cat;
 pub(crate) mod check;
@@ -8,8 +9,11 @@ pub(crate) mod config;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod digest;
+pub(crate) mod dup;
 pub(crate) mod entries;
+pub(crate) mod find;
 pub(crate) mod forget;
+pub(crate) mod history;
 pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod key;
@@ -35,6 +39,10 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Restore(options) => restore::run(context, &options),
         Verb::Cat(options) => cat::run(context, &options),
         Verb::Diff(options) => diff::run(context, &options),
+        Verb::Find(options) => find::run(context, &options),
+        Verb::History(options) => history::run(context, &options),
+        Verb::Dup(options) => dup::run(context, &options),
+        Verb::Archive(options) => archive::run(context, &options),
         Verb::Check(options) => check::run(context, &options),
         Verb::Info(options) => info::run(context, &options),
         Verb::Digest(options) => digest::run(context, &options),

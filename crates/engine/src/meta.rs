@@ -25,6 +25,17 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, by number.
+    pub const ALL: [Self; 7] = [
+        Self::File,
+        Self::Directory,
+        Self::Symlink,
+        Self::CharDevice,
+        Self::BlockDevice,
+        Self::Fifo,
+        Self::Socket,
+    ];
+
     /// The kind of this number.
     pub fn from_number(number: u32) -> Option<Self> {
         Some(match number {

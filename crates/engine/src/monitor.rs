@@ -20,6 +20,8 @@ pub enum Phase {
     Restore,
     /// Setting attributes of directories, removing what does not belong.
     Finishing,
+    /// Writing an archive.
+    Archive,
     /// Checking structure.
     CheckStructure,
     /// Reading packs.

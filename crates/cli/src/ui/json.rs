@@ -113,6 +113,7 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
         Phase::Planning => "planning",
         Phase::Restore => "restore",
         Phase::Finishing => "finishing",
+        Phase::Archive => "archive",
         Phase::CheckStructure => "check-structure",
         Phase::CheckData => "check-data",
         _ => "working",

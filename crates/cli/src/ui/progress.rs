@@ -175,6 +175,7 @@ fn phase_text(phase: Phase) -> &'static str {
         Phase::Planning => "planning",
         Phase::Restore => "restoring",
         Phase::Finishing => "finishing",
+        Phase::Archive => "archiving",
         Phase::CheckStructure => "checking structure",
         Phase::CheckData => "reading data",
         _ => "working",

@@ -1,9 +1,11 @@
 //! Command lines as people type them, in a sealed environment: wiring, texts and exit codes. What
 //! the operations do is tested in the engine.
 
+mod archive;
 mod backup;
 mod config;
 mod errors;
+mod finding;
 mod keys;
 mod listing;
 mod restore;

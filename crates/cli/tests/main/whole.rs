@@ -10,7 +10,8 @@ use rand::Rng;
 
 use crate::sandbox::Sandbox;
 
-fn options() -> CompareOptions {
+/// What can be compared: all of it if we are root.
+pub(crate) fn options() -> CompareOptions {
     if rustix::process::geteuid().is_root() {
         CompareOptions::default()
     } else {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 
-use crate::chunker::{Chunker, Params};
 use crate::error::chain_text;
 use crate::format::config::Config;
 use crate::format::snapshot::{Ancestor, Root, Snapshot, Stats, Sum, Unread};
@@ -130,16 +129,6 @@ pub struct BackupReport {
     pub unread: Vec<Unread>,
     /// How much could not be read in all.
     pub errors: u64,
-}
-
-fn chunker(repository: &Repository) -> Result<Chunker> {
-    let config = repository.config();
-    let bad = |e: crate::chunker::ParamsError| Error::damaged("config", e);
-    if config.chunk_fixed > 0 {
-        return Chunker::fixed(config.chunk_fixed).map_err(bad);
-    }
-    let params = Params::new(config.chunk_min, config.chunk_avg, config.chunk_max).map_err(bad)?;
-    Ok(Chunker::new(repository.keys().chunker(), params))
 }
 
 /// Backs up. After an interruption asked for once, what was done so far is kept as a partial
@@ -279,7 +268,7 @@ impl Run<'_> {
         read: &AtomicU64,
         keeping: Keeping<'_>,
     ) -> Result<Finished> {
-        let chunker = chunker(self.repository)?;
+        let chunker = self.repository.chunker()?;
         let reader = BlobReader::new(self.repository, session.index());
         let context = Context {
             source: &*source.source,

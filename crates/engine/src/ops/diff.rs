@@ -8,10 +8,10 @@
 use crate::meta::Kind;
 use crate::monitor::{Interrupt, Monitor, Progress};
 use crate::repo::BlobReader;
-use crate::repo::snapshots::{SnapshotInfo, is_within};
-use crate::tree::entry::{Content, Entry};
+use crate::repo::snapshots::SnapshotInfo;
+use crate::tree::entry::Entry;
 use crate::tree::read::PathEntry;
-use crate::tree::view::normalize;
+use crate::tree::view::{absolute, normalize, part_of, root_id};
 use crate::{Error, Result};
 
 mod live;
@@ -105,7 +105,7 @@ pub fn diff(
         output.root = root.to_vec();
         let tree = |snapshot: &SnapshotInfo| {
             let found = snapshot.record.roots.iter().find(|other| other.path == root);
-            found.map(trees::root_id).transpose()
+            found.map(root_id).transpose()
         };
         trees::diff(reader, [tree(before)?, tree(after)?], &within, &mut output)?;
     }
@@ -115,19 +115,6 @@ pub fn diff(
             path: String::from_utf8_lossy(&path).into_owned(),
         }),
         _ => Ok(output.totals),
-    }
-}
-
-/// The part of a root that `path` asks for, relative to it; `None` if none.
-fn part_of(root: &[u8], path: Option<&[u8]>) -> Option<Vec<u8>> {
-    match path {
-        None => Some(Vec::new()),
-        Some(path) if is_within(root, path) => Some(Vec::new()),
-        Some(path) if is_within(path, root) => {
-            let rest = path.get(root.len()..).unwrap_or_default();
-            Some(rest.strip_prefix(b"/").unwrap_or(rest).to_vec())
-        }
-        Some(_) => None,
     }
 }
 
@@ -162,7 +149,7 @@ impl<'a> Output<'a> {
 
     fn only(&mut self, found: PathEntry, is_after: bool) -> Result<()> {
         let bytes = size(&found.entry);
-        let path = self.absolute(&found);
+        let path = absolute(&self.root, &found.parent, &found.entry.name);
         self.step(&path)?;
         let (kind, before, after) = if is_after {
             self.totals.added += 1;
@@ -179,7 +166,7 @@ impl<'a> Output<'a> {
     /// `content` says whether the content of two files of one kind differs.
     fn both(&mut self, before: PathEntry, after: PathEntry, content: bool) -> Result<()> {
         let kind = before.entry.metadata.kind != after.entry.metadata.kind;
-        let metadata = metadata_differs(&before.entry, &after.entry);
+        let metadata = before.entry.metadata_differs(&after.entry);
         let content = content && !kind;
         self.step(&before.entry.name)?;
         if !(content || metadata || kind) {
@@ -192,40 +179,12 @@ impl<'a> Output<'a> {
         } else {
             self.totals.touched += 1;
         }
-        let path = self.absolute(&before);
+        let path = absolute(&self.root, &before.parent, &before.entry.name);
         let kind = ChangeKind::Modified { content, metadata, kind };
         (self.each)(Change { path, kind, before: Some(before.entry), after: Some(after.entry) })
-    }
-
-    fn absolute(&self, found: &PathEntry) -> Vec<u8> {
-        let path = found.path();
-        if path.is_empty() {
-            return self.root.clone();
-        }
-        [self.root.strip_suffix(b"/").unwrap_or(&self.root), b"/", &path].concat()
     }
 }
 
 fn size(entry: &Entry) -> u64 {
     if entry.metadata.kind == Kind::File { entry.metadata.size } else { 0 }
-}
-
-fn metadata_differs(before: &Entry, after: &Entry) -> bool {
-    let (a, b) = (&before.metadata, &after.metadata);
-    (a.mode, &a.owner, a.mtime, a.device) != (b.mode, &b.owner, b.mtime, b.device)
-        || before.xattrs != after.xattrs
-        || before.xattrs_blob != after.xattrs_blob
-}
-
-/// Whether two stored entries differ in content. The same bytes are stored under the same ids;
-/// a small file may have moved to another bundle, and is told by its hash.
-fn content_differs(before: &Entry, after: &Entry) -> bool {
-    let same = match (&before.content, &after.content) {
-        (Content::Member { hash, .. }, Content::Member { hash: other, .. }) => hash == other,
-        (one, other) => one == other,
-    };
-    !same
-        || before.metadata.size != after.metadata.size
-        || before.extents != after.extents
-        || before.target != after.target
 }

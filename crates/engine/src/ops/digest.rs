@@ -10,7 +10,7 @@ use crate::repo::snapshots::SnapshotInfo;
 use crate::tree::content::read_content;
 use crate::tree::entry::Entry;
 use crate::tree::read::PathEntry;
-use crate::tree::view::{self, Located};
+use crate::tree::view::{self, Located, absolute};
 use crate::{Error, Result};
 
 /// Which checksum.
@@ -121,7 +121,7 @@ impl Digester<'_> {
         if entry.metadata.kind != Kind::File {
             return Ok(());
         }
-        let path = absolute(&root.path, &found.path());
+        let path = absolute(&root.path, &found.parent, &entry.name);
         let error = entry.error.clone();
         let is_unread = !error.is_empty()
             && entry.content == crate::tree::Content::None
@@ -170,14 +170,5 @@ impl Digester<'_> {
             Hasher::Blake3(hasher) => *hasher.finalize().as_bytes(),
         };
         Ok((size, digest))
-    }
-}
-
-/// A path relative to a root as an absolute one.
-fn absolute(root: &[u8], path: &[u8]) -> Vec<u8> {
-    let above = root.strip_suffix(b"/").unwrap_or(root);
-    match path {
-        [] => root.to_vec(),
-        path => [above, b"/", path].concat(),
     }
 }

@@ -1,10 +1,14 @@
 //! What is done to a repository: one file (or folder) a verb, functions of a repository, options
 //! and a monitor. No file here imports another one.
 
+pub mod archive;
 pub mod backup;
 pub mod check;
 pub mod diff;
 pub mod digest;
+pub mod dup;
+pub mod find;
 pub mod forget;
+pub mod history;
 pub mod info;
 pub mod restore;

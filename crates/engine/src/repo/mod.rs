@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::chunker::{Chunker, Params, ParamsError};
 use crate::crypto::{self, Keys, ObjectKind, RootKey};
 use crate::format::config::Config;
 use crate::format::envelope;
@@ -18,6 +19,7 @@ use crate::{Error, Result};
 mod discard;
 pub mod index;
 pub mod keyslots;
+pub mod many;
 pub mod notes;
 pub mod open;
 pub mod reader;
@@ -98,6 +100,17 @@ impl Repository {
     /// Its keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// What cuts files into chunks here.
+    pub fn chunker(&self) -> Result<Chunker> {
+        let bad = |e: ParamsError| Error::damaged("config", e);
+        let Config { chunk_min, chunk_avg, chunk_max, chunk_fixed, .. } = self.config;
+        if chunk_fixed > 0 {
+            return Chunker::fixed(chunk_fixed).map_err(bad);
+        }
+        let params = Params::new(chunk_min, chunk_avg, chunk_max).map_err(bad)?;
+        Ok(Chunker::new(self.keys.chunker(), params))
     }
 
     /// Its directory for disposable things, if caching is on.

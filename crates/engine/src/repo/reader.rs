@@ -8,7 +8,7 @@ use crate::bundle::{self, Members};
 use crate::compress::Decompressor;
 use crate::crypto::{BlobKind, ObjectKind};
 use crate::format::envelope::Header;
-use crate::hash::BlobId;
+use crate::hash::{BlobId, MemberHash};
 use crate::storage::ObjectName;
 use crate::{Error, Result};
 
@@ -63,17 +63,22 @@ impl Repository {
 /// A bundle, expanded.
 #[derive(Debug)]
 pub struct OpenBundle {
-    id: BlobId,
-    bytes: Vec<u8>,
-    members: Members,
+    pub(super) id: BlobId,
+    pub(super) bytes: Vec<u8>,
+    pub(super) members: Members,
 }
 
 impl OpenBundle {
     /// A member's bytes.
     pub fn member(&self, number: u32) -> Result<&[u8]> {
+        self.member_and_hash(number).map(|(bytes, _)| bytes)
+    }
+
+    /// A member's bytes and its hash.
+    pub fn member_and_hash(&self, number: u32) -> Result<(&[u8], MemberHash)> {
         self.members
             .get(number)
-            .and_then(|(range, _)| self.bytes.get(range))
+            .and_then(|(range, hash)| Some((self.bytes.get(range)?, hash)))
             .ok_or_else(|| Error::MissingBlob { id: format!("{} member {number}", self.id) })
     }
 }
@@ -131,7 +136,7 @@ impl<'a> BlobReader<'a> {
         Ok(bundle)
     }
 
-    fn read_blob(&self, kind: BlobKind, id: &BlobId) -> Result<(Vec<u8>, Members)> {
+    pub(super) fn read_blob(&self, kind: BlobKind, id: &BlobId) -> Result<(Vec<u8>, Members)> {
         let mut failure = None;
         // Where one copy fails, another may not: a pack lost by the server was stored once more.
         for place in self.index.places(id)? {

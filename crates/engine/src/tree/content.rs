@@ -20,12 +20,12 @@ pub fn read_content(
     entry: &Entry,
     each: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<u64> {
-    let mut stream = Stream::new(entry, each);
+    let mut placement = Placement::new(entry);
     match &entry.content {
         Content::None => {}
-        Content::Inline(bytes) => stream.data(bytes)?,
+        Content::Inline(bytes) => placement.data(entry, bytes, each)?,
         Content::Member { bundle, number, .. } => {
-            stream.data(reader.bundle(bundle)?.member(*number)?)?;
+            placement.data(entry, reader.bundle(bundle)?.member(*number)?, each)?;
         }
         content @ (Content::Chunks(_) | Content::List(_)) => {
             chunks::for_each(reader, content, &mut |chunk| {
@@ -33,50 +33,55 @@ pub fn read_content(
                 if bytes.len() as u64 != u64::from(chunk.length) {
                     let what =
                         format!("chunk {} is not as long as its entry says", chunk.id.short());
-                    return Err(stream.damaged(&what));
+                    return Err(damaged(entry, &what));
                 }
-                stream.data(&bytes)
+                placement.data(entry, &bytes, each)
             })?;
         }
     }
-    stream.finish()
+    placement.finish(entry, each)
 }
 
-struct Stream<'a> {
-    entry: &'a Entry,
-    each: &'a mut dyn FnMut(&[u8]) -> Result<()>,
-    /// Data extents still to come, the next one being filled. Empty for a dense file.
-    extents: std::slice::Iter<'a, Extent>,
+fn damaged(entry: &Entry, what: &str) -> Error {
+    Error::damaged(format!("content of {}", entry.name.escape_ascii()), what)
+}
+
+/// Where the stored bytes of a file go, which come in order: puts the holes between them.
+#[derive(Debug, Clone, Copy)]
+pub struct Placement {
+    /// Number of the extent that comes after the current one.
+    next: usize,
     current: Extent,
     given: u64,
 }
 
-impl<'a> Stream<'a> {
-    fn new(entry: &'a Entry, each: &'a mut dyn FnMut(&[u8]) -> Result<()>) -> Self {
-        let extents = entry.extents.iter();
+impl Placement {
+    /// At the start of a file.
+    pub fn new(entry: &Entry) -> Self {
         let whole = Extent { offset: 0, length: u64::MAX };
         let current = if entry.extents.is_empty() { whole } else { Extent::default() };
-        Self { entry, each, extents, current, given: 0 }
+        Self { next: 0, current, given: 0 }
     }
 
-    fn damaged(&self, what: &str) -> Error {
-        Error::damaged(format!("content of {}", self.entry.name.escape_ascii()), what)
-    }
-
-    /// Places the next bytes of data.
-    fn data(&mut self, mut bytes: &[u8]) -> Result<()> {
+    /// Gives the next stored bytes to `each`, and the holes before and between them.
+    pub fn data(
+        &mut self,
+        entry: &Entry,
+        mut bytes: &[u8],
+        each: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         while !bytes.is_empty() {
             if self.current.length == 0 {
-                self.current = *self
-                    .extents
-                    .next()
-                    .ok_or_else(|| self.damaged("there is more of it than its extents hold"))?;
-                self.zeros_to(self.current.offset)?;
+                let extent = entry.extents.get(self.next);
+                let what = "there is more of it than its extents hold";
+                self.current = *extent.ok_or_else(|| damaged(entry, what))?;
+                self.next += 1;
+                self.zeros_to(self.current.offset, each)?;
                 continue;
             }
             let fits = usize::try_from(self.current.length).unwrap_or(usize::MAX).min(bytes.len());
             let (now, later) = bytes.split_at(fits);
-            (self.each)(now)?;
+            each(now)?;
             self.given += now.len() as u64;
             self.current.length -= now.len() as u64;
             bytes = later;
@@ -84,24 +89,30 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    fn zeros_to(&mut self, offset: u64) -> Result<()> {
+    fn zeros_to(&mut self, offset: u64, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         while self.given < offset {
             let length = usize::try_from(offset - self.given).unwrap_or(usize::MAX);
             let zeros = ZEROS.get(..length).unwrap_or(&ZEROS);
-            (self.each)(zeros)?;
+            each(zeros)?;
             self.given += zeros.len() as u64;
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<u64> {
-        let is_sparse = !self.entry.extents.is_empty();
-        let missing = is_sparse && (self.current.length > 0 || self.extents.any(|e| e.length > 0));
+    /// Gives the last hole, and checks that all was there. Returns the bytes given in all.
+    pub fn finish(
+        mut self,
+        entry: &Entry,
+        each: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<u64> {
+        let is_sparse = !entry.extents.is_empty();
+        let mut left = entry.extents.iter().skip(self.next);
+        let missing = is_sparse && (self.current.length > 0 || left.any(|e| e.length > 0));
         if is_sparse && !missing {
-            self.zeros_to(self.entry.metadata.size)?;
+            self.zeros_to(entry.metadata.size, each)?;
         }
-        if self.entry.error.is_empty() && (missing || self.given != self.entry.metadata.size) {
-            return Err(self.damaged("it is not as long as its entry says"));
+        if entry.error.is_empty() && (missing || self.given != entry.metadata.size) {
+            return Err(damaged(entry, "it is not as long as its entry says"));
         }
         Ok(self.given)
     }

@@ -1,15 +1,18 @@
 //! Trees: the sorted table of a source root's entries, as a content-defined B-tree ("prolly
 //! tree") of blobs. [`entry`] holds the types, [`build`] makes trees from a sorted stream,
 //! [`read`] walks and looks up, [`totals`] are the sums of every directory, [`chunks`] the chunk
-//! lists of big files, and [`content`] streams what a file holds.
+//! lists of big files, [`content`] streams what a file holds, [`same`] compares entries, and
+//! [`distinct`] reads many trees that share most of their nodes.
 
 use std::cmp::Ordering;
 
 pub mod build;
 pub mod chunks;
 pub mod content;
+pub mod distinct;
 pub mod entry;
 pub mod read;
+pub mod same;
 pub mod totals;
 pub mod view;
 

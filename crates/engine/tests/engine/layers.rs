@@ -18,7 +18,7 @@ static ROOMS: [(&str, &str); 16] = [
     ("compress", "crypto error"),
     ("bundle", "crypto error hash"),
     ("format", "bundle crypto error hash meta"),
-    ("repo", "bundle compress crypto error format hash meta storage"),
+    ("repo", "bundle chunker compress crypto error format hash meta storage"),
     ("tree", "crypto error format hash meta repo"),
     ("fuzz", "bundle chunker compress crypto format hash repo storage tree"),
     (

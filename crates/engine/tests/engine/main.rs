@@ -1,10 +1,12 @@
 //! The engine's tests, one binary: what needs a repository, and the guard of the rooms.
 
+mod archive;
 mod backup;
 mod check;
 mod checksums;
 mod common;
 mod damage;
+mod find;
 mod fuzz;
 mod index;
 mod index_scale;

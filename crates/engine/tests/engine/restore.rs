@@ -2,7 +2,7 @@
 //! in the destination, policies about what is there already, damage, and interruptions.
 
 mod failures;
-mod fixture;
+pub(crate) mod fixture;
 mod places;
 mod policies;
 mod round_trips;

@@ -3,7 +3,6 @@
 
 use std::cmp::Ordering;
 
-use crate::format::snapshot::Root;
 use crate::hash::BlobId;
 use crate::repo::BlobReader;
 use crate::repo::snapshots::is_within;
@@ -11,12 +10,7 @@ use crate::tree::read::{PathEntry, TreeReader, leaf_entries, read_node};
 use crate::tree::{compare_keys, compare_paths};
 use crate::{Error, Result};
 
-use super::{Output, content_differs};
-
-/// The tree of a root.
-pub(super) fn root_id(root: &Root) -> Result<BlobId> {
-    BlobId::from_slice(&root.tree).ok_or_else(|| Error::damaged("snapshot", "a root has no tree"))
-}
+use super::Output;
 
 /// A node that was not read yet.
 struct Pending {
@@ -189,6 +183,6 @@ fn step(a: &mut Cursor<'_>, b: &mut Cursor<'_>, order: Ordering) -> Result<()> {
 }
 
 fn pair(before: PathEntry, after: PathEntry, output: &mut Output<'_>) -> Result<()> {
-    let content = content_differs(&before.entry, &after.entry);
+    let content = before.entry.content_differs(&after.entry);
     output.both(before, after, content)
 }
