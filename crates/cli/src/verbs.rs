@@ -14,6 +14,7 @@ pub(crate) mod info;
 pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod restore;
+pub(crate) mod sync;
 pub(crate) mod test;
 pub(crate) mod version;
 
@@ -36,6 +37,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Info(options) => info::run(context, &options),
         Verb::Digest(options) => digest::run(context, &options),
         Verb::Forget(options) => forget::run(context, &options),
+        Verb::Sync(options) => sync::run(context, &options),
         Verb::Key(options) => key::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),

@@ -10,4 +10,5 @@ mod restore;
 mod sandbox;
 mod seeds;
 mod sftp;
+mod sync;
 mod whole;

@@ -1,5 +1,5 @@
 //! What is done to a repository: one file (or folder) a verb, functions of a repository, options
-//! and a monitor. No file here imports another one.
+//! and a monitor. No file here imports another one, but that `sync` is a backup of a snapshot.
 
 pub mod backup;
 pub mod check;
@@ -7,3 +7,4 @@ pub mod diff;
 pub mod digest;
 pub mod info;
 pub mod restore;
+pub mod sync;

@@ -11,3 +11,4 @@ mod index_scale;
 mod layers;
 mod partial;
 mod restore;
+mod sync;
