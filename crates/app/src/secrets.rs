@@ -80,6 +80,11 @@ impl Sources {
         self
     }
 
+    /// Whether there is no source at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The key file that [`find`](Self::find) will take, if it takes one, and whether `create`
     /// makes it.
     pub fn key_file(&self) -> Option<(&Path, bool)> {

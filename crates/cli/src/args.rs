@@ -124,6 +124,7 @@ pub(crate) enum Verb {
     Prune(verbs::prune::Prune),
     Keep(verbs::keep::Keep),
     Tag(verbs::tag::Tag),
+    Sync(verbs::sync::Sync),
     #[command(subcommand)]
     Key(verbs::key::Key),
     Config(verbs::config::Config),
@@ -157,6 +158,20 @@ pub(crate) struct Selection {
     /// Also interrupted runs
     #[arg(long)]
     pub(crate) partial: bool,
+}
+
+/// What opens another repository than the one that the global options are about.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct OtherSecret {
+    /// Open the other repository with this key file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) other_key_file: Option<PathBuf>,
+    /// Read the passphrase of the other repository from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "other_key_file")]
+    pub(crate) other_passphrase_file: Option<PathBuf>,
+    /// The other repository is not encrypted, and need not be
+    #[arg(long, conflicts_with_all = ["other_key_file", "other_passphrase_file"])]
+    pub(crate) other_no_encryption: bool,
 }
 
 impl Narrowing {

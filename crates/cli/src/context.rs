@@ -21,7 +21,7 @@ use holdfast_engine::repo::snapshots::{Filter, SnapshotInfo};
 use holdfast_engine::repo::{Index, OpenOptions, Repository, open};
 use holdfast_engine::storage::Storage;
 
-use crate::args::Global;
+use crate::args::{Global, OtherSecret};
 use crate::failure::{Failure, Result};
 use crate::ui::{Ui, prompt::Terminal};
 
@@ -123,9 +123,22 @@ impl Context {
         Ok(Resolved::new(location, config, overrides)?)
     }
 
+    /// Resolves the location of another repository: the limits of the command line hold for it too,
+    /// `-o` does not.
+    pub(crate) fn other(&self, text: &OsStr) -> Result<Resolved> {
+        let resolved = self.resolve(&Location::parse(text)?, &self.limited(Options::default())?)?;
+        if resolved.place == Place::Stream {
+            resolved.local("repository")?;
+        }
+        Ok(resolved)
+    }
+
     /// What the command line says of the repository's location.
     fn overrides(&self) -> Result<Options> {
-        let mut options = Options::from_words(&self.global.option, home())?;
+        self.limited(Options::from_words(&self.global.option, home())?)
+    }
+
+    fn limited(&self, mut options: Options) -> Result<Options> {
         let limits = [
             ("limit_upload", &self.global.limit_upload),
             ("limit_download", &self.global.limit_download),
@@ -229,10 +242,42 @@ impl Context {
 
     /// Opens the repository; also what opened it.
     pub(crate) fn open_with_secret(&self) -> Result<(Repository, Option<Secret>)> {
-        let storage = self.storage()?;
+        self.unlock(self.storage()?, &self.secret_sources()?)
+    }
+
+    /// Opens another repository. What the environment says may be meant for the first one: it is
+    /// tried if nothing else is said, and if it does not fit, a person is asked.
+    pub(crate) fn open_other(&self, place: &Resolved, secret: &OtherSecret) -> Result<Repository> {
+        let storage = places::open_storage(place, &self.access())?;
+        let none = Sources::default();
+        if secret.other_no_encryption {
+            return Ok(self.unlock(storage, &none)?.0);
+        }
+        let own = none
+            .clone()
+            .with_key_file(secret.other_key_file.clone())
+            .with_passphrase_file(secret.other_passphrase_file.clone())
+            .with_options(&place.options);
+        if !own.is_empty() {
+            return Ok(self.unlock(storage, &own)?.0);
+        }
+        match self.unlock(storage.clone(), &none.clone().with_environment(&variable)) {
+            Err(Failure::Engine(Error::WrongKey { .. })) if Terminal.is_there() => {
+                Ok(self.unlock(storage, &none)?.0)
+            }
+            opened => Ok(opened?.0),
+        }
+    }
+
+    /// Opens the repository in `storage`, asking for its passphrase if no source has a secret; also
+    /// what opened it.
+    fn unlock(
+        &self,
+        storage: Arc<dyn Storage>,
+        sources: &Sources,
+    ) -> Result<(Repository, Option<Secret>)> {
         let probe = open::probe(&*storage)?;
         let options = |secret| OpenOptions { secret, cache: self.cache() };
-        let sources = self.secret_sources()?;
         let found = sources.find()?;
         if let Some((path, _)) = sources.key_file()
             && secrets::is_too_open(path)

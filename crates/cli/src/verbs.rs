@@ -20,6 +20,7 @@ pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod prune;
 pub(crate) mod restore;
+pub(crate) mod sync;
 pub(crate) mod tag;
 pub(crate) mod test;
 pub(crate) mod version;
@@ -50,6 +51,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Prune(options) => prune::run(context, &options),
         Verb::Keep(options) => keep::run(context, &options),
         Verb::Tag(options) => tag::run(context, &options),
+        Verb::Sync(options) => sync::run(context, &options),
         Verb::Key(options) => key::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),

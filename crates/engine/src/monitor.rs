@@ -12,6 +12,8 @@ pub enum Phase {
     Opening,
     /// Walking the source and storing what changed.
     Backup,
+    /// Reading a snapshot of another repository and storing what is missing.
+    Copying,
     /// Waiting for the last packs and writing the snapshot.
     Committing,
     /// Working out what to restore.

@@ -186,7 +186,7 @@ pub trait Source: Send + Sync + fmt::Debug {
         &self,
         directory: &SourceDirectory,
         entry: &SourceEntry,
-    ) -> SourceResult<Box<dyn SourceFile>>;
+    ) -> SourceResult<Box<dyn SourceFile + '_>>;
 }
 
 /// A regular file of a source, open for reading.

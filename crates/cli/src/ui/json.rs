@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use holdfast_app::times::rfc3339;
-use holdfast_engine::format::snapshot::Root;
+use holdfast_engine::format::snapshot::{self, Root};
 use holdfast_engine::hash::to_hex;
 use holdfast_engine::meta::{Metadata, Time};
 use holdfast_engine::monitor::{Phase, Progress as Counters};
@@ -109,6 +109,7 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Opening => "opening",
         Phase::Backup => "backup",
+        Phase::Copying => "copying",
         Phase::Committing => "committing",
         Phase::Planning => "planning",
         Phase::Restore => "restore",
@@ -133,11 +134,25 @@ pub(crate) struct Snapshot<'a> {
     partial: bool,
     pinned: bool,
     parent: Option<String>,
+    origin: Option<Origin>,
     files: u64,
     directories: u64,
     bytes: u64,
     errors: u64,
     roots: Vec<Path>,
+}
+
+/// Where a copy was made from.
+#[derive(Serialize)]
+struct Origin {
+    repository: String,
+    snapshot: String,
+}
+
+impl From<&snapshot::Origin> for Origin {
+    fn from(origin: &snapshot::Origin) -> Self {
+        Self { repository: to_hex(&origin.repository), snapshot: to_hex(&origin.snapshot) }
+    }
 }
 
 impl<'a> From<&'a SnapshotInfo> for Snapshot<'a> {
@@ -156,6 +171,7 @@ impl<'a> From<&'a SnapshotInfo> for Snapshot<'a> {
             partial: record.partial,
             pinned: record.pinned,
             parent: (!record.parent.is_empty()).then(|| to_hex(&record.parent)),
+            origin: record.origin.as_ref().map(Origin::from),
             files: sum.files,
             directories: sum.directories,
             bytes: sum.bytes,

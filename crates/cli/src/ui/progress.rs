@@ -62,6 +62,14 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Tells something while the bar is out of the way.
+    pub(crate) fn aside<T>(&self, tell: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(tell),
+            None => tell(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,23 +150,15 @@ impl Monitor for Progress<'_> {
         if self.is_silent {
             return;
         }
-        let tell = || {
+        self.aside(|| {
             let _ = self.ui.problem(what, message);
-        };
-        match &self.bar {
-            Some(bar) => bar.suspend(tell),
-            None => tell(),
-        }
+        });
     }
 
     fn note(&self, message: &str) {
-        let tell = || {
+        self.aside(|| {
             let _ = self.ui.note(message);
-        };
-        match &self.bar {
-            Some(bar) => bar.suspend(tell),
-            None => tell(),
-        }
+        });
     }
 }
 
@@ -171,6 +171,7 @@ fn phase_text(phase: Phase) -> &'static str {
     match phase {
         Phase::Opening => "opening",
         Phase::Backup => "backing up",
+        Phase::Copying => "copying",
         Phase::Committing => "writing the snapshot",
         Phase::Planning => "planning",
         Phase::Restore => "restoring",

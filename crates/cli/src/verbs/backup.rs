@@ -26,7 +26,7 @@ use crate::ui::progress::Progress;
 use crate::ui::prompt::Terminal;
 
 /// How often what was done so far is kept, so that a run that is killed costs no more than this.
-const PARTIAL_EVERY: Duration = Duration::from_secs(300);
+pub(crate) const PARTIAL_EVERY: Duration = Duration::from_secs(300);
 
 /// Back up files and directories
 ///
@@ -132,7 +132,7 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
         places.push(context.place(place)?);
     }
     let source_options = source_options(context, options)?;
-    let writer = writer_options(options)?;
+    let writer = writer_options(options.compression.as_deref(), options.threads)?;
     let access = context.access();
     let source_context = SourceContext {
         options: &source_options,
@@ -222,15 +222,19 @@ fn source_options(context: &Context, options: &Backup) -> Result<LocalSourceOpti
     })
 }
 
-fn writer_options(options: &Backup) -> Result<WriterOptions> {
+/// How to write, with what the options of that name say.
+pub(crate) fn writer_options(
+    compression: Option<&str>,
+    threads: Option<usize>,
+) -> Result<WriterOptions> {
     let mut writer = WriterOptions::default();
-    if let Some(text) = &options.compression {
+    if let Some(text) = compression {
         writer.level = Level::parse(text).ok_or_else(|| {
             Problem::usage(format!("{text} is no compression level"))
                 .hint("write none, fast, default, better, max, or a number from -7 to 22")
         })?;
     }
-    match options.threads {
+    match threads {
         Some(0) => return Err(Problem::usage("--threads 0 would never end").into()),
         Some(threads) => writer.threads = threads.min(256),
         None => {}

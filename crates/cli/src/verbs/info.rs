@@ -172,6 +172,11 @@ fn tell_snapshot(context: &Context, snapshot: &SnapshotInfo) -> Result<()> {
     line("partial", if record.partial { "yes: the run was interrupted" } else { "" })?;
     line("pinned", if record.pinned { "yes: no rule forgets it" } else { "" })?;
     line("compared with", &holdfast_engine::hash::to_hex(&record.parent))?;
+    if let Some(origin) = &record.origin {
+        let [snapshot, repository] =
+            [&origin.snapshot, &origin.repository].map(|id| holdfast_engine::hash::to_hex(id));
+        line("copied from", &format!("{snapshot} of repository {repository}"))?;
+    }
     for root in &record.roots {
         let (sum, path) = (root.sum.unwrap_or_default(), printable(&root.path));
         let files = count(sum.files);

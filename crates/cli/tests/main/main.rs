@@ -13,4 +13,5 @@ mod retention;
 mod sandbox;
 mod seeds;
 mod sftp;
+mod sync;
 mod whole;

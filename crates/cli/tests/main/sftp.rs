@@ -289,3 +289,19 @@ fn the_staged_test_tells_each_step() {
     let events = remote.run("test @nas --json").ok().events();
     assert!(events.iter().all(|e| e["type"] == "step" && e["outcome"] == "ok"), "{events:?}");
 }
+
+#[test]
+fn c4_sync_to_a_server_and_back() {
+    let remote = Remote::new();
+    remote.sandbox.backup();
+    remote.run("at far create --key-file home/key").ok();
+    let (repo, far) = (remote.sandbox.text("repo"), remote.location("far"));
+    let to = remote.run(&format!("at {repo} sync to {far}")).ok().out;
+    assert!(to.contains("1 snapshot copied to sftp://"), "{to}");
+    remote.run("at near create --key-file home/key").ok();
+    let from = remote.run(&format!("at near sync from {far}")).ok().out;
+    assert!(from.contains("1 snapshot copied to "), "{from}");
+    let (src, back) = (remote.sandbox.text("src"), remote.sandbox.text("back"));
+    remote.run(&format!("at near restore -to {back} latest:{src}")).ok();
+    assert_eq!(files(&remote.sandbox.path("src")), files(&remote.sandbox.path("back")));
+}

@@ -161,6 +161,29 @@ pub struct Snapshot {
     /// Keep for ever: no rule forgets it.
     #[prost(bool, tag = "15")]
     pub pinned: bool,
+    /// Where it was copied from; absent if it was made here.
+    #[prost(message, optional, tag = "16")]
+    pub origin: Option<Origin>,
+}
+
+impl Snapshot {
+    /// What it holds in all its roots.
+    pub fn sum(&self) -> Sum {
+        let mut total = Sum::default();
+        self.roots.iter().filter_map(|root| root.sum).for_each(|sum| total.add(&sum));
+        total
+    }
+}
+
+/// The snapshot that a copy was first made from: however often it is copied on, that stays.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Message)]
+pub struct Origin {
+    /// Id of the repository in which the backup was made.
+    #[prost(bytes = "vec", tag = "1")]
+    pub repository: Vec<u8>,
+    /// Id of its snapshot there.
+    #[prost(bytes = "vec", tag = "2")]
+    pub snapshot: Vec<u8>,
 }
 
 /// `notes/<snapshot>/<id>`: what was said of a snapshot later. The set is merged in the order of

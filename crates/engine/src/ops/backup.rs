@@ -28,8 +28,12 @@ mod files;
 mod known;
 mod links;
 mod parent;
+mod replay;
 mod root;
 mod small;
+
+pub(crate) use parent::{ParentTree, Trust};
+pub(crate) use replay::RecordedRoot;
 
 use files::Context;
 use known::KnownFiles;
@@ -139,42 +143,78 @@ pub fn backup(
     monitor: &dyn Monitor,
     interrupt: &Interrupt,
 ) -> Result<BackupReport> {
+    monitor.phase(Phase::Opening);
+    let dry = options.dry_run.then(|| repository.without_writing());
+    let repository = dry.as_ref().unwrap_or(repository);
+    let writer = Writer {
+        host: options.host.clone(),
+        process: options.process,
+        verb: "backup".into(),
+        time: options.time,
+    };
+    in_session(repository, writer, |session, started| {
+        let snapshots = &repository.snapshots()?;
+        Run { repository, options, monitor, interrupt, snapshots, copied: None, started }
+            .with_writer(session)
+    })
+}
+
+/// A snapshot of another repository, to be stored as it is.
+#[derive(Debug)]
+pub(crate) struct Copied<'a> {
+    /// Its record. Trees, parent and heads are made anew.
+    pub(crate) record: Snapshot,
+    /// Its roots, in the order of the record.
+    pub(crate) roots: Vec<CopiedRoot<'a>>,
+    /// The snapshot that counts as the one it was compared with.
+    pub(crate) parent: Option<SnapshotId>,
+}
+
+/// A root of it.
+#[derive(Debug)]
+pub(crate) struct CopiedRoot<'a> {
+    /// What reads it.
+    pub(crate) source: RecordedRoot<'a>,
+    /// What to compare it with, the best first.
+    pub(crate) parents: Vec<ParentTree>,
+}
+
+/// Stores a snapshot of another repository, for `sync`. As [`backup`], with these differences:
+/// `snapshots` are those of `repository`, oldest first, so that they need not be read for each of
+/// many; of `options` host and kind are those of the record, and roots, names and parent are not
+/// looked at; what cannot be read ends the run.
+pub(crate) fn copy(
+    repository: &Repository,
+    snapshots: &[SnapshotInfo],
+    copied: &Copied<'_>,
+    options: &BackupOptions,
+    writer: Writer,
+    monitor: &dyn Monitor,
+    interrupt: &Interrupt,
+) -> Result<BackupReport> {
+    monitor.phase(Phase::Opening);
+    let copied = Some(copied);
+    in_session(repository, writer, |session, started| {
+        Run { repository, options, monitor, interrupt, snapshots, copied, started }
+            .with_writer(session)
+    })
+}
+
+/// Runs `body` in a session of its own, begun at the moment it is given.
+fn in_session(
+    repository: &Repository,
+    writer: Writer,
+    body: impl FnOnce(&Session<'_>, Instant) -> Result<BackupReport>,
+) -> Result<BackupReport> {
     if let Some(feature) = Config::unknown_feature(&repository.config().features_write) {
         return Err(Error::NewerFormat {
             location: repository.location(),
             what: format!("feature {feature}"),
         });
     }
-    monitor.phase(Phase::Opening);
-    if options.dry_run {
-        let dry = repository.without_writing();
-        return run(&dry, options, monitor, interrupt);
-    }
-    run(repository, options, monitor, interrupt)
-}
-
-fn run(
-    repository: &Repository,
-    options: &BackupOptions,
-    monitor: &dyn Monitor,
-    interrupt: &Interrupt,
-) -> Result<BackupReport> {
     let started = Instant::now();
-    let session = Session::begin(
-        repository,
-        Writer {
-            host: options.host.clone(),
-            process: options.process,
-            verb: "backup".into(),
-            time: options.time,
-        },
-    )?;
-    let result = repository.snapshots().and_then(|snapshots| {
-        with_writer(repository, session.index(), options.writer, |writer| {
-            let run = Run { repository, options, monitor, interrupt, snapshots: &snapshots };
-            run.roots_and_commit(&session, writer, started)
-        })
-    });
+    let session = Session::begin(repository, writer)?;
+    let result = body(&session, started);
     if result.is_err() {
         // Nobody should wait for this session. If even that fails, a gc will find out.
         let _ = session.end("failed");
@@ -188,29 +228,74 @@ struct Run<'a> {
     monitor: &'a dyn Monitor,
     interrupt: &'a Interrupt,
     snapshots: &'a [SnapshotInfo],
+    copied: Option<&'a Copied<'a>>,
+    started: Instant,
+}
+
+/// A root, wherever it comes from.
+struct Input<'a> {
+    path: &'a [u8],
+    source: &'a dyn Source,
+    stream: bool,
+    ancestors: Vec<Ancestor>,
+    parents: Vec<ParentTree>,
+    recorded: Option<&'a RecordedRoot<'a>>,
 }
 
 impl Run<'_> {
+    fn with_writer(&self, session: &Session<'_>) -> Result<BackupReport> {
+        with_writer(self.repository, session.index(), self.options.writer, |writer| {
+            self.roots_and_commit(session, writer)
+        })
+    }
+
+    fn inputs(&self) -> Vec<Input<'_>> {
+        let Some(copied) = self.copied else {
+            let roots = self.options.roots.iter();
+            let inputs = roots.map(|root| Input {
+                path: &root.path,
+                source: &*root.source,
+                stream: root.stream,
+                ancestors: ancestors(root),
+                parents: parent::trees(self.snapshots, self.options, &root.path),
+                recorded: None,
+            });
+            return inputs.collect();
+        };
+        let roots = copied.record.roots.iter().zip(&copied.roots);
+        let inputs = roots.map(|(root, from)| Input {
+            path: &root.path,
+            source: &from.source,
+            stream: false,
+            ancestors: root.ancestors.clone(),
+            parents: from.parents.clone(),
+            recorded: Some(&from.source),
+        });
+        inputs.collect()
+    }
+
     fn roots_and_commit(
         &self,
         session: &Session<'_>,
         writer: &BlobWriter<'_>,
-        started: Instant,
     ) -> Result<BackupReport> {
-        let Self { options, snapshots, .. } = *self;
-        self.monitor.phase(Phase::Backup);
-        let parent = parent::choose(snapshots, options);
+        let Self { options, snapshots, started, .. } = *self;
+        let (phase, parent) = match self.copied {
+            None => (Phase::Backup, parent::choose(snapshots, options)),
+            Some(copied) => (Phase::Copying, copied.parent),
+        };
+        self.monitor.phase(phase);
         let mut tally = Tally::default();
         let mut roots: Vec<Root> = Vec::new();
         let read = AtomicU64::new(0);
         let last_kept = Cell::new(Kept { when: started, bytes: 0, files: 0 });
-        for source in &options.roots {
+        for input in &self.inputs() {
             if self.interrupt.is_raised() {
                 break;
             }
             let keep = |finished: Finished, tally: &Tally| {
                 let mut so_far = roots.clone();
-                so_far.push(root_record(source, finished));
+                so_far.push(root_record(input, finished));
                 let record = self.record(so_far, parent, true, tally.clone());
                 writer.flush()?;
                 // It has a session of its own: what became of that is nothing to this run.
@@ -222,8 +307,13 @@ impl Run<'_> {
             };
             let every = options.partial_every.filter(|_| !options.dry_run);
             let keeping = Keeping { every, last: &last_kept, keep: &keep };
-            let finished = self.root(session, writer, source, &mut tally, &read, keeping)?;
-            roots.push(root_record(source, finished));
+            let mut finished = self.root(session, writer, input, &mut tally, &read, keeping)?;
+            if let Some(source) = input.recorded
+                && !self.interrupt.is_raised()
+            {
+                source.take_sums(self.repository, writer, &mut finished)?;
+            }
+            roots.push(root_record(input, finished));
         }
         let partial = self.interrupt.is_raised();
         let mut sum = Sum::default();
@@ -263,7 +353,7 @@ impl Run<'_> {
         &self,
         session: &Session<'_>,
         writer: &BlobWriter<'_>,
-        source: &RootSource,
+        input: &Input<'_>,
         tally: &mut Tally,
         read: &AtomicU64,
         keeping: Keeping<'_>,
@@ -271,7 +361,7 @@ impl Run<'_> {
         let chunker = self.repository.chunker()?;
         let reader = BlobReader::new(self.repository, session.index());
         let context = Context {
-            source: &*source.source,
+            source: input.source,
             keys: self.repository.keys(),
             chunker: &chunker,
             writer,
@@ -297,16 +387,16 @@ impl Run<'_> {
                 scope.spawn(move || context.work(&jobs, &done));
             }
             drop((job_queue, send_done));
-            let parents = parent::trees(self.snapshots, self.options, &source.path)
-                .into_iter()
-                .map(|tree| Cursor::start(scope, reader, tree))
-                .collect();
+            let parents = input.parents.iter();
+            let parents = parents.map(|tree| Cursor::start(scope, reader, *tree)).collect();
             let parts = Parts {
                 context,
                 reader,
                 monitor: self.monitor,
-                path: &source.path,
-                stream: source.stream,
+                path: input.path,
+                stream: input.stream,
+                recorded: input.recorded,
+                expected: self.copied.map(|copied| copied.record.sum()),
                 jobs,
                 done,
                 parents,
@@ -351,6 +441,11 @@ impl Run<'_> {
         tags.sort();
         tags.dedup();
         let heads = self.snapshots.iter().rev().take(HEADS);
+        let heads = heads.map(|s| s.id.as_bytes().to_vec()).collect();
+        let parent = parent.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+        if let Some(copied) = self.copied {
+            return Snapshot { partial, roots, parent, heads, ..copied.record.clone() };
+        }
         Snapshot {
             time: options.time,
             host: options.host.clone(),
@@ -361,29 +456,35 @@ impl Run<'_> {
             program: options.program.clone(),
             partial,
             roots,
-            parent: parent.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
-            heads: heads.map(|s| s.id.as_bytes().to_vec()).collect(),
+            parent,
+            heads,
             stats: Some(tally.stats),
             unread: tally.unread,
             excludes: options.excludes.clone(),
             // What the run leaves on its way is nothing that anybody asked to keep.
             pinned: options.pinned && !partial,
+            origin: None,
         }
     }
 }
 
-/// What a snapshot says of a root.
-fn root_record(source: &RootSource, finished: Finished) -> Root {
-    let ancestors = source.ancestors.iter().map(|(name, metadata)| {
+/// What a snapshot says of the directories above a root.
+fn ancestors(root: &RootSource) -> Vec<Ancestor> {
+    let ancestors = root.ancestors.iter().map(|(name, metadata)| {
         let entry = Entry { name: name.clone(), metadata: metadata.clone(), ..Entry::default() };
         let (entry, owner) = encode_alone(entry);
         Ancestor { entry: Some(entry), owner: Some(owner) }
     });
+    ancestors.collect()
+}
+
+/// What a snapshot says of a root.
+fn root_record(input: &Input<'_>, finished: Finished) -> Root {
     Root {
-        path: source.path.clone(),
+        path: input.path.to_vec(),
         tree: finished.tree.as_bytes().to_vec(),
         totals: finished.totals.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
         sum: Some(finished.sum),
-        ancestors: ancestors.collect(),
+        ancestors: input.ancestors.clone(),
     }
 }

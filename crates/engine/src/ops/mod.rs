@@ -1,5 +1,5 @@
 //! What is done to a repository: one file (or folder) a verb, functions of a repository, options
-//! and a monitor. No file here imports another one.
+//! and a monitor. No file here imports another one, but that `sync` is a backup of a snapshot.
 
 pub mod archive;
 pub mod backup;
@@ -12,3 +12,4 @@ pub mod forget;
 pub mod history;
 pub mod info;
 pub mod restore;
+pub mod sync;

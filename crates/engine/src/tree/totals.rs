@@ -84,6 +84,12 @@ impl TotalsBuilder {
         Ok(())
     }
 
+    /// Takes over a line of another totals tree. They come in that tree's order, and nothing else
+    /// is counted then.
+    pub fn copy(&mut self, put: PutNode<'_>, directory: &[u8], line: TotalsLine) -> Result<()> {
+        self.emit(put, directory, line)
+    }
+
     /// Closes directories until `path` lies in the innermost open one, and opens it.
     fn enter(&mut self, put: PutNode<'_>, path: &[u8]) -> Result<()> {
         while self.open.len() > 1
@@ -175,6 +181,43 @@ pub fn children(
     Ok(found)
 }
 
+/// Calls `each` for every line of a totals tree in order, with the directory it stands in.
+pub fn for_each(
+    reader: &BlobReader<'_>,
+    root: &BlobId,
+    each: &mut dyn FnMut(&[u8], TotalsLine) -> Result<()>,
+) -> Result<()> {
+    let mut pending = vec![(*root, 0)];
+    while let Some((id, depth)) = pending.pop() {
+        let node = read_node(reader, &id, depth)?;
+        for child in node.children.iter().rev() {
+            pending.push((child_id(&id, child)?, depth + 1));
+        }
+        let mut lines = node.lines.into_iter();
+        for group in node.groups {
+            let run = lines.by_ref().take(group.count as usize);
+            run.into_iter().try_for_each(|line| each(&group.parent, line))?;
+        }
+    }
+    Ok(())
+}
+
+fn damaged(id: &BlobId, what: impl ToString) -> Error {
+    Error::damaged(format!("totals node {}", id.short()), what)
+}
+
+fn read_node(reader: &BlobReader<'_>, id: &BlobId, depth: u32) -> Result<TotalsNode> {
+    if depth > 32 {
+        return Err(damaged(id, "the tree is too deep"));
+    }
+    let bytes = reader.read(BlobKind::Totals, id)?;
+    TotalsNode::decode(&bytes[..]).map_err(|e| damaged(id, e))
+}
+
+fn child_id(id: &BlobId, child: &Child) -> Result<BlobId> {
+    BlobId::from_slice(&child.id).ok_or_else(|| damaged(id, "a child has no id"))
+}
+
 fn collect(
     reader: &BlobReader<'_>,
     id: &BlobId,
@@ -182,12 +225,7 @@ fn collect(
     depth: u32,
     found: &mut Vec<TotalsLine>,
 ) -> Result<()> {
-    let damaged = |what: &str| Error::damaged(format!("totals node {}", id.short()), what);
-    if depth > 32 {
-        return Err(damaged("the tree is too deep"));
-    }
-    let bytes = reader.read(BlobKind::Totals, id)?;
-    let node = TotalsNode::decode(&bytes[..]).map_err(|e| damaged(&e.to_string()))?;
+    let node = read_node(reader, id, depth)?;
     for (i, child) in node.children.iter().enumerate() {
         // A child holds keys from its first up to the next one's first.
         let next = node.children.get(i + 1);
@@ -196,8 +234,7 @@ fn collect(
         {
             continue;
         }
-        let id = BlobId::from_slice(&child.id).ok_or_else(|| damaged("a child has no id"))?;
-        collect(reader, &id, directory, depth + 1, found)?;
+        collect(reader, &child_id(id, child)?, directory, depth + 1, found)?;
     }
     let mut lines = node.lines.into_iter();
     for group in node.groups {

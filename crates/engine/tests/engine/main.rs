@@ -14,3 +14,4 @@ mod layers;
 mod notes;
 mod partial;
 mod restore;
+mod sync;

@@ -6,8 +6,11 @@ use crate::meta::{Extent, Kind, Metadata};
 use crate::source::SourceEntry;
 use crate::tree::{Content, Entry, join};
 
-/// Device and inode.
+/// Device and inode; of what is copied from a snapshot, a hash of where its content is.
 pub(super) type LinkKey = (u64, u64);
+
+/// Files of a snapshot that are remembered. One that is not is only read once more.
+const REMEMBERED: usize = 1 << 18;
 
 /// Where a name stands among the names of its file.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +49,25 @@ impl Links {
         let path = join(parent, &found.name);
         self.0.insert(key, Linked { path, first: None, left: metadata.links - 1 });
         Name::First(key)
+    }
+
+    /// Notes a file of a snapshot, where names of one file are known by the content they refer to.
+    /// How many of them come is not known: it stays remembered.
+    pub(super) fn note_content(&mut self, key: LinkKey) -> Name {
+        if self.0.contains_key(&key) {
+            return Name::Later(key);
+        }
+        if self.0.len() >= REMEMBERED {
+            return Name::Only;
+        }
+        self.0.insert(key, Linked { path: Vec::new(), first: None, left: u32::MAX });
+        Name::First(key)
+    }
+
+    /// Where the content of the first name went; `None` if that never came to anything.
+    pub(super) fn content(&self, key: LinkKey) -> Option<Content> {
+        let (_, content, ..) = self.0.get(&key)?.first.as_ref()?;
+        Some(content.clone())
     }
 
     /// What the first name came to.

@@ -23,14 +23,26 @@ use super::{BackupOptions, Parent};
 /// Trees that are looked into for files of equal content, at most.
 const TREES: usize = 16;
 
+/// When the content of a file in a parent's tree is taken for that of the file of the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Never: it is read, and compared.
+    None,
+    /// If the metadata is equal: the same host's.
+    Metadata,
+    /// If both were the same to the repository that the files are copied from.
+    Recorded,
+    /// Always: what an earlier run copied of the same snapshot.
+    Always,
+}
+
 /// A tree to compare with.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ParentTree {
-    pub(super) root: BlobId,
-    /// Whether equal metadata means equal content: the same host's.
-    pub(super) trusted: bool,
+pub(crate) struct ParentTree {
+    pub(crate) root: BlobId,
+    pub(crate) trust: Trust,
     /// When the run began that made it, nanoseconds since the epoch.
-    pub(super) time: i64,
+    pub(crate) time: i64,
 }
 
 /// The snapshot that counts as the parent of the run, oldest snapshots first in `snapshots`.
@@ -61,8 +73,8 @@ pub(super) fn trees(
 ) -> Vec<ParentTree> {
     let tree = |snapshot: &SnapshotInfo, root: &Root| {
         let id = BlobId::from_slice(&root.tree)?;
-        let trusted = same_origin(snapshot, options);
-        Some(ParentTree { root: id, trusted, time: snapshot.record.time })
+        let trust = if same_origin(snapshot, options) { Trust::Metadata } else { Trust::None };
+        Some(ParentTree { root: id, trust, time: snapshot.record.time })
     };
     let root_of = |snapshot: &SnapshotInfo| {
         let root = snapshot.record.roots.iter().find(|root| root.path == path)?;

@@ -4,7 +4,6 @@
 //! their content to be read, bundled or cut. Only this thread touches the queue, the bundles and
 //! the tree, so that the same source always gives the same tree.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,10 +32,15 @@ use super::bundles::Bundles;
 use super::files::{Body, Context, Done, Failure, Item, Job, Outcome};
 use super::known::KnownFiles;
 use super::links::{LinkKey, Links, Name};
-use super::parent::Cursor;
+use super::parent::{Cursor, ParentTree, Trust};
+use super::replay::RecordedRoot;
 use super::small::{Place, SmallFiles};
 
+mod keeping;
+mod replayed;
 mod unchanged;
+
+pub(super) use keeping::{Keeping, Kept};
 
 use unchanged::is_unchanged;
 
@@ -82,6 +86,8 @@ enum State {
     Small(Place),
     /// As the file with this path, which came earlier.
     SameAs(LinkKey),
+    /// The content of a file that came earlier, and nothing else of it.
+    ContentOf(LinkKey),
 }
 
 /// A batch that was read, before its turn: what became of each file, and their bytes.
@@ -92,22 +98,6 @@ pub(super) struct Finished {
     pub(super) tree: BlobId,
     pub(super) totals: Option<BlobId>,
     pub(super) sum: Sum,
-}
-
-/// How what a root has come to so far is kept as a partial snapshot.
-pub(super) struct Keeping<'a> {
-    pub(super) every: Option<Duration>,
-    pub(super) last: &'a Cell<Kept>,
-    pub(super) keep: &'a dyn Fn(Finished, &Tally) -> Result<()>,
-}
-
-/// When a partial snapshot was last made, or the run began; the plain bytes that were written by
-/// then, and the entries that were done.
-#[derive(Clone, Copy)]
-pub(super) struct Kept {
-    pub(super) when: Instant,
-    pub(super) bytes: u64,
-    pub(super) files: u64,
 }
 
 /// Sums of the run, over all roots.
@@ -146,6 +136,10 @@ pub(super) struct Parts<'a> {
     pub(super) monitor: &'a dyn Monitor,
     pub(super) path: &'a [u8],
     pub(super) stream: bool,
+    /// The source, if it is a snapshot of another repository.
+    pub(super) recorded: Option<&'a RecordedRoot<'a>>,
+    /// What the run will come to, if that is known.
+    pub(super) expected: Option<Sum>,
     pub(super) jobs: Sender<Job>,
     pub(super) done: Receiver<Done>,
     pub(super) parents: Vec<Cursor>,
@@ -230,26 +224,6 @@ impl<'a> RootRun<'a> {
         Ok(Finished { tree, totals, sum })
     }
 
-    /// Now and then, if anything was stored and done since: the next run then finds what this one did,
-    /// even if this one is killed.
-    fn keep_partial(&mut self) -> Result<()> {
-        let Keeping { every: Some(every), last, keep } = self.parts.keeping else { return Ok(()) };
-        let writer = self.parts.context.writer;
-        let before = last.get();
-        let (bytes, files) = (writer.written().plain, self.parts.tally.files);
-        // The chunks of a file that is still being read are found again without a snapshot.
-        if before.when.elapsed() < every || bytes == before.bytes || files == before.files {
-            return Ok(());
-        }
-        let put = |kind, plain| writer.put_structure(kind, plain);
-        let (totals, sum) = self.totals.clone().finish(&put)?;
-        if let Some(tree) = self.tree.clone().finish(&put)? {
-            keep(Finished { tree, totals, sum }, self.parts.tally)?;
-        }
-        last.set(Kept { when: Instant::now(), bytes: writer.written().plain, files });
-        Ok(())
-    }
-
     fn walked(&mut self, batch: WalkBatch) -> Result<()> {
         let parent: Arc<[u8]> = Arc::from(&batch.directory.path[..]);
         self.parts.tally.stats.excluded += batch.excluded;
@@ -260,7 +234,10 @@ impl<'a> RootRun<'a> {
             self.queue.push_back(Slot::Error { path: batch.directory.path.clone(), text });
         }
         for entry in batch.entries {
-            self.entry(&batch.directory, &parent, entry)?;
+            match self.parts.recorded {
+                Some(source) => self.replayed(source, &batch.directory, &parent, entry)?,
+                None => self.entry(&batch.directory, &parent, entry)?,
+            }
         }
         Ok(())
     }
@@ -271,25 +248,17 @@ impl<'a> RootRun<'a> {
         parent: &Arc<[u8]>,
         found: SourceEntry,
     ) -> Result<()> {
-        let mut before = None;
-        for cursor in &mut self.parts.parents {
-            let monitor = self.parts.monitor;
-            let mut problem =
-                |e: &Error| monitor.problem("parent snapshot", &crate::error::chain_text(e));
-            if let Some(hit) = cursor.find((parent, &found.name), &mut problem) {
-                before = Some((hit.entry, cursor.tree));
-                break;
-            }
-        }
+        let before = self.before(parent, &found.name);
         let number = self.first + self.queue.len() as u64;
         let mut entry = Entry {
             name: found.name.clone(),
             metadata: found.metadata.clone(),
             ..Entry::default()
         };
-        let trusted = before.as_ref().is_some_and(|(_, tree)| tree.trusted);
+        let trusts = |tree: &ParentTree| tree.trust == Trust::Metadata;
+        let trusted = before.as_ref().is_some_and(|(_, tree)| trusts(tree));
         let unchanged = match &before {
-            Some((old, tree)) if tree.trusted => {
+            Some((old, tree)) if trusts(tree) => {
                 is_unchanged(old, &found, tree.time) && self.is_stored(old)?
             }
             _ => false,
@@ -443,13 +412,16 @@ impl<'a> RootRun<'a> {
                 return Ok(());
             }
         };
-        entry.metadata = file.metadata;
-        entry.extents = file.extents;
-        self.set_details(&mut entry, file.details)?;
-        if file.changed {
-            entry.error = "it changed while it was read".into();
-            let text = entry.error.clone();
-            self.unread(&join(&parent, &entry.name), &text);
+        // What is recorded stays as it is.
+        if self.parts.recorded.is_none() {
+            entry.metadata = file.metadata;
+            entry.extents = file.extents;
+            self.set_details(&mut entry, file.details)?;
+            if file.changed {
+                entry.error = "it changed while it was read".into();
+                let text = entry.error.clone();
+                self.unread(&join(&parent, &entry.name), &text);
+            }
         }
         let state = match file.body {
             Body::Stored(content) => {
@@ -505,6 +477,7 @@ impl<'a> RootRun<'a> {
     fn drain(&mut self) -> Result<()> {
         let put = |kind, plain| self.parts.context.writer.put_structure(kind, plain);
         loop {
+            let mut is_gone = false;
             if let Some(Slot::Entry { entry, state, .. }) = self.queue.front_mut() {
                 match state {
                     State::Ready => {}
@@ -518,12 +491,18 @@ impl<'a> RootRun<'a> {
                             entry.error = "its first name vanished while it was read".into();
                         }
                     }
+                    State::ContentOf(key) => match self.links.content(*key) {
+                        Some(content) => entry.content = content,
+                        // The run is being interrupted: neither is in its partial snapshot.
+                        None => is_gone = true,
+                    },
                 }
             }
             let Some(slot) = self.queue.pop_front() else { return Ok(()) };
             self.first += 1;
             match slot {
                 Slot::Gone => {}
+                _ if is_gone => {}
                 Slot::Error { path, text } => self.totals.error(&put, &path, &text)?,
                 Slot::Entry { parent, entry, first, state } => {
                     if matches!(state, State::SameAs(_)) && !entry.error.is_empty() {
@@ -569,8 +548,8 @@ impl<'a> RootRun<'a> {
             files: self.parts.tally.files,
             bytes: self.parts.context.read.load(Ordering::Relaxed)
                 + self.parts.tally.unchanged_bytes,
-            total_files: None,
-            total_bytes: None,
+            total_files: self.parts.expected.map(|sum| sum.files + sum.directories + sum.others),
+            total_bytes: self.parts.expected.map(|sum| sum.bytes),
             stored: self.parts.context.writer.written().stored,
         };
         self.parts.monitor.progress(&progress, &current);

@@ -251,13 +251,13 @@ fn is_within_any(path: &[u8], directory: &[u8]) -> bool {
 }
 
 /// A file read from its start to its end.
-struct LiveFile {
-    file: Box<dyn SourceFile>,
+struct LiveFile<'a> {
+    file: Box<dyn SourceFile + 'a>,
     offset: u64,
     bytes: Vec<u8>,
 }
 
-impl LiveFile {
+impl LiveFile<'_> {
     /// The next bytes, fewer if the file ends.
     fn next(&mut self, length: usize) -> Result<&[u8]> {
         self.bytes.resize(length, 0);

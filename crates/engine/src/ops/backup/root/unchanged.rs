@@ -1,15 +1,27 @@
 //! When a file is taken as unchanged: nothing that a write to it would change has changed, and all
 //! that the parent's entry refers to is still stored.
 
-use crate::Result;
 use crate::meta::{Kind, Metadata};
 use crate::source::SourceEntry;
 use crate::tree::chunks::{self, Part};
 use crate::tree::{Content, Entry};
+use crate::{Error, Result};
 
+use super::super::parent::ParentTree;
 use super::RootRun;
 
 impl RootRun<'_> {
+    /// The entry of this key in the best parent that has one. Keys rise from call to call.
+    pub(super) fn before(&mut self, parent: &[u8], name: &[u8]) -> Option<(Entry, ParentTree)> {
+        let monitor = self.parts.monitor;
+        let mut problem =
+            |e: &Error| monitor.problem("parent snapshot", &crate::error::chain_text(e));
+        self.parts.parents.iter_mut().find_map(|cursor| {
+            let hit = cursor.find((parent, name), &mut problem)?;
+            Some((hit.entry, cursor.tree))
+        })
+    }
+
     /// Whether what the parent's entry refers to can still be referred to.
     pub(super) fn is_stored(&mut self, old: &Entry) -> Result<bool> {
         let writer = self.parts.context.writer;
