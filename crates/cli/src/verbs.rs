@@ -25,8 +25,6 @@ pub(crate) mod tag;
 pub(crate) mod test;
 pub(crate) mod version;
 
-use holdfast_engine::format::snapshot::{Snapshot, Sum};
-
 use crate::args::Verb;
 use crate::context::Context;
 use crate::failure::Result;
@@ -58,15 +56,6 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Completions(options) => completions::run(context, &options),
         Verb::Version(options) => version::run(context, &options),
     }
-}
-
-/// What a snapshot holds in all its roots.
-pub(crate) fn sum(record: &Snapshot) -> Sum {
-    let mut total = Sum::default();
-    for root in &record.roots {
-        total.add(&root.sum.unwrap_or_default());
-    }
-    total
 }
 
 /// The program's name and version, for the record.

@@ -158,7 +158,7 @@ impl From<&snapshot::Origin> for Origin {
 impl<'a> From<&'a SnapshotInfo> for Snapshot<'a> {
     fn from(info: &'a SnapshotInfo) -> Self {
         let record = &info.record;
-        let sum = crate::verbs::sum(record);
+        let sum = record.sum();
         Self {
             id: info.id.to_string(),
             time: rfc3339(record.time),

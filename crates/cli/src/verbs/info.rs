@@ -160,7 +160,7 @@ fn tell_snapshot(context: &Context, snapshot: &SnapshotInfo) -> Result<()> {
         let text = printable(text.as_bytes());
         if text.is_empty() { Ok(()) } else { context.ui.line(&format!("{name:<15} {text}")) }
     };
-    let sum = super::sum(record);
+    let sum = record.sum();
     line("snapshot", &snapshot.id.to_string())?;
     line("begun", &local(record.time))?;
     line("host", &record.host)?;

@@ -101,7 +101,7 @@ fn list_snapshots(
     ]);
     for info in fitting() {
         let record = &info.record;
-        let sum = super::sum(record);
+        let sum = record.sum();
         let paths: Vec<_> = record.roots.iter().map(|root| printable(&root.path)).collect();
         let mut remarks = Vec::new();
         if record.partial {

@@ -230,7 +230,7 @@ fn tell_one(
     let ui = &context.ui;
     let stats = report.map(|report| report.stats).unwrap_or_default();
     let copy = report.and_then(|report| report.snapshot);
-    let sum = report.map_or_else(|| super::sum(&snapshot.record), |report| report.sum);
+    let sum = report.map_or_else(|| snapshot.record.sum(), |report| report.sum);
     let partial = report.is_some_and(|report| report.partial);
     if ui.is_json() {
         ui.event(

@@ -376,13 +376,16 @@ fn histories_tell_every_change() {
     }
 }
 
+/// Paths by content and extents.
+type Contents<'a> = BTreeMap<(&'a Vec<u8>, Vec<u64>), BTreeSet<Vec<u8>>>;
+
 #[test]
 fn duplicates_are_those_of_a_look_at_all_contents() {
     for seed in [21, 22] {
         let world = World::new(seed, 6);
         let last = &world.snapshots[world.snapshots.len() - 1..];
         for snapshots in [last, &world.snapshots[..]] {
-            let mut contents: BTreeMap<(&Vec<u8>, Vec<u64>), BTreeSet<Vec<u8>>> = BTreeMap::new();
+            let mut contents: Contents<'_> = BTreeMap::new();
             for snapshot in snapshots {
                 for (path, (entry, content)) in &world.stored[&snapshot.id] {
                     let is_one = entry.metadata.kind == Kind::File && entry.hard_link.is_empty();

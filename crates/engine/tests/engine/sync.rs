@@ -58,12 +58,15 @@ fn pairs(report: &SyncReport) -> Vec<(SnapshotId, SnapshotId)> {
     report.copied.iter().map(|c| (c.from, c.report.snapshot.expect("a copy"))).collect()
 }
 
+/// Directory, name, sum and error, as a tree of totals lists them.
+type TotalsLine = (Vec<u8>, Vec<u8>, Option<Sum>, String);
+
 /// All that a snapshot says and holds, without ids: those are the repository's own.
 #[derive(Debug, PartialEq)]
 struct Said {
     record: Snapshot,
     entries: BTreeMap<Vec<u8>, (Entry, Vec<u8>, Vec<Xattr>)>,
-    totals: Vec<(Vec<u8>, Vec<u8>, Option<Sum>, String)>,
+    totals: Vec<TotalsLine>,
 }
 
 fn said(repository: &Repository, id: SnapshotId) -> Said {

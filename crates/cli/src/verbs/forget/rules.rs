@@ -250,7 +250,7 @@ fn show(context: &Context, group: &Group<'_>) -> Result<()> {
             if decision.stays() { "keep" } else { "remove" }.into(),
             info.id.short(),
             local(info.record.time),
-            size(crate::verbs::sum(&info.record).bytes),
+            size(info.record.sum().bytes),
             printable(info.record.tags.join(",").as_bytes()),
             why.join("; "),
         ]);
