@@ -1,6 +1,6 @@
 //! What the command line and the console share: where things are ([`location`], [`config`],
 //! [`resolve`], [`cache`]), how they are reached and opened ([`access`], [`sftp`], [`open`],
-//! [`connection_test`]), what opens them ([`secrets`], [`ask`]),
+//! [`connection_test`]), what opens them ([`secrets`], [`ask`], [`keypair`]),
 //! what is backed up ([`roots`]), which snapshot is meant ([`select`], [`times`]), and what to say
 //! when something fails ([`catalogue`]). It never prints.
 
@@ -11,6 +11,8 @@ pub mod catalogue;
 pub mod command;
 pub mod config;
 pub mod connection_test;
+pub mod keypair;
+mod keyring;
 pub mod location;
 pub mod open;
 pub mod patterns;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use holdfast_connectors::layers::limit::{LimitStorage, Limits};
+use holdfast_connectors::layers::limit::{LimitDestination, LimitSource, LimitStorage, Limits};
 use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
 use holdfast_connectors::local::source::LocalSourceOptions;
 use holdfast_connectors::local::storage::LocalStorage;
@@ -27,11 +27,15 @@ pub fn open_storage(place: &Resolved, access: &Access) -> Result<Arc<dyn Storage
         Place::Sftp(at) => Arc::new(SftpStorage::new(sftp::pool(at, &place.options, access)?)),
         Place::Stream | Place::S3(_) => return Err(place.refused("repository")),
     };
-    let limits = Limits {
+    let limits = limits(place);
+    Ok(if limits.is_none() { storage } else { Arc::new(LimitStorage::new(storage, limits)) })
+}
+
+fn limits(place: &Resolved) -> Limits {
+    Limits {
         upload: place.options.number("limit_upload"),
         download: place.options.number("limit_download"),
-    };
-    Ok(if limits.is_none() { storage } else { Arc::new(LimitStorage::new(storage, limits)) })
+    }
 }
 
 /// What is backed up, beside the places themselves.
@@ -58,25 +62,38 @@ pub struct OpenedSource {
     pub note: Option<String>,
 }
 
-/// What is backed up at `place`. Local places go through [`roots::plan`], which sees all of them
-/// at once.
+/// What is backed up at `place`, over a network with its limits. Local places go through
+/// [`roots::plan`], which sees all of them at once.
 pub fn open_source(place: &Resolved, context: &SourceContext<'_>) -> Result<OpenedSource, Problem> {
     if let Place::Sftp(at) = &place.place {
-        return sftp::source(at, place, context);
+        let opened = sftp::source(at, place, context)?;
+        return Ok(with_limits(opened, limits(place)));
     }
     let path = absolute(place.local("source")?);
     let root = roots::local_root(&path, &path, context.options)?;
     Ok(OpenedSource { root, kind: "local", host: None, note: None })
 }
 
-/// Where a restore to `place` goes. Nothing is written yet.
+fn with_limits(mut opened: OpenedSource, limits: Limits) -> OpenedSource {
+    if limits.download.is_some() {
+        opened.root.source = Arc::new(LimitSource::new(opened.root.source, limits));
+    }
+    opened
+}
+
+/// Where a restore to `place` goes, over a network with its limits. Nothing is written yet.
 pub fn open_destination(
     place: &Resolved,
     options: LocalDestinationOptions,
     access: &Access,
 ) -> Result<Box<dyn Destination>, Problem> {
     if let Place::Sftp(at) = &place.place {
-        return Ok(Box::new(SftpDestination::new(sftp::pool(at, &place.options, access)?)));
+        let remote = Box::new(SftpDestination::new(sftp::pool(at, &place.options, access)?));
+        let limits = limits(place);
+        return Ok(match limits.is_none() {
+            true => remote,
+            false => Box::new(LimitDestination::new(remote, limits)),
+        });
     }
     let path = absolute(place.local("destination")?);
     Ok(Box::new(LocalDestination::new(path, options)))

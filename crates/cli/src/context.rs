@@ -110,9 +110,12 @@ impl Context {
         Ok(self.named_location().is_none() && self.default_name()?.is_none())
     }
 
-    /// Resolves a location that was written for something else than the repository.
+    /// Resolves a location that was written for something else than the repository. Of the command
+    /// line's options only the limits hold for it.
     pub(crate) fn place(&self, text: &OsStr) -> Result<Resolved> {
-        self.resolve(&Location::parse(text)?, &Options::default())
+        let mut options = Options::default();
+        self.add_limits(&mut options)?;
+        self.resolve(&Location::parse(text)?, &options)
     }
 
     fn resolve(&self, location: &Location, overrides: &Options) -> Result<Resolved> {
@@ -126,6 +129,12 @@ impl Context {
     /// What the command line says of the repository's location.
     fn overrides(&self) -> Result<Options> {
         let mut options = Options::from_words(&self.global.option, home())?;
+        self.add_limits(&mut options)?;
+        Ok(options)
+    }
+
+    /// `--limit-upload` and `--limit-download`.
+    fn add_limits(&self, options: &mut Options) -> Result<()> {
         let limits = [
             ("limit_upload", &self.global.limit_upload),
             ("limit_download", &self.global.limit_download),
@@ -138,7 +147,7 @@ impl Context {
             })?;
             options.set_limit(name, rate);
         }
-        Ok(options)
+        Ok(())
     }
 
     /// Where the configuration is, or would be.

@@ -31,7 +31,8 @@ pub enum Type {
     Text,
     /// Text that may have several lines.
     Lines,
-    /// A secret of one line. Also as `X_file`, `X_command`, and `env:NAME` as its value.
+    /// A secret of one line. Also as `X_file`, `X_command`, and `env:NAME` or `keyring:NAME` as
+    /// its value.
     Secret,
     /// A secret that may have several lines; `\n` written out is a line's end, too.
     SecretLines,
@@ -143,13 +144,19 @@ pub const KEYS: &[Key] = &[
     ),
     key("passphrase", Type::Secret, ANY, "", "Passphrase of the repository there"),
     key("repository_key_file", Type::Path, ANY, "", "Key file of the repository there"),
-    key("limit_upload", Type::Rate, ANY, "no limit", "Send no more than this to the repository"),
+    key(
+        "limit_upload",
+        Type::Rate,
+        ANY,
+        "no limit",
+        "Send no more than this to a repository there, or over a network",
+    ),
     key(
         "limit_download",
         Type::Rate,
         ANY,
         "no limit",
-        "Receive no more than this from the repository",
+        "Receive no more than this from a repository there, or over a network",
     ),
     key("connections", Type::Number(1, 64), REMOTE, "4", "Connections at once"),
     key(

@@ -4,6 +4,7 @@
 mod backup;
 mod config;
 mod errors;
+mod import;
 mod keys;
 mod listing;
 mod restore;
