@@ -32,6 +32,13 @@ pub(super) fn object_name_of(part: &str) -> String {
     name_of(part) + OBJECT
 }
 
+/// Whether the last name of a path was made by [`object_name_of`].
+pub(super) fn is_object_beside_directory(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let name = std::str::from_utf8(name).unwrap_or_default();
+    name.ends_with(OBJECT) && part_of(name) != name
+}
+
 /// The part of a key that a name stands for. A name that no part becomes stands for itself.
 fn part_of(name: &str) -> String {
     if !name.contains(MARK) {
