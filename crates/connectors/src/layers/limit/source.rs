@@ -78,6 +78,10 @@ impl Source for LimitSource {
         self.inner.is_remote()
     }
 
+    fn reads_empty(&self) -> bool {
+        self.inner.reads_empty()
+    }
+
     fn open(
         &self,
         directory: &SourceDirectory,

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use holdfast_engine::hash::ObjectId;
-use holdfast_engine::storage::{Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload};
+use holdfast_engine::storage::{
+    Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload, UploadHint,
+};
 
 use super::{Budget, Clock, Limits, system_clock};
 
@@ -92,6 +94,10 @@ impl Storage for LimitStorage {
     fn concurrency(&self) -> usize {
         self.inner.concurrency()
     }
+
+    fn uploads(&self) -> UploadHint {
+        self.inner.uploads()
+    }
 }
 
 struct LimitUpload<'a> {
@@ -101,6 +107,10 @@ struct LimitUpload<'a> {
 }
 
 impl Upload for LimitUpload<'_> {
+    fn may_be_cold(&mut self) {
+        self.inner.may_be_cold();
+    }
+
     fn write(&mut self, bytes: &[u8]) -> StorageResult<()> {
         for piece in bytes.chunks(self.piece) {
             self.budget.send(piece.len());
