@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use holdfast_engine::hash::ObjectId;
-use holdfast_engine::storage::{Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload};
+use holdfast_engine::storage::{
+    Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload, UploadHint,
+};
 
 use crate::locked;
 
@@ -188,6 +190,10 @@ impl Storage for LimitStorage {
     fn concurrency(&self) -> usize {
         self.inner.concurrency()
     }
+
+    fn uploads(&self) -> UploadHint {
+        self.inner.uploads()
+    }
 }
 
 struct LimitUpload<'a> {
@@ -197,6 +203,10 @@ struct LimitUpload<'a> {
 }
 
 impl Upload for LimitUpload<'_> {
+    fn may_be_cold(&mut self) {
+        self.inner.may_be_cold();
+    }
+
     fn write(&mut self, bytes: &[u8]) -> StorageResult<()> {
         for piece in bytes.chunks(self.direction.piece) {
             self.storage.wait(Some(self.direction), piece.len());
