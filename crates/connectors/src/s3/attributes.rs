@@ -41,6 +41,13 @@ pub(super) fn to_xattrs(info: &ObjectInfo, key: Option<&str>) -> Vec<Xattr> {
     all.into_iter().map(|(name, value)| Xattr { name, value }).collect()
 }
 
+/// Whether an attribute becomes something that is stored with an object: not what only tells where
+/// it was.
+pub(super) fn is_stored(name: &[u8]) -> bool {
+    let told: [&[u8]; 4] = [b"key", b"etag", b"version-id", b"storage-class"];
+    name.strip_prefix(PREFIX).is_some_and(|name| !told.contains(&name))
+}
+
 /// What an object is stored with, if the file came from a bucket; values that are not text are
 /// left out.
 pub(super) fn from_xattrs(xattrs: &[Xattr]) -> Option<Headers> {

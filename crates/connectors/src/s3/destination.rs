@@ -306,7 +306,6 @@ impl Inner {
         let how = Put {
             only_if_absent: !replace,
             headers: wanted.headers.clone(),
-            storage_class: wanted.storage_class.clone(),
             ..Put::default()
         };
         let size = content.len() as u64;
@@ -334,12 +333,10 @@ impl Inner {
         let metadata = attributes.metadata;
         if metadata.kind == Kind::Directory {
             if !path.is_empty() && self.directories.is_empty(path) {
-                let wanted = Wanted::of_directory(attributes);
                 let key = self.prefix(path)?;
-                let how = Put { headers: wanted.headers, ..Put::default() };
+                let how = Put { headers: headers::of_directory(metadata), ..Put::default() };
                 self.client.put(&key, Bytes::new(), &how).await?;
                 self.directories.filled(path);
-                return Ok(wanted.unset);
             }
             return Ok(headers::lost_of_directory(attributes));
         }
@@ -505,5 +502,9 @@ impl Destination for S3Destination {
 
     fn concurrency(&self) -> usize {
         CONCURRENCY
+    }
+
+    fn keeps_xattr(&self, name: &[u8]) -> bool {
+        attributes::is_stored(name)
     }
 }

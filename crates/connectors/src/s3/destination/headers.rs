@@ -19,7 +19,6 @@ const DIRECTORY_BITS: u32 = 0o040_000;
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) headers: Headers,
-    pub(super) storage_class: Option<String>,
     /// What cannot be kept.
     pub(super) unset: Unset,
 }
@@ -30,8 +29,7 @@ impl Wanted {
         let mtime = time_text(given.metadata.mtime);
         if let Some(mut headers) = attributes::from_xattrs(given.xattrs) {
             headers.metadata.insert(MTIME.into(), mtime);
-            // An archived one could not be read again to be compared.
-            return Self { headers, storage_class: None, unset: Unset::default() };
+            return Self { headers, unset: lost_xattrs(given.xattrs) };
         }
         let (bits, content_type) = match given.metadata.kind {
             Kind::Symlink => (LINK_BITS, Some(LINK.to_owned())),
@@ -39,16 +37,14 @@ impl Wanted {
         };
         let metadata = posix(given.metadata, bits);
         let headers = Headers { content_type, metadata, ..Headers::default() };
-        Self { headers, storage_class: None, unset: lost_xattrs(given.xattrs) }
+        Self { headers, unset: lost_xattrs(given.xattrs) }
     }
+}
 
-    /// For an empty directory.
-    pub(super) fn of_directory(given: Attributes<'_>) -> Self {
-        let metadata = posix(given.metadata, DIRECTORY_BITS);
-        let content_type = Some(DIRECTORY.to_owned());
-        let headers = Headers { content_type, metadata, ..Headers::default() };
-        Self { headers, storage_class: None, unset: lost_xattrs(given.xattrs) }
-    }
+/// What the object that stands for an empty directory shall have.
+pub(super) fn of_directory(given: &Metadata) -> Headers {
+    let content_type = Some(DIRECTORY.to_owned());
+    Headers { content_type, metadata: posix(given, DIRECTORY_BITS), ..Headers::default() }
 }
 
 fn posix(metadata: &Metadata, bits: u32) -> std::collections::BTreeMap<String, String> {
@@ -61,7 +57,7 @@ fn posix(metadata: &Metadata, bits: u32) -> std::collections::BTreeMap<String, S
     .into()
 }
 
-/// What is not kept of a directory that is not empty. Of one that was made up, nothing.
+/// What is not kept of a directory; of one that was made up, nothing is lost.
 pub(super) fn lost_of_directory(given: Attributes<'_>) -> Unset {
     let metadata = given.metadata;
     Unset {
@@ -111,12 +107,15 @@ fn time_of(text: &str) -> Option<Time> {
 
 /// What stands there, as it was when it was stored where that is known.
 pub(super) fn described(info: &ObjectInfo) -> Metadata {
-    let kept = |name: &str| info.headers.metadata.get(name).map(String::as_str);
+    let stored = |name: &str| info.headers.metadata.get(name).map(String::as_str);
+    // A copy of another object: what that one's user wrote is no description of it.
+    let is_copy = stored(MTIME).is_some();
+    let kept = |name: &str| stored(name).filter(|_| !is_copy);
     let mode = kept("mode").and_then(|mode| u32::from_str_radix(mode, 8).ok());
     let is_link = info.headers.content_type.as_deref() == Some(LINK)
         && mode.is_some_and(|mode| mode & 0o170_000 == LINK_BITS);
     let number = |name: &str| kept(name).and_then(|number| number.parse().ok()).unwrap_or(0);
-    let mtime = kept(MTIME).or(kept("mtime")).and_then(time_of);
+    let mtime = stored(MTIME).or(kept("mtime")).and_then(time_of);
     Metadata {
         kind: if is_link { Kind::Symlink } else { Kind::File },
         mode: mode.map_or(0o644, |mode| mode & 0o7777),
@@ -133,12 +132,13 @@ pub(super) fn directory() -> Metadata {
     Metadata { kind: Kind::Directory, mode: 0o755, links: 1, ..Metadata::default() }
 }
 
-/// What a file from a bucket has; nothing for others.
+/// What a file from a bucket has, but for what only tells where it was; nothing for others.
 pub(super) fn xattrs(info: &ObjectInfo) -> Vec<Xattr> {
-    match info.headers.metadata.contains_key(MTIME) {
-        true => attributes::to_xattrs(info, None),
-        false => Vec::new(),
+    if !info.headers.metadata.contains_key(MTIME) {
+        return Vec::new();
     }
+    let all = attributes::to_xattrs(info, None).into_iter();
+    all.filter(|x| attributes::is_stored(&x.name)).collect()
 }
 
 #[cfg(test)]
