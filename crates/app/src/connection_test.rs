@@ -13,6 +13,7 @@ use crate::resolve::{Place, Resolved};
 use crate::text::size;
 
 mod local;
+mod s3;
 mod sftp;
 
 /// Bytes written and read for the speed.
@@ -54,7 +55,8 @@ pub fn run(place: &Resolved, access: &Access, tell: Tell<'_>) -> Result<(), Prob
             let pool = crate::sftp::pool(at, &place.options, access)?;
             pool.block_on(sftp::test(&pool, &steps))
         }
-        Place::Stream | Place::S3(_) => Err(place.refused("place to test")),
+        Place::S3(at) => s3::test(at, &place.options, &steps),
+        Place::Stream => Err(place.refused("place to test")),
     };
     match tested {
         Ok(()) => steps.end(Outcome::Passed, ""),

@@ -1,5 +1,5 @@
 //! What the command line and the console share: where things are ([`location`], [`config`],
-//! [`resolve`], [`cache`]), how they are reached and opened ([`access`], [`sftp`], [`open`],
+//! [`resolve`], [`cache`]), how they are reached and opened ([`access`], [`sftp`], [`s3`], [`open`],
 //! [`connection_test`]), what opens them ([`secrets`], [`ask`], [`keypair`]),
 //! what is backed up ([`roots`]), which snapshot is meant ([`select`], [`times`]), and what to say
 //! when something fails ([`catalogue`]). It never prints.
@@ -19,6 +19,7 @@ pub mod patterns;
 pub mod problem;
 pub mod resolve;
 pub mod roots;
+pub mod s3;
 pub mod secrets;
 pub mod select;
 pub mod sftp;

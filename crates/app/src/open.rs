@@ -7,6 +7,7 @@ use holdfast_connectors::layers::limit::{LimitDestination, LimitSource, LimitSto
 use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
 use holdfast_connectors::local::source::LocalSourceOptions;
 use holdfast_connectors::local::storage::LocalStorage;
+use holdfast_connectors::s3::storage::S3Storage;
 use holdfast_connectors::sftp::destination::SftpDestination;
 use holdfast_connectors::sftp::storage::SftpStorage;
 use holdfast_engine::destination::Destination;
@@ -17,7 +18,7 @@ use crate::access::Access;
 use crate::location::absolute;
 use crate::problem::Problem;
 use crate::resolve::{Place, Resolved};
-use crate::{roots, sftp};
+use crate::{roots, s3, sftp};
 
 /// What holds a repository's objects at `place`, with its limits. Nothing is read or written
 /// yet.
@@ -25,7 +26,8 @@ pub fn open_storage(place: &Resolved, access: &Access) -> Result<Arc<dyn Storage
     let storage: Arc<dyn Storage> = match &place.place {
         Place::Local(path) => Arc::new(LocalStorage::new(absolute(path))),
         Place::Sftp(at) => Arc::new(SftpStorage::new(sftp::pool(at, &place.options, access)?)),
-        Place::Stream | Place::S3(_) => return Err(place.refused("repository")),
+        Place::S3(at) => Arc::new(S3Storage::new(s3::client(at, &place.options)?)),
+        Place::Stream => return Err(place.refused("repository")),
     };
     let limits = limits(place);
     Ok(if limits.is_none() { storage } else { Arc::new(LimitStorage::new(storage, limits)) })
@@ -65,10 +67,15 @@ pub struct OpenedSource {
 /// What is backed up at `place`, over a network with its limits. Local places go through
 /// [`roots::plan`], which sees all of them at once.
 pub fn open_source(place: &Resolved, context: &SourceContext<'_>) -> Result<OpenedSource, Problem> {
-    if let Place::Sftp(at) = &place.place {
-        let opened = sftp::source(at, place, context)?;
-        return Ok(with_limits(opened, limits(place)));
-    }
+    let opened = match &place.place {
+        Place::Sftp(at) => sftp::source(at, place, context)?,
+        Place::S3(_) => return Err(place.refused("source")),
+        Place::Local(_) | Place::Stream => return open_local(place, context),
+    };
+    Ok(with_limits(opened, limits(place)))
+}
+
+fn open_local(place: &Resolved, context: &SourceContext<'_>) -> Result<OpenedSource, Problem> {
     let path = absolute(place.local("source")?);
     let root = roots::local_root(&path, &path, context.options)?;
     Ok(OpenedSource { root, kind: "local", host: None, note: None })
@@ -87,14 +94,17 @@ pub fn open_destination(
     options: LocalDestinationOptions,
     access: &Access,
 ) -> Result<Box<dyn Destination>, Problem> {
-    if let Place::Sftp(at) = &place.place {
-        let remote = Box::new(SftpDestination::new(sftp::pool(at, &place.options, access)?));
-        let limits = limits(place);
-        return Ok(match limits.is_none() {
-            true => remote,
-            false => Box::new(LimitDestination::new(remote, limits)),
-        });
-    }
-    let path = absolute(place.local("destination")?);
-    Ok(Box::new(LocalDestination::new(path, options)))
+    let remote: Box<dyn Destination> = match &place.place {
+        Place::Sftp(at) => Box::new(SftpDestination::new(sftp::pool(at, &place.options, access)?)),
+        Place::S3(_) => return Err(place.refused("destination")),
+        Place::Local(_) | Place::Stream => {
+            let path = absolute(place.local("destination")?);
+            return Ok(Box::new(LocalDestination::new(path, options)));
+        }
+    };
+    let limits = limits(place);
+    Ok(match limits.is_none() {
+        true => remote,
+        false => Box::new(LimitDestination::new(remote, limits)),
+    })
 }

@@ -119,6 +119,10 @@ impl Destination for LimitDestination {
         self.inner.concurrency()
     }
 
+    fn keeps_xattr(&self, name: &[u8]) -> bool {
+        self.inner.keeps_xattr(name)
+    }
+
     fn kept_time(&self, time: Time) -> Time {
         self.inner.kept_time(time)
     }
