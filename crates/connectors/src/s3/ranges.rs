@@ -42,8 +42,11 @@ impl Ranges {
             // It has become smaller.
             Err(error) if error.class == Class::InvalidRange => {
                 let info = client.head(&key).await?;
-                let wanted =
-                    Wanted { range: first(info.size), etag: info.etag.clone(), ..Wanted::default() };
+                let wanted = Wanted {
+                    range: first(info.size),
+                    etag: info.etag.clone(),
+                    ..Wanted::default()
+                };
                 match wanted.range {
                     Some(_) => client.get_wanted(&key, &wanted).await?,
                     None => Object { bytes: Bytes::new(), info },

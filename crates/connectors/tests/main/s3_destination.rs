@@ -152,15 +152,18 @@ fn files_are_kept_as_far_as_objects_can() {
     let lost = report.unset;
     assert!(lost.times && !lost.xattrs && !lost.fractions, "{lost:?}");
     let keys = server.keys("bucket");
-    let wanted =
-        ["big", "d/e/middle", "d/e/none", "d/small", "empty/below/", "link"].map(|key| format!("to/{key}"));
+    let wanted = ["big", "d/e/middle", "d/e/none", "d/small", "empty/below/", "link"]
+        .map(|key| format!("to/{key}"));
     assert_eq!(keys, wanted);
     let small = server.object("bucket", "to/d/small").unwrap();
     assert_eq!(small.content, &b"small"[..]);
     assert_eq!(small.metadata["mode"], "100640");
     assert!(small.metadata["mtime"].contains('.'));
     let link = server.object("bucket", "to/link").unwrap();
-    assert_eq!((&link.content[..], link.content_type.as_deref()), (&b"d/small"[..], Some("inode/symlink")));
+    assert_eq!(
+        (&link.content[..], link.content_type.as_deref()),
+        (&b"d/small"[..], Some("inode/symlink"))
+    );
     let big = server.object("bucket", "to/big").unwrap();
     assert!(big.content == random_bytes(2, 40 << 20) && big.etag.ends_with("-5"));
 
@@ -238,8 +241,12 @@ fn refusals_are_told_as_what_they_are() {
     }
     let error = to.write_file(b"\xff", b"x", plain, false).unwrap_err();
     assert_eq!(error.kind, DestinationErrorKind::Unsupported);
-    let missing = S3Server::start(S3ServerOptions { buckets: vec![], ..Default::default() }).unwrap();
-    assert_eq!(destination(&missing, "").prepare().unwrap_err().kind, DestinationErrorKind::NotFound);
+    let missing =
+        S3Server::start(S3ServerOptions { buckets: vec![], ..Default::default() }).unwrap();
+    assert_eq!(
+        destination(&missing, "").prepare().unwrap_err().kind,
+        DestinationErrorKind::NotFound
+    );
     good(to.write_file(b"f", b"content", plain, false));
     let mut content = String::new();
     good(to.open_file(b"f")).read_to_string(&mut content).unwrap();

@@ -133,8 +133,20 @@ fn reads(server: &S3Server) -> usize {
 }
 
 pub(crate) const ODD: [&str; 14] = [
-    "a", "a/b", "a-b", "a//b", "/leading", "dir/", "dir/full/", "./dot", "../dots", "nul\0in/it",
-    "%s3:empty", "100%/a%20b+c d", "\u{1f980}/é", "ends/..",
+    "a",
+    "a/b",
+    "a-b",
+    "a//b",
+    "/leading",
+    "dir/",
+    "dir/full/",
+    "./dot",
+    "../dots",
+    "nul\0in/it",
+    "%s3:empty",
+    "100%/a%20b+c d",
+    "\u{1f980}/é",
+    "ends/..",
 ];
 
 #[test]

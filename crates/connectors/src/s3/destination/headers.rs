@@ -170,8 +170,14 @@ mod tests {
         let owner = Arc::new(Owner { uid: 7, gid: 8, ..Owner::default() });
         let mtime = Time { seconds: 5, nanos: 1 };
         for (kind, mode) in [(Kind::File, 0o4755), (Kind::Symlink, 0o777)] {
-            let metadata =
-                Metadata { kind, mode, mtime, size: 3, owner: owner.clone(), ..Metadata::default() };
+            let metadata = Metadata {
+                kind,
+                mode,
+                mtime,
+                size: 3,
+                owner: owner.clone(),
+                ..Metadata::default()
+            };
             let wanted = Wanted::new(Attributes { metadata: &metadata, xattrs: &[] });
             assert_eq!(wanted.unset, Unset::default());
             let info = ObjectInfo { size: 3, headers: wanted.headers, ..ObjectInfo::default() };

@@ -139,12 +139,7 @@ async fn list(inner: &Inner, prefix: &str, pages: &Pages) -> SourceResult<()> {
 
 /// Takes a page in. The last key, without the prefix; `None` if one comes that should have come
 /// before.
-fn take(
-    hold: &mut Hold<()>,
-    prefix: &str,
-    position: &str,
-    page: ListedPage,
-) -> Option<String> {
+fn take(hold: &mut Hold<()>, prefix: &str, position: &str, page: ListedPage) -> Option<String> {
     let mut last = position.to_owned();
     for object in &page.objects {
         let rest = object.key.strip_prefix(prefix)?;
