@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdfast_connectors::conformance::destination::{Capabilities, destination_conformance_of};
-use holdfast_connectors::local::destination::LocalDestination;
+use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
 use holdfast_connectors::local::source::{LocalSource, LocalSourceOptions};
 use holdfast_connectors::s3::destination::S3Destination;
 use holdfast_engine::destination::{
@@ -109,10 +109,13 @@ fn what_came_from_a_bucket_goes_back_as_it_was() {
     let (wanted, found) = (stored(&server, "from/"), stored(&server, "to/"));
     assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     for (key, wanted) in &wanted {
-        let mut found = found[key].clone();
-        // Of one that was sent in parts.
-        found.etag.clone_from(&wanted.etag);
-        assert_eq!(format!("{found:?}"), format!("{wanted:?}"), "{key:?}");
+        assert!(found[key].content == wanted.content, "content of {key:?}");
+        // Of one that was sent in parts the ETag is another one.
+        let told = |object: &S3Object| {
+            let (content, etag) = (Vec::new().into(), String::new());
+            format!("{:?}", S3Object { content, etag, ..object.clone() })
+        };
+        assert_eq!(told(&found[key]), told(wanted), "{key:?}");
     }
     assert_eq!(server.open_uploads("bucket"), 0);
 
@@ -190,7 +193,7 @@ fn a_bucket_is_restored_to_a_disk() {
     let repository = repository();
     let id = run(&repository, source(&server, "")).unwrap().snapshot.unwrap();
     let directory = crate::scratch();
-    let to = LocalDestination::new(directory.path().join("to")).unwrap();
+    let to = LocalDestination::new(directory.path().join("to"), LocalDestinationOptions::default());
     let report = restored(&repository, id, "/bucket", &to, |_| {});
     assert_eq!((report.failures, report.files), (0, 501), "{:?}", report.failed);
     for key in server.keys("bucket") {
