@@ -124,9 +124,9 @@ fn directories(to: &dyn Destination, can: Capabilities) {
     assert!(good(to.make_directory(b"d/-e")));
     let mut names = good(to.list(b"d"));
     names.sort();
-    let mut made = [&b"-e"[..], &odd[2..]];
-    made.sort();
-    assert_eq!(names, made);
+    let mut both = [&b"-e"[..], &odd[2..]];
+    both.sort();
+    assert_eq!(names, both);
     if !can.any_name {
         expect(to.make_directory(b"d/\xff"), Error::Unsupported);
     }

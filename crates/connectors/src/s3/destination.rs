@@ -303,11 +303,8 @@ impl Inner {
         replace: bool,
     ) -> Result<(), Problem> {
         let key = self.key(path)?;
-        let how = Put {
-            only_if_absent: !replace,
-            headers: wanted.headers.clone(),
-            ..Put::default()
-        };
+        let how =
+            Put { only_if_absent: !replace, headers: wanted.headers.clone(), ..Put::default() };
         let size = content.len() as u64;
         match self.client.put(&key, content, &how).await {
             Err(error) if error.class == Class::PreconditionFailed => {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::client::{Class, Object, ObjectInfo, S3Client, S3Error, S3Result, Wanted};
 
 /// Bytes of one request.
-pub(super) const PART: u64 = 8 << 20;
+const PART: u64 = 4 << 20;
 /// Requests ahead of the reader.
 const AHEAD: usize = 3;
 
@@ -37,13 +37,16 @@ impl Drop for Ranges {
 impl Ranges {
     /// Opens what stands there now; `size` is what it is thought to have.
     pub(super) async fn open(client: &S3Client, key: String, size: u64) -> S3Result<Self> {
-        let wanted = Wanted { range: first(size), ..Wanted::default() };
+        let wanted = Wanted { range: first(size), most: Some(PART), ..Wanted::default() };
         let object = match client.get_wanted(&key, &wanted).await {
-            // It has become smaller.
+            // It is smaller than that, or not empty any more.
             Err(error) if error.class == Class::InvalidRange => {
                 let info = client.head(&key).await?;
-                let wanted =
-                    Wanted { range: first(info.size), etag: info.etag.clone(), ..Wanted::default() };
+                let wanted = Wanted {
+                    range: first(info.size),
+                    etag: info.etag.clone(),
+                    ..Wanted::default()
+                };
                 match wanted.range {
                     Some(_) => client.get_wanted(&key, &wanted).await?,
                     None => Object { bytes: Bytes::new(), info },

@@ -21,7 +21,7 @@ use holdfast_engine::source::{
 };
 
 use super::attributes;
-use super::client::{Class, Object, ObjectInfo, S3Client, S3Error, Wanted};
+use super::client::{Class, Object, S3Client, S3Error, Wanted};
 use super::names;
 use crate::filter::{BadRule, Filter};
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdfast_connectors::conformance::destination::{Capabilities, destination_conformance_of};
-use holdfast_connectors::local::destination::LocalDestination;
+use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
 use holdfast_connectors::local::source::{LocalSource, LocalSourceOptions};
 use holdfast_connectors::s3::destination::S3Destination;
 use holdfast_engine::destination::{
@@ -109,10 +109,13 @@ fn what_came_from_a_bucket_goes_back_as_it_was() {
     let (wanted, found) = (stored(&server, "from/"), stored(&server, "to/"));
     assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     for (key, wanted) in &wanted {
-        let mut found = found[key].clone();
-        // Of one that was sent in parts.
-        found.etag.clone_from(&wanted.etag);
-        assert_eq!(format!("{found:?}"), format!("{wanted:?}"), "{key:?}");
+        assert!(found[key].content == wanted.content, "content of {key:?}");
+        // Of one that was sent in parts the ETag is another one.
+        let told = |object: &S3Object| {
+            let (content, etag) = (Vec::new().into(), String::new());
+            format!("{:?}", S3Object { content, etag, ..object.clone() })
+        };
+        assert_eq!(told(&found[key]), told(wanted), "{key:?}");
     }
     assert_eq!(server.open_uploads("bucket"), 0);
 
@@ -152,15 +155,18 @@ fn files_are_kept_as_far_as_objects_can() {
     let lost = report.unset;
     assert!(lost.times && !lost.xattrs && !lost.fractions, "{lost:?}");
     let keys = server.keys("bucket");
-    let wanted =
-        ["big", "d/e/middle", "d/e/none", "d/small", "empty/below/", "link"].map(|key| format!("to/{key}"));
+    let wanted = ["big", "d/e/middle", "d/e/none", "d/small", "empty/below/", "link"]
+        .map(|key| format!("to/{key}"));
     assert_eq!(keys, wanted);
     let small = server.object("bucket", "to/d/small").unwrap();
     assert_eq!(small.content, &b"small"[..]);
     assert_eq!(small.metadata["mode"], "100640");
     assert!(small.metadata["mtime"].contains('.'));
     let link = server.object("bucket", "to/link").unwrap();
-    assert_eq!((&link.content[..], link.content_type.as_deref()), (&b"d/small"[..], Some("inode/symlink")));
+    assert_eq!(
+        (&link.content[..], link.content_type.as_deref()),
+        (&b"d/small"[..], Some("inode/symlink"))
+    );
     let big = server.object("bucket", "to/big").unwrap();
     assert!(big.content == random_bytes(2, 40 << 20) && big.etag.ends_with("-5"));
 
@@ -187,7 +193,7 @@ fn a_bucket_is_restored_to_a_disk() {
     let repository = repository();
     let id = run(&repository, source(&server, "")).unwrap().snapshot.unwrap();
     let directory = crate::scratch();
-    let to = LocalDestination::new(directory.path().join("to")).unwrap();
+    let to = LocalDestination::new(directory.path().join("to"), LocalDestinationOptions::default());
     let report = restored(&repository, id, "/bucket", &to, |_| {});
     assert_eq!((report.failures, report.files), (0, 501), "{:?}", report.failed);
     for key in server.keys("bucket") {
@@ -238,8 +244,12 @@ fn refusals_are_told_as_what_they_are() {
     }
     let error = to.write_file(b"\xff", b"x", plain, false).unwrap_err();
     assert_eq!(error.kind, DestinationErrorKind::Unsupported);
-    let missing = S3Server::start(S3ServerOptions { buckets: vec![], ..Default::default() }).unwrap();
-    assert_eq!(destination(&missing, "").prepare().unwrap_err().kind, DestinationErrorKind::NotFound);
+    let missing =
+        S3Server::start(S3ServerOptions { buckets: vec![], ..Default::default() }).unwrap();
+    assert_eq!(
+        destination(&missing, "").prepare().unwrap_err().kind,
+        DestinationErrorKind::NotFound
+    );
     good(to.write_file(b"f", b"content", plain, false));
     let mut content = String::new();
     good(to.open_file(b"f")).read_to_string(&mut content).unwrap();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -96,12 +97,14 @@ pub(crate) fn repository() -> Repository {
 }
 
 pub(crate) fn run(repository: &Repository, source: S3Source) -> Result<BackupReport> {
+    // Each run is later than those before it.
+    static RUNS: AtomicI64 = AtomicI64::new(0);
     let options = BackupOptions {
         roots: vec![RootSource::new(b"/bucket", Arc::new(source))],
         host: "server".into(),
         kind: "s3".into(),
         program: "test".into(),
-        time: 1_900_000_000_000_000_000,
+        time: 1_900_000_000_000_000_000 + RUNS.fetch_add(1, Ordering::Relaxed),
         writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 32 << 20 },
         ..BackupOptions::default()
     };
@@ -133,8 +136,20 @@ fn reads(server: &S3Server) -> usize {
 }
 
 pub(crate) const ODD: [&str; 14] = [
-    "a", "a/b", "a-b", "a//b", "/leading", "dir/", "dir/full/", "./dot", "../dots", "nul\0in/it",
-    "%s3:empty", "100%/a%20b+c d", "\u{1f980}/é", "ends/..",
+    "a",
+    "a/b",
+    "a-b",
+    "a//b",
+    "/leading",
+    "dir/",
+    "dir/full/",
+    "./dot",
+    "../dots",
+    "nul\0in/it",
+    "%s3:empty",
+    "100%/a%20b+c d",
+    "\u{1f980}/é",
+    "ends/..",
 ];
 
 #[test]

@@ -118,13 +118,13 @@ mod tests {
         let limiter = Limiter::new(64);
         assert_eq!(limiter.limit(), 8);
         for _ in 0..100 {
-            round(&limiter, Permit::went_well).await;
+            round(&limiter, |permit| permit.went_well()).await;
         }
         assert_eq!(limiter.limit(), 64);
         // All of a round are told the same; that is one step.
-        round(&limiter, Permit::slow_down).await;
+        round(&limiter, |permit| permit.slow_down()).await;
         assert_eq!(limiter.limit(), 32);
-        round(&limiter, Permit::went_well).await;
+        round(&limiter, |permit| permit.went_well()).await;
         assert!((32..=34).contains(&limiter.limit()), "{}", limiter.limit());
         // One at a time says nothing about many.
         let limiter = Limiter::new(64);

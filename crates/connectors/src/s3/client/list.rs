@@ -22,28 +22,27 @@ impl S3Client {
         start_after: Option<&str>,
         page: &mut (dyn FnMut(ListedPage) -> ControlFlow<()> + Send),
     ) -> S3Result<()> {
-        let mut next = Start { after: start_after.map(str::to_owned), token: None };
-        loop {
-            let (listed, following) = self.list_page(prefix, delimiter, &next).await?;
+        let mut pages = self.pages(prefix, delimiter);
+        pages.next = Some(Start { after: start_after.map(str::to_owned), token: None });
+        while let Some(listed) = pages.next().await? {
             if page(listed).is_break() {
-                return Ok(());
-            }
-            match following {
-                Some(following) if following == next => {
-                    let what = "the server sends the same page again and again";
-                    let failure = Failure::late(Class::Other, what);
-                    return Err(self.error(failure, Operation::ListObjects, prefix));
-                }
-                Some(following) => next = following,
-                None => return Ok(()),
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// The same, for who takes page after page.
+    pub fn pages(&self, prefix: &str, delimiter: bool) -> Pages {
+        let next = Some(Start { after: None, token: None });
+        Pages { client: self.clone(), prefix: prefix.to_owned(), delimiter, most: None, next }
     }
 
     async fn list_page(
         &self,
         prefix: &str,
         delimiter: bool,
+        most: Option<i32>,
         start: &Start,
     ) -> S3Result<(ListedPage, Option<Start>)> {
         self.call(Operation::ListObjects, "", false, |sdk| async move {
@@ -54,6 +53,7 @@ impl S3Client {
                 .set_delimiter(delimiter.then(|| "/".to_owned()))
                 .set_start_after(start.after.clone())
                 .set_continuation_token(start.token.clone())
+                .set_max_keys(most)
                 .encoding_type(EncodingType::Url);
             let answer = request.send().await.map_err(failure)?;
             // Not every server does so when asked.
@@ -104,6 +104,37 @@ impl S3Client {
             Ok((page, following))
         })
         .await
+    }
+}
+
+/// A listing that is under way.
+#[derive(Debug)]
+pub struct Pages {
+    client: S3Client,
+    prefix: String,
+    delimiter: bool,
+    most: Option<i32>,
+    next: Option<Start>,
+}
+
+impl Pages {
+    /// At most so many keys and prefixes a page.
+    pub fn of(self, most: i32) -> Self {
+        Self { most: Some(most), ..self }
+    }
+
+    /// The next page; `None` behind the last.
+    pub async fn next(&mut self) -> S3Result<Option<ListedPage>> {
+        let Some(start) = self.next.take() else { return Ok(None) };
+        let (client, prefix) = (&self.client, &self.prefix);
+        let (page, following) = client.list_page(prefix, self.delimiter, self.most, &start).await?;
+        if following.as_ref() == Some(&start) {
+            let what = "the server sends the same page again and again";
+            let failure = Failure::late(Class::Other, what);
+            return Err(client.error(failure, Operation::ListObjects, prefix));
+        }
+        self.next = following;
+        Ok(Some(page))
     }
 }
 

@@ -47,8 +47,9 @@ mod write;
 
 pub use endpoint::{is_amazon, region_of};
 pub use error::{Answer, Class, S3Error, S3Result, Stage};
+pub use list::Pages;
 pub use multipart::Multipart;
-pub use objects::{Headers, Listed, ListedPage, Object, ObjectInfo, Put, Stored};
+pub use objects::{Headers, Listed, ListedPage, Object, ObjectInfo, Put, Stored, Wanted};
 pub use options::{Credentials, S3Options, Sse};
 pub use record::{Operation, Recorder};
 

@@ -1,6 +1,7 @@
 //! Objects: what a request says and brings back.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -45,6 +46,17 @@ pub struct Object {
     pub bytes: Bytes,
     /// The rest.
     pub info: ObjectInfo,
+}
+
+/// What is wanted of an object.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// These bytes; else all.
+    pub range: Option<Range<u64>>,
+    /// Of the version with this ETag; of another: `PreconditionFailed`.
+    pub etag: Option<String>,
+    /// Not if it is more bytes: `InvalidRange`.
+    pub most: Option<u64>,
 }
 
 /// How an object is stored.

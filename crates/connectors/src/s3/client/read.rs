@@ -8,13 +8,19 @@ use bytes::{Bytes, BytesMut};
 use super::S3Client;
 use super::error::{Class, S3Result};
 use super::failure::{Failure, below, failure};
-use super::objects::{Headers, Object, ObjectInfo, unquoted};
+use super::objects::{Headers, Object, ObjectInfo, Wanted, unquoted};
 use super::record::Operation;
 
 impl S3Client {
     /// The object of this key, or a range of it, whole: as many bytes as the server announced,
     /// and for a range as many as were asked for. `InvalidRange` where it has fewer.
     pub async fn get(&self, key: &str, range: Option<Range<u64>>) -> S3Result<Object> {
+        self.get_wanted(key, &Wanted { range, ..Wanted::default() }).await
+    }
+
+    /// As [`get`](Self::get), under conditions.
+    pub async fn get_wanted(&self, key: &str, wanted: &Wanted) -> S3Result<Object> {
+        let Wanted { range, etag, most } = wanted;
         if let Some(range) = range.as_ref().filter(|range| range.is_empty()) {
             // A request cannot ask for nothing.
             let info = self.head(key).await?;
@@ -24,12 +30,16 @@ impl S3Client {
             }
             return Ok(Object { bytes: Bytes::new(), info });
         }
-        let range = &range;
         self.call(Operation::GetObject, key, false, |sdk| async move {
             let header = range.as_ref().map(|r| format!("bytes={}-{}", r.start, r.end - 1));
             let request = sdk.get_object().bucket(self.bucket()).key(key).set_range(header);
+            let request = request.set_if_match(etag.as_ref().map(|etag| format!("\"{etag}\"")));
             let answer = request.send().await.map_err(failure)?;
             let announced = answer.content_length().and_then(|n| u64::try_from(n).ok());
+            if let (Some(most), Some(size)) = (most, announced.filter(|size| Some(*size) > *most)) {
+                let what = format!("{size} bytes, where {most} at most were expected");
+                return Err(Failure::late(Class::InvalidRange, what));
+            }
             let headers = Headers {
                 content_type: answer.content_type,
                 content_encoding: answer.content_encoding,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Operation {
     GetObject,
     PutObject,
+    CopyObject,
     HeadObject,
     ListObjects,
     DeleteObject,
@@ -24,9 +25,10 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::GetObject,
         Self::PutObject,
+        Self::CopyObject,
         Self::HeadObject,
         Self::ListObjects,
         Self::DeleteObject,
@@ -45,6 +47,7 @@ impl Operation {
         match self {
             Self::GetObject => "get object",
             Self::PutObject => "put object",
+            Self::CopyObject => "copy object",
             Self::HeadObject => "look at object",
             Self::ListObjects => "list objects of",
             Self::DeleteObject => "delete object",
@@ -64,6 +67,7 @@ impl Operation {
         match self {
             Self::GetObject | Self::HeadObject => "s3:GetObject",
             Self::PutObject
+            | Self::CopyObject
             | Self::CreateMultipartUpload
             | Self::UploadPart
             | Self::CompleteMultipartUpload => "s3:PutObject",

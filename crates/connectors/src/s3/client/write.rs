@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
-use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{MetadataDirective, ObjectLockMode, ServerSideEncryption, StorageClass};
 use aws_smithy_async::time::TimeSource;
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -84,6 +84,37 @@ impl S3Client {
         .await
     }
 
+    /// Stores other headers with the object of this key and ETag; of another: `PreconditionFailed`.
+    /// Its content is copied by the server, which does that up to 5 GB.
+    pub async fn replace_headers(&self, key: &str, etag: Option<&str>, how: &Put) -> S3Result<()> {
+        let from = format!("{}/{}", self.bucket(), encoded(key));
+        let from = &from;
+        self.call(Operation::CopyObject, key, false, |sdk| async move {
+            let headers = how.headers.clone();
+            let (sse, kms) = self.sse();
+            let request = sdk
+                .copy_object()
+                .bucket(self.bucket())
+                .key(key)
+                .copy_source(from)
+                .set_copy_source_if_match(etag.map(|etag| format!("\"{etag}\"")))
+                .metadata_directive(MetadataDirective::Replace)
+                .set_content_type(headers.content_type)
+                .set_content_encoding(headers.content_encoding)
+                .set_content_language(headers.content_language)
+                .set_content_disposition(headers.content_disposition)
+                .set_cache_control(headers.cache_control)
+                .set_expires(headers.expires.as_deref().and_then(http_date))
+                .set_website_redirect_location(headers.website_redirect)
+                .set_metadata(Some(headers.metadata.into_iter().collect()))
+                .set_storage_class(how.storage_class.as_deref().map(StorageClass::from))
+                .set_server_side_encryption(sse)
+                .set_ssekms_key_id(kms);
+            request.send().await.map_err(failure).map(|_| ())
+        })
+        .await
+    }
+
     /// Until when what is stored now is locked.
     pub(super) fn locked_until(&self, how: &Put) -> Option<DateTime> {
         let days = Duration::from_secs(u64::from(how.lock_days?) * 24 * 60 * 60);
@@ -117,6 +148,20 @@ impl S3Client {
 fn is_refused_checksum(error: &S3Error) -> bool {
     error.class == Class::NotImplemented
         || matches!(error.code(), Some("InvalidArgument" | "InvalidRequest" | "MalformedHeader"))
+}
+
+/// A key as part of a URL.
+fn encoded(key: &str) -> String {
+    let mut text = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                text.push(byte.into());
+            }
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
 }
 
 /// A date as HTTP has it; what is none is left out, since no server would keep it.

@@ -93,7 +93,8 @@ fn part_size(size: u64) -> u64 {
 /// A file that only its handle leads to.
 fn nameless() -> io::Result<File> {
     let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    getrandom::fill(&mut random)
+        .map_err(|_| io::Error::other("the system has no random numbers"))?;
     let name = format!(".holdfast-{:032x}", u128::from_le_bytes(random));
     let path = std::env::temp_dir().join(name);
     let file =

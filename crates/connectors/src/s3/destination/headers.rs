@@ -8,6 +8,9 @@ use holdfast_engine::meta::{Kind, Metadata, Owner, Time, Xattr};
 use crate::s3::attributes::{self, MTIME, PREFIX};
 use crate::s3::client::{Headers, ObjectInfo};
 
+/// What servers say of an object of which nobody said what it is. Said always, so that what stands
+/// there can be compared with what was meant.
+const UNKNOWN: &str = "binary/octet-stream";
 const LINK: &str = "inode/symlink";
 const DIRECTORY: &str = "application/x-directory";
 /// Bits of the type in a mode.
@@ -29,14 +32,18 @@ impl Wanted {
         let mtime = time_text(given.metadata.mtime);
         if let Some(mut headers) = attributes::from_xattrs(given.xattrs) {
             headers.metadata.insert(MTIME.into(), mtime);
+            headers.content_type.get_or_insert_with(|| UNKNOWN.into());
             return Self { headers, unset: lost_xattrs(given.xattrs) };
         }
         let (bits, content_type) = match given.metadata.kind {
-            Kind::Symlink => (LINK_BITS, Some(LINK.to_owned())),
-            _ => (FILE_BITS, None),
+            Kind::Symlink => (LINK_BITS, LINK),
+            _ => (FILE_BITS, UNKNOWN),
         };
-        let metadata = posix(given.metadata, bits);
-        let headers = Headers { content_type, metadata, ..Headers::default() };
+        let headers = Headers {
+            content_type: Some(content_type.into()),
+            metadata: posix(given.metadata, bits),
+            ..Headers::default()
+        };
         Self { headers, unset: lost_xattrs(given.xattrs) }
     }
 }
@@ -170,8 +177,14 @@ mod tests {
         let owner = Arc::new(Owner { uid: 7, gid: 8, ..Owner::default() });
         let mtime = Time { seconds: 5, nanos: 1 };
         for (kind, mode) in [(Kind::File, 0o4755), (Kind::Symlink, 0o777)] {
-            let metadata =
-                Metadata { kind, mode, mtime, size: 3, owner: owner.clone(), ..Metadata::default() };
+            let metadata = Metadata {
+                kind,
+                mode,
+                mtime,
+                size: 3,
+                owner: owner.clone(),
+                ..Metadata::default()
+            };
             let wanted = Wanted::new(Attributes { metadata: &metadata, xattrs: &[] });
             assert_eq!(wanted.unset, Unset::default());
             let info = ObjectInfo { size: 3, headers: wanted.headers, ..ObjectInfo::default() };

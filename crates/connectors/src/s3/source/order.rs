@@ -136,13 +136,19 @@ pub(super) fn children(found: &[Found], prefix: usize) -> Vec<Child<Range<usize>
 
 #[cfg(test)]
 mod tests {
-    use holdfast_testkit::rng;
+    use holdfast_testkit::clock::random_bytes;
 
     use super::*;
     use crate::s3::client::Listed;
 
     fn facts(size: u64) -> Facts {
-        Facts::of(&Listed { key: String::new(), size, modified: 0, etag: None, storage_class: None })
+        Facts::of(&Listed {
+            key: String::new(),
+            size,
+            modified: 0,
+            etag: None,
+            storage_class: None,
+        })
     }
 
     fn found(keys: &[&str]) -> Vec<Found> {
@@ -191,15 +197,15 @@ mod tests {
     /// Any listing, in pages of any size, comes out sorted, whole and without waiting for its end.
     #[test]
     fn pages_come_out_in_the_order_of_the_tree() {
-        use rand::Rng;
-        let mut rng = rng(1);
         let letters = ["", "a", "b", "-", ".", "/", "%", "\0", "0", "%s3:", "é"];
-        for _ in 0..2000 {
-            let mut keys: Vec<String> = (0..rng.random_range(1..30))
-                .map(|_| (0..rng.random_range(1..5)).map(|_| letters[rng.random_range(0..11)]))
-                .map(Iterator::collect)
-                .filter(|key: &String| !key.is_empty())
-                .collect();
+        for case in 0..2000 {
+            let mut random = random_bytes(case, 400).into_iter().map(usize::from);
+            let mut below = |end| random.next().unwrap_or(0) % end;
+            let mut keys: Vec<String> = Vec::new();
+            for _ in 0..1 + below(30) {
+                keys.push((0..1 + below(5)).map(|_| letters[below(11)]).collect());
+            }
+            keys.retain(|key| !key.is_empty());
             keys.sort();
             keys.dedup();
             let all: Vec<_> =
@@ -214,7 +220,7 @@ mod tests {
                 }
             }
             let (mut hold, mut came) = (Hold::<()>::default(), Vec::new());
-            for page in items.chunks(rng.random_range(1..4)) {
+            for page in items.chunks(1 + below(3)) {
                 for item in page {
                     match item.strip_suffix('/') {
                         Some(part) => hold.directory(part, ()),

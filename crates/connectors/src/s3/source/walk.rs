@@ -45,7 +45,7 @@ enum Page {
 #[derive(Debug)]
 struct Job {
     directory: Arc<SourceDirectory>,
-    prefix: String,
+    prefix: Arc<String>,
     pages: Option<mpsc::Receiver<SourceResult<Page>>>,
     task: Option<AbortHandle>,
 }
@@ -61,7 +61,8 @@ impl Drop for Job {
 impl Job {
     /// The directory at `path` that holds what begins with `prefix`.
     fn new(path: Vec<u8>, prefix: String) -> Self {
-        let handle: Arc<dyn std::any::Any + Send + Sync> = Arc::new(prefix.clone());
+        let prefix = Arc::new(prefix);
+        let handle: Arc<dyn std::any::Any + Send + Sync> = prefix.clone();
         let directory = Arc::new(SourceDirectory { path, handle: Some(handle) });
         Self { directory, prefix, pages: None, task: None }
     }
@@ -71,7 +72,7 @@ impl Job {
             return;
         }
         let (pages, receiver) = mpsc::channel(PAGES);
-        let (inner, prefix) = (Arc::clone(inner), self.prefix.clone());
+        let (inner, prefix) = (Arc::clone(inner), Arc::clone(&self.prefix));
         let runtime = inner.client.runtime().clone();
         let task = runtime.spawn(async move {
             let end = match list(&inner, &prefix, &pages).await {
@@ -89,7 +90,7 @@ impl Job {
         let page = self.pages.as_mut().and_then(mpsc::Receiver::blocking_recv);
         page.unwrap_or_else(|| {
             let died = std::io::Error::other("a task of the walk died");
-            Err(SourceError::from_io("list", self.prefix.clone(), died))
+            Err(SourceError::from_io("list", self.prefix.as_str(), died))
         })
     }
 }
@@ -139,12 +140,7 @@ async fn list(inner: &Inner, prefix: &str, pages: &Pages) -> SourceResult<()> {
 
 /// Takes a page in. The last key, without the prefix; `None` if one comes that should have come
 /// before.
-fn take(
-    hold: &mut Hold<()>,
-    prefix: &str,
-    position: &str,
-    page: ListedPage,
-) -> Option<String> {
+fn take(hold: &mut Hold<()>, prefix: &str, position: &str, page: ListedPage) -> Option<String> {
     let mut last = position.to_owned();
     for object in &page.objects {
         let rest = object.key.strip_prefix(prefix)?;
@@ -303,7 +299,7 @@ impl Walk<'_> {
 
     /// Hands out all that lies below a directory.
     fn subtree(&mut self, job: &Job, found: &[Found]) -> SourceResult<ControlFlow<()>> {
-        let root = Job::new(job.directory.path.clone(), job.prefix.clone());
+        let root = Job::new(job.directory.path.clone(), job.prefix.to_string());
         let mut stack = vec![(root, 0..found.len())];
         while let Some((job, range)) = stack.pop() {
             let inside = found.get(range.clone()).unwrap_or_default();
