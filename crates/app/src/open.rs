@@ -7,6 +7,7 @@ use holdfast_connectors::layers::limit::{LimitDestination, LimitSource, LimitSto
 use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
 use holdfast_connectors::local::source::LocalSourceOptions;
 use holdfast_connectors::local::storage::LocalStorage;
+use holdfast_connectors::s3::destination::S3Destination;
 use holdfast_connectors::s3::storage::S3Storage;
 use holdfast_connectors::sftp::destination::SftpDestination;
 use holdfast_connectors::sftp::storage::SftpStorage;
@@ -69,7 +70,7 @@ pub struct OpenedSource {
 pub fn open_source(place: &Resolved, context: &SourceContext<'_>) -> Result<OpenedSource, Problem> {
     let opened = match &place.place {
         Place::Sftp(at) => sftp::source(at, place, context)?,
-        Place::S3(_) => return Err(place.refused("source")),
+        Place::S3(at) => s3::source(at, place, context)?,
         Place::Local(_) | Place::Stream => return open_local(place, context),
     };
     Ok(with_limits(opened, limits(place)))
@@ -96,7 +97,7 @@ pub fn open_destination(
 ) -> Result<Box<dyn Destination>, Problem> {
     let remote: Box<dyn Destination> = match &place.place {
         Place::Sftp(at) => Box::new(SftpDestination::new(sftp::pool(at, &place.options, access)?)),
-        Place::S3(_) => return Err(place.refused("destination")),
+        Place::S3(at) => Box::new(S3Destination::new(s3::client(at, &place.options)?)),
         Place::Local(_) | Place::Stream => {
             let path = absolute(place.local("destination")?);
             return Ok(Box::new(LocalDestination::new(path, options)));

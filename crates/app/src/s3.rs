@@ -1,20 +1,66 @@
 //! S3 as the configuration describes it: from a location and its options to a client, and what is
 //! opened with it. Keys come from the options, or else from where Amazon's own programs look.
 
+use std::sync::Arc;
+
 use holdfast_connectors::s3::client::{Credentials, S3Client, S3Options, Sse};
+use holdfast_connectors::s3::source::{S3Source, S3SourceOptions};
 use holdfast_connectors::secret::Secret;
+use holdfast_engine::ops::backup::RootSource;
 
 use crate::access::runtime;
-use crate::catalogue;
 use crate::config::Options;
 use crate::location::S3Location;
+use crate::open::{OpenedSource, SourceContext};
 use crate::problem::{Class, Problem};
+use crate::resolve::{Place, Resolved};
+use crate::{catalogue, roots};
 
 /// What makes requests to a place. Nothing is connected yet; secrets that the options name are
 /// fetched now.
 pub fn client(place: &S3Location, options: &Options) -> Result<S3Client, Problem> {
     let options = connection(place, options)?;
     S3Client::new(runtime()?, options).map_err(|error| catalogue::s3(&error))
+}
+
+/// What is backed up at a bucket, or below a prefix of it.
+pub fn source(
+    at: &S3Location,
+    place: &Resolved,
+    context: &SourceContext<'_>,
+) -> Result<OpenedSource, Problem> {
+    let mut never = Vec::new();
+    if let Some(Place::S3(repository)) = context.repository.map(|r| &r.place)
+        && (&repository.endpoint, repository.port) == (&at.endpoint, at.port)
+        && repository.bucket == at.bucket
+    {
+        never.push(repository.prefix.clone());
+    }
+    let client = client(at, &place.options)?;
+    let path = S3Source::new(client.clone(), S3SourceOptions::default())
+        .map_err(|rule| roots::bad_rule(&rule))?
+        .snapshot_path();
+    let given = context.options;
+    let rules = given.excludes.iter().map(|rule| roots::relative_rule(rule, &path));
+    let options = S3SourceOptions {
+        excludes: rules.collect(),
+        exclude_larger_than: given.exclude_larger_than,
+        exclude_caches: given.exclude_caches,
+        never,
+    };
+    let source = S3Source::new(client, options).map_err(|rule| roots::bad_rule(&rule))?;
+    let ends = path.iter().enumerate().skip(1).filter(|(_, c)| **c == b'/').map(|(at, _)| at);
+    let ancestors = ends.filter_map(|end| path.get(..end)).map(|above| {
+        let name = above.rsplit(|c| *c == b'/').next().unwrap_or_default();
+        (name.to_vec(), S3Source::directory_metadata())
+    });
+    let ancestors = ancestors.collect();
+    let root = RootSource { path, source: Arc::new(source), ancestors, stream: false };
+    let host = match at.port {
+        Some(port) => format!("{}:{port}", at.endpoint),
+        None => at.endpoint.clone(),
+    };
+    Ok(OpenedSource { root, kind: "s3", host: Some(host), note: None })
 }
 
 /// What the connector has to know of a place.
