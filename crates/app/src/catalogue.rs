@@ -5,6 +5,7 @@
 use std::error::Error as StdError;
 use std::ffi::OsStr;
 
+use holdfast_connectors::s3::client::S3Error;
 use holdfast_connectors::sftp::client::ClientErrorKind;
 use holdfast_connectors::sftp::pool::SftpError;
 use holdfast_connectors::sftp::ssh::SshError;
@@ -16,8 +17,10 @@ use holdfast_engine::storage::{StorageError, StorageErrorKind};
 use crate::problem::{Class, Problem};
 use crate::text::shell_word;
 
+mod s3;
 mod ssh;
 
+pub use s3::{s3, s3_stage};
 pub use ssh::{ssh, stage_name};
 
 /// Explains an engine error. `at` is the repository's location as it can be typed, or `None` if
@@ -25,6 +28,9 @@ pub use ssh::{ssh, stage_name};
 pub fn explain(error: &Error, at: Option<&OsStr>) -> Problem {
     if let Some(error) = lost_connection(error) {
         return ssh(error);
+    }
+    if let Some(error) = refused_by_bucket(error) {
+        return s3(error);
     }
     let command = Command(at);
     let message = error.to_string();
@@ -187,15 +193,24 @@ fn describe(class: Class, operation: &str, object: &str) -> String {
     }
 }
 
-/// The failed connection below an error, if that is what happened: the rest follows from it.
-fn lost_connection(error: &Error) -> Option<&SshError> {
-    let source = match error {
+/// What a connector said of an error.
+fn cause(error: &Error) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+    match error {
         Error::Storage(e) => e.source.as_deref(),
         Error::Source(e) => e.source.as_deref(),
         Error::Destination(e) => e.source.as_deref(),
         _ => None,
-    };
-    match source?.downcast_ref() {
+    }
+}
+
+/// The request to a bucket below an error. It knows more than the error above it.
+fn refused_by_bucket(error: &Error) -> Option<&S3Error> {
+    cause(error)?.downcast_ref()
+}
+
+/// The failed connection below an error, if that is what happened: the rest follows from it.
+fn lost_connection(error: &Error) -> Option<&SshError> {
+    match cause(error)?.downcast_ref() {
         Some(SftpError::Ssh(error)) => Some(error),
         _ => None,
     }
@@ -211,6 +226,7 @@ fn storage(error: &StorageError) -> Problem {
         K::ReadOnly => Class::ReadOnly,
         K::Unreachable => Class::Unreachable,
         K::Unsupported => Class::Unsupported,
+        K::Cold => Class::ColdObject,
         _ => Class::Io,
     };
     let problem = Problem::new(class, describe(class, error.operation, &error.object));
@@ -269,6 +285,24 @@ fn destination(error: &DestinationError) -> Problem {
             .hint("free some space and run the same command again: it goes on where it ended"),
         _ => problem,
     }
+}
+
+/// Words of a server may not steer the terminal.
+fn clean(text: &str) -> String {
+    crate::text::printable(text.trim().as_bytes())
+}
+
+/// Adds the causes below `error`, each said once.
+fn causes_of(mut problem: Problem, error: &dyn StdError) -> Problem {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = clean(&cause.to_string());
+        if !problem.message.contains(&text) && !problem.causes.contains(&text) {
+            problem.causes.push(text);
+        }
+        next = cause.source();
+    }
+    problem
 }
 
 impl Problem {

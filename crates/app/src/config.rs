@@ -4,6 +4,7 @@
 
 mod edit;
 pub(crate) mod file;
+pub mod import;
 pub mod keys;
 pub mod options;
 pub mod reference;
@@ -241,7 +242,7 @@ impl<'a> Entry<'a> {
             let known = keys::find(name);
             let is_open = match known {
                 Some((key, Form::Value)) if key.value.is_secret() => {
-                    text.is_some_and(|text| text.starts_with("env:"))
+                    text.is_some_and(options::is_reference)
                 }
                 known => known.is_some(),
             };

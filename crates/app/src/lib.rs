@@ -1,8 +1,8 @@
 //! What the command line and the console share: where things are ([`location`], [`config`],
-//! [`resolve`], [`cache`]), how they are reached and opened ([`access`], [`sftp`], [`open`],
-//! [`connection_test`]), what opens them ([`secrets`], [`ask`]),
-//! what is backed up ([`roots`]), what an archive looks like ([`archive`]), which snapshot is meant
-//! ([`select`], [`times`]), which ones stay ([`retention`]), and what to say when something fails
+//! [`resolve`], [`cache`]), how they are reached and opened ([`access`], [`sftp`], [`s3`], [`open`],
+//! [`connection_test`]), what opens them ([`secrets`], [`ask`], [`keypair`]), what is backed up
+//! ([`roots`]), what an archive looks like ([`archive`]), which snapshot is meant ([`select`],
+//! [`times`]), which ones stay ([`retention`]), and what to say when something fails
 //! ([`catalogue`]). It never prints.
 
 pub mod access;
@@ -13,6 +13,8 @@ pub mod catalogue;
 pub mod command;
 pub mod config;
 pub mod connection_test;
+pub mod keypair;
+mod keyring;
 pub mod location;
 pub mod open;
 pub mod patterns;
@@ -20,6 +22,7 @@ pub mod problem;
 pub mod resolve;
 pub mod retention;
 pub mod roots;
+pub mod s3;
 pub mod secrets;
 pub mod select;
 pub mod sftp;

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use holdfast_connectors::layers::limit::{LimitStorage, Limits};
+use holdfast_connectors::layers::limit::{LimitDestination, LimitSource, LimitStorage, Limits};
 use holdfast_connectors::local::destination::{LocalDestination, LocalDestinationOptions};
 use holdfast_connectors::local::source::LocalSourceOptions;
 use holdfast_connectors::local::storage::LocalStorage;
+use holdfast_connectors::s3::destination::S3Destination;
+use holdfast_connectors::s3::storage::S3Storage;
 use holdfast_connectors::sftp::destination::SftpDestination;
 use holdfast_connectors::sftp::storage::SftpStorage;
 use holdfast_engine::destination::Destination;
@@ -17,7 +19,7 @@ use crate::access::Access;
 use crate::location::absolute;
 use crate::problem::Problem;
 use crate::resolve::{Place, Resolved};
-use crate::{roots, sftp};
+use crate::{roots, s3, sftp};
 
 /// What holds a repository's objects at `place`, with its limits. Nothing is read or written
 /// yet.
@@ -25,13 +27,18 @@ pub fn open_storage(place: &Resolved, access: &Access) -> Result<Arc<dyn Storage
     let storage: Arc<dyn Storage> = match &place.place {
         Place::Local(path) => Arc::new(LocalStorage::new(absolute(path))),
         Place::Sftp(at) => Arc::new(SftpStorage::new(sftp::pool(at, &place.options, access)?)),
-        Place::Stream | Place::S3(_) => return Err(place.refused("repository")),
+        Place::S3(at) => Arc::new(S3Storage::new(s3::client(at, &place.options)?)),
+        Place::Stream => return Err(place.refused("repository")),
     };
-    let limits = Limits {
+    let limits = limits(place);
+    Ok(if limits.is_none() { storage } else { Arc::new(LimitStorage::new(storage, limits)) })
+}
+
+fn limits(place: &Resolved) -> Limits {
+    Limits {
         upload: place.options.number("limit_upload"),
         download: place.options.number("limit_download"),
-    };
-    Ok(if limits.is_none() { storage } else { Arc::new(LimitStorage::new(storage, limits)) })
+    }
 }
 
 /// What is backed up, beside the places themselves.
@@ -58,26 +65,47 @@ pub struct OpenedSource {
     pub note: Option<String>,
 }
 
-/// What is backed up at `place`. Local places go through [`roots::plan`], which sees all of them
-/// at once.
+/// What is backed up at `place`, over a network with its limits. Local places go through
+/// [`roots::plan`], which sees all of them at once.
 pub fn open_source(place: &Resolved, context: &SourceContext<'_>) -> Result<OpenedSource, Problem> {
-    if let Place::Sftp(at) = &place.place {
-        return sftp::source(at, place, context);
-    }
+    let opened = match &place.place {
+        Place::Sftp(at) => sftp::source(at, place, context)?,
+        Place::S3(at) => s3::source(at, place, context)?,
+        Place::Local(_) | Place::Stream => return open_local(place, context),
+    };
+    Ok(with_limits(opened, limits(place)))
+}
+
+fn open_local(place: &Resolved, context: &SourceContext<'_>) -> Result<OpenedSource, Problem> {
     let path = absolute(place.local("source")?);
     let root = roots::local_root(&path, &path, context.options)?;
     Ok(OpenedSource { root, kind: "local", host: None, note: None })
 }
 
-/// Where a restore to `place` goes. Nothing is written yet.
+fn with_limits(mut opened: OpenedSource, limits: Limits) -> OpenedSource {
+    if limits.download.is_some() {
+        opened.root.source = Arc::new(LimitSource::new(opened.root.source, limits));
+    }
+    opened
+}
+
+/// Where a restore to `place` goes, over a network with its limits. Nothing is written yet.
 pub fn open_destination(
     place: &Resolved,
     options: LocalDestinationOptions,
     access: &Access,
 ) -> Result<Box<dyn Destination>, Problem> {
-    if let Place::Sftp(at) = &place.place {
-        return Ok(Box::new(SftpDestination::new(sftp::pool(at, &place.options, access)?)));
-    }
-    let path = absolute(place.local("destination")?);
-    Ok(Box::new(LocalDestination::new(path, options)))
+    let remote: Box<dyn Destination> = match &place.place {
+        Place::Sftp(at) => Box::new(SftpDestination::new(sftp::pool(at, &place.options, access)?)),
+        Place::S3(at) => Box::new(S3Destination::new(s3::client(at, &place.options)?)),
+        Place::Local(_) | Place::Stream => {
+            let path = absolute(place.local("destination")?);
+            return Ok(Box::new(LocalDestination::new(path, options)));
+        }
+    };
+    let limits = limits(place);
+    Ok(match limits.is_none() {
+        true => remote,
+        false => Box::new(LimitDestination::new(remote, limits)),
+    })
 }

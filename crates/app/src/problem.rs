@@ -68,6 +68,22 @@ pub enum Class {
     NoCommonAlgorithm,
     /// The server does not let this user in.
     Authentication,
+    /// The encrypted connection could not be made.
+    Tls,
+    /// The clocks of both sides differ by too much.
+    ClockSkew,
+    /// There is no such bucket.
+    NoSuchBucket,
+    /// The bucket is in another region.
+    WrongRegion,
+    /// What answers there is something else.
+    WrongEndpoint,
+    /// The server asks for fewer requests.
+    SlowDown,
+    /// The object is archived and cannot be read now.
+    ColdObject,
+    /// A lock keeps it from being deleted.
+    Locked,
     /// The place cannot do this.
     Unsupported,
     /// Something stands where something is to be made.
@@ -113,6 +129,14 @@ impl Class {
             Self::HostKeyChanged => "host key changed",
             Self::NoCommonAlgorithm => "no common algorithm",
             Self::Authentication => "authentication",
+            Self::Tls => "tls",
+            Self::ClockSkew => "clock skew",
+            Self::NoSuchBucket => "no such bucket",
+            Self::WrongRegion => "wrong region",
+            Self::WrongEndpoint => "wrong endpoint",
+            Self::SlowDown => "slow down",
+            Self::ColdObject => "cold object",
+            Self::Locked => "locked",
             Self::Unsupported => "unsupported",
             Self::AlreadyExists => "already exists",
             Self::Changed => "changed",

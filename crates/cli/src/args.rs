@@ -26,8 +26,9 @@ Global options, before or after the verb:
       --no-encryption         The repository is not encrypted, and need not be
       --cache-dir DIR         Where to keep disposable copies [$HOLDFAST_CACHE_DIR]
       --no-cache              Keep none
-      --limit-upload RATE     Send no more than this a second: 512K, 10M
-      --limit-download RATE   Receive no more than this a second
+      --limit-upload RATE     Send no more than this a second: 512K, 10M; to the
+                              repository and to each place over a network
+      --limit-download RATE   Receive no more than this a second, from each of them
       --accept-new-host-key   Trust the host key of a server met for the first time
       --json                  Write one JSON object a line (docs/json.md)
   -q, --quiet                 Say nothing but errors and what was asked for

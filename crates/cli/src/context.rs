@@ -110,9 +110,12 @@ impl Context {
         Ok(self.named_location().is_none() && self.default_name()?.is_none())
     }
 
-    /// Resolves a location that was written for something else than the repository.
+    /// Resolves a location that was written for something else than the repository. Of the command
+    /// line's options only the limits hold for it.
     pub(crate) fn place(&self, text: &OsStr) -> Result<Resolved> {
-        self.resolve(&Location::parse(text)?, &Options::default())
+        let mut options = Options::default();
+        self.add_limits(&mut options)?;
+        self.resolve(&Location::parse(text)?, &options)
     }
 
     fn resolve(&self, location: &Location, overrides: &Options) -> Result<Resolved> {
@@ -123,10 +126,9 @@ impl Context {
         Ok(Resolved::new(location, config, overrides)?)
     }
 
-    /// Resolves the location of another repository: the limits of the command line hold for it too,
-    /// `-o` does not.
+    /// Resolves the location of another repository, as [`place`](Self::place) does.
     pub(crate) fn other(&self, text: &OsStr) -> Result<Resolved> {
-        let resolved = self.resolve(&Location::parse(text)?, &self.limited(Options::default())?)?;
+        let resolved = self.place(text)?;
         if resolved.place == Place::Stream {
             resolved.local("repository")?;
         }
@@ -135,10 +137,13 @@ impl Context {
 
     /// What the command line says of the repository's location.
     fn overrides(&self) -> Result<Options> {
-        self.limited(Options::from_words(&self.global.option, home())?)
+        let mut options = Options::from_words(&self.global.option, home())?;
+        self.add_limits(&mut options)?;
+        Ok(options)
     }
 
-    fn limited(&self, mut options: Options) -> Result<Options> {
+    /// `--limit-upload` and `--limit-download`.
+    fn add_limits(&self, options: &mut Options) -> Result<()> {
         let limits = [
             ("limit_upload", &self.global.limit_upload),
             ("limit_download", &self.global.limit_download),
@@ -151,7 +156,7 @@ impl Context {
             })?;
             options.set_limit(name, rate);
         }
-        Ok(options)
+        Ok(())
     }
 
     /// Where the configuration is, or would be.

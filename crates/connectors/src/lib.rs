@@ -7,6 +7,8 @@ pub mod filter;
 pub mod layers;
 pub mod local;
 pub mod memory;
+pub mod s3;
+pub mod secret;
 pub mod sftp;
 pub mod stream;
 

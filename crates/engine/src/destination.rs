@@ -186,6 +186,12 @@ pub trait Destination: Send + Sync + fmt::Debug {
         1
     }
 
+    /// Whether an extended attribute of this name, once set, shows in [`xattrs`](Self::xattrs).
+    fn keeps_xattr(&self, name: &[u8]) -> bool {
+        let _ = name;
+        true
+    }
+
     /// What [`stat`](Self::stat) tells when this time was set, where the destination cannot keep
     /// all times. Steps finer than a second that it may have need not be told.
     fn kept_time(&self, time: Time) -> Time {

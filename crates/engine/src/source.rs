@@ -181,6 +181,12 @@ pub trait Source: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether empty files are read like others, because what [`details`](Self::details) tells
+    /// comes with the content, many at once, and would otherwise be asked for one by one.
+    fn reads_empty(&self) -> bool {
+        false
+    }
+
     /// Opens a regular file for reading by parts. One that became another kind: `Changed`.
     fn open(
         &self,

@@ -184,6 +184,8 @@ pub enum StorageErrorKind {
     Unreachable,
     /// The connector cannot do this.
     Unsupported,
+    /// The object is archived, and has to be brought back before it can be read.
+    Cold,
     /// A fault injected by a test.
     Injected,
 }
@@ -302,10 +304,35 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn concurrency(&self) -> usize {
         2
     }
+
+    /// What suits uploads here.
+    fn uploads(&self) -> UploadHint {
+        UploadHint::default()
+    }
+}
+
+/// How uploads are best made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadHint {
+    /// Bytes that an upload should have at most; `None`: any number. A storage that cannot write a
+    /// little at a time holds an upload in memory until it is finished.
+    pub longest: Option<u32>,
+    /// Uploads that are best finished at once.
+    pub at_once: usize,
+}
+
+impl Default for UploadHint {
+    fn default() -> Self {
+        Self { longest: None, at_once: 1 }
+    }
 }
 
 /// An object being written. Dropping it leaves nothing behind that a listing would show.
 pub trait Upload: Send {
+    /// Says that the object holds content of files alone: it may lie where reading takes long to
+    /// begin. Storages without such places take no notice.
+    fn may_be_cold(&mut self) {}
+
     /// Adds bytes at the end.
     fn write(&mut self, bytes: &[u8]) -> StorageResult<()>;
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
     Folder, ObjectInfo, ObjectName, Storage, StorageError, StorageErrorKind, StorageResult, Upload,
+    UploadHint,
 };
 use rand::Rng;
 
@@ -407,6 +408,10 @@ impl<S: Storage> Storage for FaultStorage<S> {
     fn concurrency(&self) -> usize {
         self.inner.concurrency()
     }
+
+    fn uploads(&self) -> UploadHint {
+        self.inner.uploads()
+    }
 }
 
 struct FaultUpload<'a, S> {
@@ -415,6 +420,10 @@ struct FaultUpload<'a, S> {
 }
 
 impl<S: Storage> Upload for FaultUpload<'_, S> {
+    fn may_be_cold(&mut self) {
+        self.inner.may_be_cold();
+    }
+
     fn write(&mut self, bytes: &[u8]) -> StorageResult<()> {
         let call = call(Operation::Write, "", bytes.len());
         let Self { storage, inner } = self;

@@ -5,15 +5,16 @@ use holdfast_connectors::sftp::ssh::{
     SshError, Stage,
 };
 
+use super::{causes_of, clean};
 use crate::problem::{Class, Problem};
-use crate::text::{printable, shell_word};
+use crate::text::shell_word;
 
 /// Explains a failed connection.
 pub fn ssh(error: &SshError) -> Problem {
     let class = class(error.class());
     let mut problem = Problem::new(class, clean(&error.to_string()));
     problem.stage = Some(stage_name(error.stage));
-    let problem = causes(problem, error);
+    let problem = causes_of(problem, error);
     hints(problem, error)
 }
 
@@ -45,23 +46,6 @@ fn class(class: Ssh) -> Class {
         Ssh::SftpUnavailable => Class::Unsupported,
         _ => Class::Unreachable,
     }
-}
-
-/// Words of a server may not steer the terminal.
-fn clean(text: &str) -> String {
-    printable(text.trim().as_bytes())
-}
-
-fn causes(mut problem: Problem, error: &SshError) -> Problem {
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let text = clean(&cause.to_string());
-        if !problem.message.contains(&text) && !problem.causes.contains(&text) {
-            problem.causes.push(text);
-        }
-        next = cause.source();
-    }
-    problem
 }
 
 fn hints(problem: Problem, error: &SshError) -> Problem {

@@ -75,7 +75,7 @@ impl Config {
         Ok(answer)
     }
 
-    fn repositories_mut(&mut self) -> Result<&mut dyn TableLike, Problem> {
+    pub(super) fn repositories_mut(&mut self) -> Result<&mut dyn TableLike, Problem> {
         let mut fresh = Table::new();
         // No header of its own: [repository.NAME] says it all.
         fresh.set_implicit(true);
@@ -84,7 +84,7 @@ impl Config {
             .ok_or_else(|| Problem::new(Class::Configuration, "repository must be a table"))
     }
 
-    fn entry_mut(&mut self, name: &str) -> Result<&mut dyn TableLike, Problem> {
+    pub(super) fn entry_mut(&mut self, name: &str) -> Result<&mut dyn TableLike, Problem> {
         self.expect(name)?;
         let item = self.repositories_mut()?.get_mut(name).and_then(Item::as_table_like_mut);
         item.ok_or_else(|| Problem::new(Class::Configuration, format!("{name} must be a table")))

@@ -31,7 +31,8 @@ pub enum Type {
     Text,
     /// Text that may have several lines.
     Lines,
-    /// A secret of one line. Also as `X_file`, `X_command`, and `env:NAME` as its value.
+    /// A secret of one line. Also as `X_file`, `X_command`, and `env:NAME` or `keyring:NAME` as
+    /// its value.
     Secret,
     /// A secret that may have several lines; `\n` written out is a line's end, too.
     SecretLines,
@@ -143,15 +144,28 @@ pub const KEYS: &[Key] = &[
     ),
     key("passphrase", Type::Secret, ANY, "", "Passphrase of the repository there"),
     key("repository_key_file", Type::Path, ANY, "", "Key file of the repository there"),
-    key("limit_upload", Type::Rate, ANY, "no limit", "Send no more than this to the repository"),
+    key(
+        "limit_upload",
+        Type::Rate,
+        ANY,
+        "no limit",
+        "Send no more than this to a repository there, or over a network",
+    ),
     key(
         "limit_download",
         Type::Rate,
         ANY,
         "no limit",
-        "Receive no more than this from the repository",
+        "Receive no more than this from a repository there, or over a network",
     ),
-    key("connections", Type::Number(1, 64), REMOTE, "4", "Connections at once"),
+    key(
+        "connections",
+        Type::Number(1, 64),
+        REMOTE,
+        "4; for S3 as many as serve, at most 64",
+        "Connections at once",
+    ),
+    key("timeout", Type::Duration, REMOTE, "30s", "Give up on an answer after this time"),
     key(
         "host",
         Type::Text,
@@ -242,12 +256,11 @@ pub const KEYS: &[Key] = &[
         "what ~/.ssh/config says",
         "Hosts to go through: [user@]host[:port], several with commas",
     ),
-    key("timeout", Type::Duration, SFTP, "30s", "Give up on an answer after this time"),
     key("access_key", Type::Secret, S3, "", "Access key"),
     key("secret_access_key", Type::Secret, S3, "", "Secret key"),
     key("session_token", Type::Secret, S3, "", "Session token of temporary keys"),
     key("profile", Type::Text, S3, "", "Profile of ~/.aws/config to take keys and region from"),
-    key("region", Type::Text, S3, "from the endpoint, or us-east-1", "Region"),
+    key("region", Type::Text, S3, "from the endpoint, the profile or the server", "Region"),
     key("use_tls", Type::Bool, S3, "true", "Connect by https"),
     key("tls_ca_file", Type::Path, S3, "", "File with the certificate authorities to trust"),
     key("tls_insecure_no_verify", Type::Bool, S3, "false", "Accept any certificate: unsafe"),
@@ -260,7 +273,13 @@ pub const KEYS: &[Key] = &[
     ),
     key("storage_class", Type::Text, S3, "", "Storage class of data packs"),
     key("sse", Type::Text, S3, "", "Encryption by the server: AES256, aws:kms or aws:kms:KEY"),
-    key("object_lock", Type::Number(1, 36500), S3, "", "Days for which nothing can be deleted"),
+    key(
+        "object_lock",
+        Type::Number(1, 36500),
+        S3,
+        "",
+        "Days for which what is stored cannot be deleted, by nobody",
+    ),
     key("create_bucket", Type::Bool, S3, "false", "Make the bucket if it is not there"),
 ];
 

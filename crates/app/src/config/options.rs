@@ -13,10 +13,16 @@ use super::keys::{self, Form, Key, Kind, Type};
 use super::values::{self, Base, Setting};
 use crate::catalogue;
 use crate::command::{CommandLine, without_newline};
+use crate::keyring;
 use crate::problem::{Class, Problem};
 
 /// A file that holds a secret has no more bytes.
 const SECRET_FILE_MAX: u64 = 1 << 20;
+
+/// A secret's value that names a variable of the environment.
+const VARIABLE: &str = "env:";
+/// A secret's value that names what the desktop's keyring has.
+const KEYRING: &str = "keyring:";
 
 /// Options of one location.
 #[derive(Clone, Default)]
@@ -56,7 +62,7 @@ impl Options {
                 return Err(Problem::usage(format!("{} is no option of a location", key.name))
                     .hint("write the location itself: holdfast at LOCATION …"));
             }
-            if key.value.is_secret() && form == Form::Value && !text.starts_with("env:") {
+            if key.value.is_secret() && form == Form::Value && !is_reference(text) {
                 let name = key.name;
                 let file = match key.has_file_form() {
                     true => format!("{name}_file=FILE, "),
@@ -205,7 +211,12 @@ impl Options {
             return self.secret_elsewhere(name);
         };
         let Setting::Text(text) = setting else { return Ok(None) };
-        let Some(variable) = text.strip_prefix("env:") else {
+        if let Some(kept) = text.strip_prefix(KEYRING) {
+            let found = keyring::look_up(kept)
+                .map_err(|missing| self.unreadable(name, &missing.cause).hint(missing.hint))?;
+            return Ok(Some(with_lines(name, found)));
+        }
+        let Some(variable) = text.strip_prefix(VARIABLE) else {
             return Ok(Some(with_lines(name, text.clone())));
         };
         let found = std::env::var_os(variable).and_then(|value| value.into_string().ok());
@@ -250,6 +261,11 @@ impl Options {
         Problem::new(Class::KeyUnreadable, format!("{} gives no secret", self.named(name)))
             .cause(cause)
     }
+}
+
+/// Whether a secret's value says where the secret is, and is none itself.
+pub fn is_reference(text: &str) -> bool {
+    text.starts_with(VARIABLE) || text.starts_with(KEYRING)
 }
 
 /// The option that `name` means.

@@ -16,7 +16,7 @@ pub fn summary() -> String {
         text.push('\n');
     }
     text.push_str(
-        "A secret X may also be given as X_file or X_command, or have env:VARIABLE as its value.",
+        "A secret X may also be given as X_file or X_command, or have env:VARIABLE or keyring:NAME\nas its value.",
     );
     text
 }
@@ -106,12 +106,22 @@ Every option of type *secret*, here `password`, can be written in one of these w
 |---|---|
 | `password = \"…\"` | the file itself |
 | `password = \"env:NAME\"` | the variable NAME of the environment |
+| `password = \"keyring:NAME\"` | the desktop's keyring, by `secret-tool` |
 | `password_file = \"…\"` | a file; a line end at its end is left out |
 | `password_command = \"…\"` | what a command prints, run by a shell |
 | `password_command = [\"…\", \"…\"]` | the same, without a shell |
 
 `holdfast config repository set NAME password` without a value asks for it, or reads standard
 input, so that it is not kept in the shell's history. `show` never shows secrets.
+
+A secret is put into the keyring (GNOME Keyring, KWallet, KeePassXC) under a NAME with
+
+```sh
+secret-tool store --label='Holdfast office-nas' service holdfast name NAME
+```
+
+`secret-tool` is in the package libsecret-tools or libsecret. There is a keyring in a desktop
+session only: for runs by a service write the secret in one of the other ways.
 
 The repository's passphrase is looked for in this order: command line, environment,
 configuration, and then it is asked for.

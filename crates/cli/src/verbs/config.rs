@@ -1,5 +1,7 @@
 //! `config`: the configuration file and the named locations in it.
 
+mod import;
+mod key;
 mod set;
 
 use clap::{Args, Subcommand};
@@ -8,6 +10,8 @@ use holdfast_app::text::{plural, printable, printable_os, shell_word};
 use holdfast_app::{Config as File, Problem};
 use serde::Serialize;
 
+use self::import::Import;
+use self::key::GenerateKey;
 use self::set::Set;
 use crate::context::{Context, home};
 use crate::failure::{Outcome, Result};
@@ -77,6 +81,8 @@ pub(crate) enum Repository {
         #[arg(value_name = "NEW")]
         new: String,
     },
+    Import(Import),
+    GenerateKey(GenerateKey),
     /// Test a location step by step
     Test {
         /// Name or title
@@ -154,6 +160,8 @@ fn repository(context: &Context, what: &Repository) -> Result {
         }
         Repository::Show { name } => show(context, name.as_deref()),
         Repository::List => list(context),
+        Repository::Import(options) => import::run(context, options),
+        Repository::GenerateKey(options) => key::run(context, options),
         Repository::Test { name } => {
             let file =
                 context.config()?.ok_or_else(|| Problem::usage("there is no configuration"))?;

@@ -82,21 +82,3 @@ fn at_may_be_written_in_every_way() {
     let answer = crate::sandbox::answer(command.arg("ls")).ok();
     assert_eq!(answer.out.lines().count(), 2);
 }
-
-#[test]
-fn what_is_not_built_yet_is_refused_and_makes_nothing() {
-    let sandbox = Sandbox::with_repository();
-    sandbox.run("config repository set s3-krepository location s3://s3.x.com/a").ok();
-    sandbox.run("config repository set mys3 location s3://s3.x.com/b").ok();
-    for line in [
-        "at s3://s3.fr-par.scw.cloud/mysuperbucket create",
-        "at @s3-krepository backup /etc/",
-        "at repo backup @mys3",
-        "at repo restore -to @mys3",
-        "at @mys3:/sub/path ls",
-    ] {
-        let answer = sandbox.run(line).fails(1, "not in this version of holdfast");
-        assert!(answer.err.contains("hint: "), "{}", answer.err);
-    }
-    assert!(!sandbox.path("sftp:").exists() && !sandbox.path("@s3-krepository").exists());
-}

@@ -1,14 +1,18 @@
-//! A storage that sends and receives no faster than it is told to. All threads share one budget
-//! for each direction. A transfer is paid for before it begins where its size is known, else
-//! after it; uploads are cut into pieces, so that bytes flow steadily.
+//! Storages, sources and destinations that send and receive no faster than they are told to. All
+//! threads share one budget for each direction. What is sent is paid for before, what is received
+//! where its size is known, else after it; uploads are cut into pieces, so that bytes flow
+//! steadily.
 
-use std::fmt;
+mod destination;
+mod source;
+mod storage;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use holdfast_engine::hash::ObjectId;
-use holdfast_engine::storage::{Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload};
-
+pub use self::destination::LimitDestination;
+pub use self::source::LimitSource;
+pub use self::storage::LimitStorage;
 use crate::locked;
 
 /// Pieces of an upload take about this long each.
@@ -21,9 +25,9 @@ const BURST: Duration = Duration::from_millis(250);
 /// Bytes a second in each direction; `None` for no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// To the storage.
+    /// To the place.
     pub upload: Option<u64>,
-    /// From the storage.
+    /// From the place.
     pub download: Option<u64>,
 }
 
@@ -93,31 +97,28 @@ impl Direction {
     }
 }
 
-/// Limits the bandwidth of another storage.
-pub struct LimitStorage {
-    inner: Arc<dyn Storage>,
+/// Both directions of a place.
+struct Budget {
     upload: Option<Direction>,
     download: Option<Direction>,
     clock: Arc<dyn Clock>,
 }
 
-impl fmt::Debug for LimitStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LimitStorage").field(&self.inner).finish()
-    }
-}
-
-impl LimitStorage {
-    /// Limits what goes to `inner` and comes from it.
-    pub fn new(inner: Arc<dyn Storage>, limits: Limits) -> Self {
-        Self::with_clock(inner, limits, Arc::new(SystemClock(Instant::now())))
-    }
-
-    /// The same by another clock.
-    pub fn with_clock(inner: Arc<dyn Storage>, limits: Limits, clock: Arc<dyn Clock>) -> Self {
+impl Budget {
+    fn new(limits: Limits, clock: Arc<dyn Clock>) -> Arc<Self> {
         let upload = limits.upload.map(Direction::new);
         let download = limits.download.map(Direction::new);
-        Self { inner, upload, download, clock }
+        Arc::new(Self { upload, download, clock })
+    }
+
+    /// Waits until so many bytes may go.
+    fn send(&self, bytes: usize) {
+        self.wait(self.upload.as_ref(), bytes);
+    }
+
+    /// Waits until so many bytes may come, or until those that came are paid for.
+    fn receive(&self, bytes: usize) {
+        self.wait(self.download.as_ref(), bytes);
     }
 
     fn wait(&self, direction: Option<&Direction>, bytes: usize) {
@@ -130,95 +131,17 @@ impl LimitStorage {
     }
 }
 
-impl Storage for LimitStorage {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn prepare(&self) -> StorageResult<()> {
-        self.inner.prepare()
-    }
-
-    fn put(&self, name: &ObjectName, bytes: &[u8]) -> StorageResult<()> {
-        self.wait(self.upload.as_ref(), bytes.len());
-        self.inner.put(name, bytes)
-    }
-
-    fn upload(&self) -> StorageResult<Box<dyn Upload + '_>> {
-        let inner = self.inner.upload()?;
-        Ok(match &self.upload {
-            None => inner,
-            Some(direction) => Box::new(LimitUpload { storage: self, direction, inner }),
-        })
-    }
-
-    fn get(&self, name: &ObjectName) -> StorageResult<Vec<u8>> {
-        let bytes = self.inner.get(name)?;
-        self.wait(self.download.as_ref(), bytes.len());
-        Ok(bytes)
-    }
-
-    fn get_range(
-        &self,
-        name: &ObjectName,
-        offset: u64,
-        length: usize,
-        into: &mut Vec<u8>,
-    ) -> StorageResult<()> {
-        self.wait(self.download.as_ref(), length);
-        self.inner.get_range(name, offset, length, into)
-    }
-
-    fn list(&self, folder: Folder, each: &mut dyn FnMut(ObjectInfo)) -> StorageResult<()> {
-        self.inner.list(folder, each)
-    }
-
-    fn stat(&self, name: &ObjectName) -> StorageResult<ObjectInfo> {
-        self.inner.stat(name)
-    }
-
-    fn delete(&self, name: &ObjectName) -> StorageResult<()> {
-        self.inner.delete(name)
-    }
-
-    fn sha256(&self, names: &[ObjectName]) -> StorageResult<Option<Vec<Option<ObjectId>>>> {
-        self.inner.sha256(names)
-    }
-
-    fn concurrency(&self) -> usize {
-        self.inner.concurrency()
-    }
-}
-
-struct LimitUpload<'a> {
-    storage: &'a LimitStorage,
-    direction: &'a Direction,
-    inner: Box<dyn Upload + 'a>,
-}
-
-impl Upload for LimitUpload<'_> {
-    fn write(&mut self, bytes: &[u8]) -> StorageResult<()> {
-        for piece in bytes.chunks(self.direction.piece) {
-            self.storage.wait(Some(self.direction), piece.len());
-            self.inner.write(piece)?;
-        }
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, name: &ObjectName) -> StorageResult<()> {
-        self.inner.finish(name)
-    }
+fn system_clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock(Instant::now()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::storage::MemoryStorage;
-    use holdfast_engine::hash::RecordId;
 
     /// A clock that moves when somebody sleeps, and only then.
     #[derive(Default)]
-    struct StillClock(Mutex<Duration>);
+    pub(super) struct StillClock(Mutex<Duration>);
 
     impl Clock for StillClock {
         fn now(&self) -> Duration {
@@ -228,63 +151,6 @@ mod tests {
         fn sleep(&self, duration: Duration) {
             *locked(&self.0) += duration;
         }
-    }
-
-    fn limited(upload: Option<u64>, download: Option<u64>) -> (LimitStorage, Arc<StillClock>) {
-        let clock = Arc::new(StillClock::default());
-        let limits = Limits { upload, download };
-        let inner = Arc::new(MemoryStorage::new());
-        (LimitStorage::with_clock(inner, limits, clock.clone()), clock)
-    }
-
-    fn name(i: u8) -> ObjectName {
-        ObjectName::key(RecordId::new([i; 16]))
-    }
-
-    #[test]
-    fn each_direction_takes_the_time_that_its_rate_says() -> StorageResult<()> {
-        let (storage, clock) = limited(Some(1 << 20), Some(2 << 20));
-        storage.prepare()?;
-        let bytes = vec![7; 3 << 20];
-        storage.put(&name(1), &bytes)?;
-        assert_eq!(clock.now(), Duration::from_secs(3));
-        let mut upload = storage.upload()?;
-        upload.write(&bytes)?;
-        upload.finish(&name(2))?;
-        assert_eq!(clock.now(), Duration::from_secs(6));
-        // What was not used of the other direction is not saved up beyond a moment.
-        assert_eq!(storage.get(&name(2))?, bytes);
-        let mut part = Vec::new();
-        storage.get_range(&name(1), 0, 1 << 20, &mut part)?;
-        assert_eq!(clock.now(), Duration::from_secs(8) - BURST);
-        Ok(())
-    }
-
-    #[test]
-    fn without_a_limit_nobody_waits() -> StorageResult<()> {
-        let (storage, clock) = limited(None, Some(1));
-        storage.prepare()?;
-        storage.put(&name(1), &[7; 1000])?;
-        let mut upload = storage.upload()?;
-        upload.write(&[7; 1000])?;
-        upload.finish(&name(2))?;
-        storage.list(Folder::Keys, &mut |_| {})?;
-        assert_eq!(clock.now(), Duration::ZERO);
-        Ok(())
-    }
-
-    #[test]
-    fn uploads_flow_in_pieces() -> StorageResult<()> {
-        let (storage, clock) = limited(Some(1 << 20), None);
-        storage.prepare()?;
-        let pieces = |bytes: usize| bytes.div_ceil(storage.upload.as_ref().map_or(1, |d| d.piece));
-        assert_eq!(pieces(1 << 20), 4);
-        let mut upload = storage.upload()?;
-        upload.write(&vec![0; (1 << 20) + 1])?;
-        upload.finish(&name(1))?;
-        assert_eq!(storage.stat(&name(1))?.size, (1 << 20) + 1);
-        assert!(clock.now() > Duration::from_secs(1));
-        Ok(())
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
-    Folder, ObjectInfo, ObjectName, Storage, StorageErrorKind, StorageResult, Upload,
+    Folder, ObjectInfo, ObjectName, Storage, StorageErrorKind, StorageResult, Upload, UploadHint,
 };
 
 use crate::locked;
@@ -177,6 +177,10 @@ impl Storage for RecordStorage {
     fn concurrency(&self) -> usize {
         self.inner.concurrency()
     }
+
+    fn uploads(&self) -> UploadHint {
+        self.inner.uploads()
+    }
 }
 
 struct RecordUpload<'a> {
@@ -187,6 +191,12 @@ struct RecordUpload<'a> {
 }
 
 impl Upload for RecordUpload<'_> {
+    fn may_be_cold(&mut self) {
+        if let Some(inner) = &mut self.inner {
+            inner.may_be_cold();
+        }
+    }
+
     fn write(&mut self, bytes: &[u8]) -> StorageResult<()> {
         self.amount += bytes.len() as u64;
         match &mut self.inner {

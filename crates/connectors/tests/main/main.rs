@@ -3,6 +3,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what is left out, and figures")]
 
 mod destination;
+mod s3_destination;
+mod s3_source;
 mod sftp_client;
 mod sftp_client_faults;
 mod sftp_client_fuzz;

@@ -24,8 +24,10 @@ use crate::{Error, Result};
 
 use super::Repository;
 use super::index::Index;
+use finish::{Finish, Finishing};
 use pack::OpenPack;
 
+mod finish;
 mod pack;
 
 /// Packs after which an index segment is written.
@@ -138,12 +140,6 @@ enum PackJob {
     Stop,
 }
 
-enum Finish<'s> {
-    Pack(Box<dyn Upload + 's>, Box<IndexedPack>),
-    Barrier(Sender<()>),
-    Stop,
-}
-
 /// Writes blobs. Shared between the threads of an operation; see [`with_writer`].
 pub struct BlobWriter<'a> {
     repository: &'a Repository,
@@ -212,10 +208,16 @@ pub fn with_writer<R>(
             scope.spawn(move || writer.compress_all(&queue));
         }
         let kinds = [(ObjectKind::DataPack, data_queue), (ObjectKind::TreePack, tree_queue)];
+        let hint = repository.storage().uploads();
         for (kind, queue) in kinds {
-            let (finish, finish_queue) = bounded::<Finish<'_>>(2);
-            scope.spawn(move || writer.pack_all(kind, &queue, &finish));
-            scope.spawn(move || writer.finish_all(&finish_queue));
+            // What waits is held open, where uploads are kept in memory all of it.
+            let waiting = if hint.longest.is_some() { 0 } else { 2 };
+            let (finishing, finish) = Finishing::new(waiting);
+            for _ in 0..hint.at_once.max(1) {
+                let finish = finish.clone();
+                scope.spawn(move || writer.finish_all(&finish));
+            }
+            scope.spawn(move || writer.pack_all(kind, &queue, &finishing));
         }
         drop(job_queue);
         body(writer)
@@ -450,7 +452,7 @@ impl<'a> BlobWriter<'a> {
         &'s self,
         kind: ObjectKind,
         queue: &Receiver<PackJob>,
-        finish: &Sender<Finish<'s>>,
+        finishing: &Finishing<'s>,
     ) {
         let mut open: Option<OpenPack<'s>> = None;
         while let Ok(job) = queue.recv() {
@@ -458,7 +460,7 @@ impl<'a> BlobWriter<'a> {
                 PackJob::Frame(frame) => {
                     let length = frame.plain as usize;
                     if !self.failed.load(Ordering::Relaxed)
-                        && let Err(error) = self.pack_one(kind, &mut open, frame, finish)
+                        && let Err(error) = self.pack_one(kind, &mut open, frame, finishing)
                     {
                         open = None;
                         self.fail(error);
@@ -467,16 +469,16 @@ impl<'a> BlobWriter<'a> {
                 }
                 PackJob::Close(done) => {
                     if let Some(pack) = open.take()
-                        && let Err(error) = self.close(pack, finish)
+                        && let Err(error) = self.close(pack, finishing)
                     {
                         self.fail(error);
                     }
-                    let _ = finish.send(Finish::Barrier(done));
+                    finishing.wait();
+                    let _ = done.send(());
                 }
                 PackJob::Stop => break,
             }
         }
-        let _ = finish.send(Finish::Stop);
     }
 
     fn pack_one<'s>(
@@ -484,18 +486,19 @@ impl<'a> BlobWriter<'a> {
         kind: ObjectKind,
         open: &mut Option<OpenPack<'s>>,
         frame: Frame,
-        finish: &Sender<Finish<'s>>,
+        finishing: &Finishing<'s>,
     ) -> Result<()> {
         let target = match kind {
             ObjectKind::DataPack => self.repository.config().data_pack,
             _ => self.repository.config().tree_pack,
         };
+        let target = target.min(self.repository.storage().uploads().longest.unwrap_or(u32::MAX));
         // A pack ends before the target: just beyond it, Padmé would add 3 %.
         let full = |pack: &OpenPack<'_>| pack.length_with(&frame) > u64::from(target);
         if open.as_ref().is_some_and(full)
             && let Some(pack) = open.take()
         {
-            self.close(pack, finish)?;
+            self.close(pack, finishing)?;
         }
         let mut pack = match open.take() {
             Some(pack) => pack,
@@ -509,27 +512,20 @@ impl<'a> BlobWriter<'a> {
         Ok(())
     }
 
-    fn close<'s>(&self, pack: OpenPack<'s>, finish: &Sender<Finish<'s>>) -> Result<()> {
+    fn close<'s>(&self, pack: OpenPack<'s>, finishing: &Finishing<'s>) -> Result<()> {
         let min_size = match pack.kind {
             ObjectKind::DataPack => self.repository.config().data_pack_min,
             _ => self.repository.config().data_pack_min.min(1),
         };
         let (upload, indexed) = pack.close(min_size)?;
-        finish.send(Finish::Pack(upload, Box::new(indexed))).map_err(|_| self.stopped())
+        if finishing.send(upload, indexed) { Ok(()) } else { Err(self.stopped()) }
     }
 
     fn finish_all(&self, queue: &Receiver<Finish<'_>>) {
-        while let Ok(job) = queue.recv() {
-            match job {
-                Finish::Pack(upload, indexed) => {
-                    if let Err(error) = self.finish_one(upload, *indexed) {
-                        self.fail(error);
-                    }
-                }
-                Finish::Barrier(done) => {
-                    let _ = done.send(());
-                }
-                Finish::Stop => break,
+        while let Ok(mut finish) = queue.recv() {
+            let pack = std::mem::take(&mut *finish.pack);
+            if let Err(error) = self.finish_one(finish.upload, pack) {
+                self.fail(error);
             }
         }
     }

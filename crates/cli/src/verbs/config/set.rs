@@ -82,7 +82,7 @@ pub(super) fn run(context: &Context, set: &Set) -> Result {
     for other in &changed.replaced {
         context.ui.note(&format!("{other} is gone: {} takes its place", set.key))?;
     }
-    if is_secret && set.value.is_some() && !value.starts_with("env:") {
+    if is_secret && set.value.is_some() && !options::is_reference(&value) {
         let (word, option) = (shell_word(name), &set.key);
         context.ui.note(&format!(
             "the {option} may now be in your shell's history; to be asked for it instead:\n  \

@@ -182,7 +182,15 @@ impl Context<'_> {
             let extents = if item.entry.sparse { file.extents()? } else { None };
             // They stand in the entry, which must stay small.
             let extents = extents.filter(|extents| extents.len() <= EXTENTS);
-            let (chunks, length) = self.cut(&mut *file, extents.as_deref(), buffer)?;
+            let (chunks, length) = match self.cut(&mut *file, extents.as_deref(), buffer) {
+                // A source that knows versions reads one of them, or nothing.
+                Err(Failure::Unreadable(error))
+                    if error.kind == SourceErrorKind::Changed && attempt == 0 =>
+                {
+                    continue;
+                }
+                cut => cut?,
+            };
             let mut metadata = file.metadata()?;
             // The file may have shrunk since its extents were asked for.
             let data_end = match extents.as_ref().map(|extents| extents.last()) {

@@ -289,7 +289,11 @@ impl<'a> RootRun<'a> {
         } else if let Name::Later(key) = name {
             self.details(directory, &found, &mut entry)?;
             State::SameAs(key)
-        } else if is_file && (self.parts.stream || found.metadata.size > 0) {
+        } else if is_file
+            && (self.parts.stream
+                || found.metadata.size > 0
+                || self.parts.context.source.reads_empty())
+        {
             self.request(Item { number, directory: directory.clone(), entry: found })?;
             State::Reading(old.map(|old| old.content))
         } else {

@@ -87,13 +87,14 @@ pub(super) fn attributes_differ(
     let mode_differs = wanted.mode != existing.mode && wanted.kind != Kind::Symlink;
     let owner_differs =
         (wanted.owner.uid, wanted.owner.gid) != (existing.owner.uid, existing.owner.gid);
+    let mut kept = wanted_xattrs.iter().filter(|x| destination.keeps_xattr(&x.name));
     // Labels that the system gives by itself are no reason to touch a file.
     let own = |x: &&Xattr| !x.name.starts_with(b"security.");
     mode_differs
         || owner_differs
         || !is_same_time(destination.kept_time(wanted.mtime), existing.mtime)
-        || !wanted_xattrs.iter().all(|x| existing_xattrs.contains(x))
-        || wanted_xattrs.iter().filter(own).count() != existing_xattrs.iter().filter(own).count()
+        || kept.clone().filter(own).count() != existing_xattrs.iter().filter(own).count()
+        || !kept.all(|x| existing_xattrs.contains(x))
 }
 
 #[cfg(test)]

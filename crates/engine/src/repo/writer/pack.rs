@@ -31,9 +31,13 @@ impl<'s> OpenPack<'s> {
     ) -> Result<Self> {
         let salt = repository.salt(first.as_bytes())?;
         let (header, cipher) = Header::create(repository.keys(), repository.id(), kind, &salt);
+        let mut upload = repository.storage().upload()?;
+        if kind == ObjectKind::DataPack {
+            upload.may_be_cold();
+        }
         let mut pack = Self {
             kind,
-            upload: repository.storage().upload()?,
+            upload,
             hash: Sha256::default(),
             header,
             cipher,

@@ -1,0 +1,135 @@
+//! A file whose parts come in any order: collected here, and sent when it is whole.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use holdfast_engine::destination::{
+    Attributes, DestinationError, DestinationFile, DestinationResult, Unset,
+};
+
+use super::headers::Wanted;
+use super::{Inner, Problem, WHOLE, directories};
+use crate::s3::client::{Class, Put};
+
+/// Parts of one file that are sent at the same time.
+const AT_ONCE: usize = 6;
+/// Objects have at most this many parts.
+const PARTS: u64 = 10_000;
+
+pub(super) struct S3File {
+    inner: Arc<Inner>,
+    path: Vec<u8>,
+    /// Has no name: it is gone with its last handle.
+    collected: File,
+    size: u64,
+    replace: bool,
+}
+
+impl S3File {
+    pub(super) fn create(
+        inner: &Arc<Inner>,
+        path: &[u8],
+        size: u64,
+        replace: bool,
+    ) -> io::Result<Self> {
+        let collected = nameless()?;
+        // What is not written reads as zeros.
+        collected.set_len(size)?;
+        Ok(Self { inner: Arc::clone(inner), path: path.to_vec(), collected, size, replace })
+    }
+
+    fn read(&self, start: u64, end: u64) -> io::Result<Bytes> {
+        let length = usize::try_from(end - start).map_err(io::Error::other)?;
+        let mut bytes = vec![0; length];
+        self.collected.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+
+    async fn send(&self, wanted: &Wanted) -> Result<(), Problem> {
+        if self.size <= WHOLE {
+            let content = self.read(0, self.size)?;
+            return self.inner.store(&self.path, content, wanted, self.replace).await;
+        }
+        let key = self.inner.key(&self.path)?;
+        let how = Put { headers: wanted.headers.clone(), ..Put::default() };
+        let upload = self.inner.client.upload(&key, &how).await?;
+        let part = part_size(self.size);
+        let starts = (0..self.size).step_by(usize::try_from(part).map_err(io::Error::other)?);
+        let sent = &upload;
+        stream::iter(starts.zip(1..))
+            .map(|(start, number)| async move {
+                let bytes = self.read(start, (start + part).min(self.size))?;
+                sent.part(number, bytes).await?;
+                Ok::<_, Problem>(())
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        match upload.complete(!self.replace).await {
+            Ok(_) => {}
+            // Of an answer that was lost: what stands there is ours.
+            Err(error) if error.class != Class::AccessDenied => {
+                match self.inner.look(&key).await? {
+                    Some(info) if info.size == self.size && info.headers == how.headers => {}
+                    _ => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.inner.directories.filled(directories::parent(&self.path));
+        Ok(())
+    }
+}
+
+/// As small as may be, so that many are on their way, in whole MiB.
+fn part_size(size: u64) -> u64 {
+    size.div_ceil(PARTS).div_ceil(1 << 20).max(8) << 20
+}
+
+/// A file that only its handle leads to.
+fn nameless() -> io::Result<File> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)
+        .map_err(|_| io::Error::other("the system has no random numbers"))?;
+    let name = format!(".holdfast-{:032x}", u128::from_le_bytes(random));
+    let path = std::env::temp_dir().join(name);
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+impl DestinationFile for S3File {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> DestinationResult<()> {
+        let is_within = offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.size);
+        let written = match is_within {
+            true => self.collected.write_all_at(bytes, offset),
+            false => Err(io::Error::other("the content is longer than was said")),
+        };
+        let shown = || String::from_utf8_lossy(&self.path).into_owned();
+        written.map_err(|e| DestinationError::from_io("write the temporary file of", shown(), e))
+    }
+
+    fn finish(self: Box<Self>, attributes: Attributes<'_>) -> DestinationResult<Unset> {
+        let wanted = Wanted::new(attributes);
+        self.inner.call("create", &self.path, self.send(&wanted))?;
+        Ok(wanted.unset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_object_has_too_many_parts() {
+        for size in [WHOLE + 1, 80 << 30, (80 << 30) + 1, 5 << 40] {
+            let part = part_size(size);
+            assert!(part >= 8 << 20 && part % (1 << 20) == 0 && size.div_ceil(part) <= PARTS);
+        }
+    }
+}
