@@ -163,6 +163,9 @@ pub trait Destination: Send + Sync + fmt::Debug {
         attributes: Attributes<'_>,
     ) -> DestinationResult<Unset>;
 
+    /// Where the symbolic link at `path` leads.
+    fn link_target(&self, path: &[u8]) -> DestinationResult<Vec<u8>>;
+
     /// Makes another name for the file at `existing`.
     fn make_hard_link(&self, path: &[u8], existing: &[u8]) -> DestinationResult<()>;
 

@@ -230,7 +230,9 @@ fn links(to: &dyn Destination, can: Capabilities) {
     for (path, target) in [(&b"l"[..], &b"d/f"[..]), (b"dl", b"d"), (b"n", b"\xff nowhere")] {
         let unset = good(to.make_symlink(path, target, plain(&m)));
         check(to, path, &m, target.len(), unset);
+        assert_eq!(good(to.link_target(path)), target);
     }
+    assert!(to.link_target(b"none").is_err());
     expect(to.make_symlink(b"l", b"x", plain(&m)), Error::AlreadyExists);
     expect(to.make_directory(b"dl"), Error::AlreadyExists);
     // Not through a link, neither at the end of a path nor on the way.

@@ -306,6 +306,15 @@ impl Destination for LocalDestination {
         make().map_err(|e| inner.error("create", path, e))
     }
 
+    fn link_target(&self, path: &[u8]) -> DestinationResult<Vec<u8>> {
+        let inner = &self.inner;
+        let read = || {
+            let (at, name) = inner.parent(path)?;
+            Ok(rustix::fs::readlinkat(&at.fd, name, Vec::new())?.into_bytes())
+        };
+        read().map_err(|e| inner.error("read", path, e))
+    }
+
     fn make_hard_link(&self, path: &[u8], existing: &[u8]) -> DestinationResult<()> {
         let inner = &self.inner;
         let link = || {

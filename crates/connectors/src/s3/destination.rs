@@ -463,6 +463,15 @@ impl Destination for S3Destination {
         inner.call("create", path, make)
     }
 
+    fn link_target(&self, path: &[u8]) -> DestinationResult<Vec<u8>> {
+        let inner = &self.inner;
+        let read = async {
+            let key = inner.key(path)?;
+            Ok(inner.client.get(&key, None).await?.bytes.to_vec())
+        };
+        inner.call("read", path, read)
+    }
+
     fn make_hard_link(&self, path: &[u8], _: &[u8]) -> DestinationResult<()> {
         let what = "an object has one key";
         let refuse = async { Err(Problem::Here(DestinationErrorKind::Unsupported, what)) };

@@ -327,6 +327,10 @@ impl Destination for SftpDestination {
         self.inner.call("create", path, self.inner.make_symlink(path, target, &wanted))
     }
 
+    fn link_target(&self, path: &[u8]) -> DestinationResult<Vec<u8>> {
+        self.inner.call("read", path, self.inner.link_target(path))
+    }
+
     fn make_hard_link(&self, path: &[u8], existing: &[u8]) -> DestinationResult<()> {
         self.inner.call("link", path, self.inner.make_hard_link(path, existing))
     }

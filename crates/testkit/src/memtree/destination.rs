@@ -22,6 +22,7 @@ struct State {
     tree: MemoryTree,
     prepared: bool,
     refusals: BTreeMap<Vec<u8>, DestinationErrorKind>,
+    specials: bool,
     unset: Unset,
     free: Option<u64>,
     writes: usize,
@@ -59,6 +60,7 @@ impl MemoryDestination {
             tree,
             prepared,
             refusals: BTreeMap::new(),
+            specials: true,
             unset: Unset::default(),
             free: None,
             writes: 0,
@@ -68,6 +70,11 @@ impl MemoryDestination {
     /// Lets everything that would change what stands at `path` fail.
     pub fn refuse(&self, path: impl AsRef<[u8]>, kind: DestinationErrorKind) {
         lock(&self.0).refusals.insert(path.as_ref().to_vec(), kind);
+    }
+
+    /// Makes this a place where there can be no devices, FIFOs or sockets.
+    pub fn refuse_specials(&self) {
+        lock(&self.0).specials = false;
     }
 
     /// Declares attributes that cannot be set here: they are left as they are, and reported.
@@ -302,6 +309,10 @@ impl Destination for MemoryDestination {
         Ok(state.place(path, node, Some(attributes)))
     }
 
+    fn link_target(&self, path: &[u8]) -> DestinationResult<Vec<u8>> {
+        Ok(lock(&self.0).existing("read", path)?.target.clone())
+    }
+
     fn make_hard_link(&self, path: &[u8], existing: &[u8]) -> DestinationResult<()> {
         let mut state = lock(&self.0);
         if state.existing("link", existing)?.metadata.kind == Kind::Directory {
@@ -316,7 +327,7 @@ impl Destination for MemoryDestination {
     fn make_special(&self, path: &[u8], attributes: Attributes<'_>) -> DestinationResult<Unset> {
         let mut state = lock(&self.0);
         let kind = attributes.metadata.kind;
-        if matches!(kind, Kind::File | Kind::Directory | Kind::Symlink) {
+        if !state.specials || matches!(kind, Kind::File | Kind::Directory | Kind::Symlink) {
             return Err(error(E::Unsupported, "create", path));
         }
         state.change("create", path)?;

@@ -46,6 +46,11 @@ impl Inner {
         Ok(set.await?)
     }
 
+    pub(super) async fn link_target(&self, path: &[u8]) -> Result<Vec<u8>, Problem> {
+        let at = self.entry(path).await?;
+        Ok(self.pool.run(Retry::Yes, async |client| client.read_link(&at).await).await?)
+    }
+
     pub(super) async fn make_hard_link(&self, path: &[u8], existing: &[u8]) -> Result<(), Problem> {
         let from = self.entry(existing).await?;
         let to = self.entry(path).await?;

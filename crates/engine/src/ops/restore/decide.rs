@@ -1,6 +1,6 @@
 //! What stands at a path already, weighed against the snapshot's entry and the overwrite policy.
 
-use crate::destination::Destination;
+use crate::destination::{Destination, DestinationResult};
 use crate::meta::{Kind, Metadata, Time, Xattr};
 use crate::tree::Entry;
 
@@ -23,23 +23,27 @@ pub(super) enum Verdict {
     InTheWay,
 }
 
-/// Decides about a non-directory.
+/// Decides about a non-directory at `path`.
 pub(super) fn decide(
     options: &RestoreOptions,
     destination: &dyn Destination,
     entry: &Entry,
+    path: &[u8],
     existing: Option<&Metadata>,
-) -> Verdict {
-    let Some(existing) = existing else { return Verdict::Create };
+) -> DestinationResult<Verdict> {
+    let Some(existing) = existing else { return Ok(Verdict::Create) };
     if existing.kind == Kind::Directory {
-        return match options.overwrite {
+        return Ok(match options.overwrite {
             Overwrite::Never => Verdict::Leave,
             _ if options.delete => Verdict::ReplaceDirectory,
             _ => Verdict::InTheWay,
-        };
+        });
     }
-    let same = is_same(destination, &entry.metadata, existing);
-    match options.overwrite {
+    let mut same = is_same(destination, &entry.metadata, existing);
+    if same && existing.kind == Kind::Symlink && !entry.target.is_empty() {
+        same = destination.link_target(path)? == entry.target;
+    }
+    Ok(match options.overwrite {
         Overwrite::Always => Verdict::Replace,
         Overwrite::IfChanged if same => Verdict::Unchanged(true),
         Overwrite::IfNewer | Overwrite::Never if same => Verdict::Unchanged(false),
@@ -48,7 +52,7 @@ pub(super) fn decide(
             Verdict::Replace
         }
         Overwrite::IfNewer | Overwrite::Never => Verdict::Leave,
-    }
+    })
 }
 
 /// Whether what is there is the snapshot's entry, content included, as far as `lstat` can tell.

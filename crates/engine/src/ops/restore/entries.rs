@@ -2,7 +2,7 @@
 //! [`super::content`]. Hard links come after the content of their window.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use prost::Message;
 
@@ -84,6 +84,15 @@ pub(super) fn write_entries(
     (contents, links)
 }
 
+/// A name in the same directory that nothing else has in this run.
+fn beside(path: &[u8]) -> Vec<u8> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let directory = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!(".holdfast-tmp-{}-{number}", std::process::id());
+    [path.get(..directory).unwrap_or_default(), name.as_bytes()].concat()
+}
+
 fn write_entry(
     run: &Run<'_>,
     parts: &[Part<'_>],
@@ -102,7 +111,7 @@ fn write_entry(
     window.path(parts, item, &mut worker.path);
     let entry = &item.entry;
     let existing = if group.fresh { None } else { run.destination.stat(&worker.path)? };
-    let mut verdict = decide(run.options, run.destination, entry, existing.as_ref());
+    let mut verdict = decide(run.options, run.destination, entry, &worker.path, existing.as_ref())?;
     if let Verdict::Unchanged(_) = verdict
         && run.options.verify
         && !verify::has_content(run, entry, &worker.path)?
@@ -185,16 +194,23 @@ fn write_own(
         return Err(Error::Usage(why));
     }
     if entry.metadata.kind != Kind::File {
+        let make = |path: &[u8]| {
+            with_attributes(run, parts, window, item, |attributes| {
+                if entry.metadata.kind == Kind::Symlink {
+                    run.destination.make_symlink(path, &entry.target, attributes)
+                } else {
+                    run.destination.make_special(path, attributes)
+                }
+            })
+        };
         if replace {
+            // What stands there goes only once it is known that its successor can be made.
+            let trial = beside(&worker.path);
+            make(&trial)?;
+            run.destination.remove(&trial)?;
             run.destination.remove(&worker.path)?;
         }
-        let unset = with_attributes(run, parts, window, item, |attributes| {
-            if entry.metadata.kind == Kind::Symlink {
-                run.destination.make_symlink(&worker.path, &entry.target, attributes)
-            } else {
-                run.destination.make_special(&worker.path, attributes)
-            }
-        })?;
+        let unset = make(&worker.path)?;
         worker.report.unset.merge(unset);
         written(run, worker, entry, replace);
         return Ok(Next::Nothing);

@@ -61,6 +61,41 @@ fn every_policy_does_what_it_says() {
 }
 
 #[test]
+fn a_link_that_leads_elsewhere_is_replaced() {
+    let mut tree = MemoryTree::new();
+    tree.symlink("link", "this");
+    let fixture = Fixture::new();
+    let snapshot = fixture.backup(&[("/data", &tree)]);
+    // Of the same length and time.
+    tree.symlink("link", "that");
+    for (overwrite, target) in [
+        (Overwrite::IfChanged, b"this"),
+        (Overwrite::Always, b"this"),
+        (Overwrite::IfNewer, b"that"),
+        (Overwrite::Never, b"that"),
+    ] {
+        let destination = MemoryDestination::over(tree.clone());
+        fixture.restore_all(&RestoreOptions { overwrite, ..at(&snapshot, "/data") }, &destination);
+        assert_eq!(destination.tree().node("link").expect("link").target, target, "{overwrite:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_made_removes_nothing() {
+    let mut tree = MemoryTree::new();
+    tree.special("device", Kind::CharDevice, Some((1, 3)));
+    let fixture = Fixture::new();
+    let snapshot = fixture.backup(&[("/data", &tree)]);
+    let mut there = MemoryTree::new();
+    there.file("device", "precious");
+    let destination = MemoryDestination::over(there);
+    destination.refuse_specials();
+    let report = fixture.restore_all(&at(&snapshot, "/data"), &destination);
+    assert_eq!((report.failures, report.replaced), (1, 0));
+    assert_eq!(destination.tree().content("device"), b"precious");
+}
+
+#[test]
 fn verifying_finds_content_that_time_and_size_hide() {
     let (fixture, snapshot, tree, there) = four_files();
     let destination = MemoryDestination::over(there);
