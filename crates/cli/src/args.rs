@@ -117,6 +117,7 @@ pub(crate) enum Verb {
     Info(verbs::info::Info),
     Digest(verbs::digest::Digest),
     Forget(verbs::forget::Forget),
+    Gc(verbs::gc::Gc),
     #[command(subcommand)]
     Key(verbs::key::Key),
     Config(verbs::config::Config),

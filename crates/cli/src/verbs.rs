@@ -10,6 +10,7 @@ pub(crate) mod diff;
 pub(crate) mod digest;
 pub(crate) mod entries;
 pub(crate) mod forget;
+pub(crate) mod gc;
 pub(crate) mod info;
 pub(crate) mod key;
 pub(crate) mod ls;
@@ -36,6 +37,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Info(options) => info::run(context, &options),
         Verb::Digest(options) => digest::run(context, &options),
         Verb::Forget(options) => forget::run(context, &options),
+        Verb::Gc(options) => gc::run(context, &options),
         Verb::Key(options) => key::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
@@ -406,6 +407,14 @@ impl<S: Storage> Storage for FaultStorage<S> {
 
     fn concurrency(&self) -> usize {
         self.inner.concurrency()
+    }
+
+    fn reap(&self, age: Duration) -> StorageResult<u64> {
+        self.inner.reap(age)
+    }
+
+    fn settle(&self) -> Duration {
+        self.inner.settle()
     }
 }
 

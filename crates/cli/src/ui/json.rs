@@ -115,6 +115,10 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
         Phase::Finishing => "finishing",
         Phase::CheckStructure => "check-structure",
         Phase::CheckData => "check-data",
+        Phase::Marking => "marking",
+        Phase::Repacking => "repacking",
+        Phase::Waiting => "waiting",
+        Phase::Deleting => "deleting",
         _ => "working",
     }
 }

@@ -62,6 +62,14 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Says something with the bar out of its way.
+    pub(crate) fn suspend<T>(&self, say: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(say),
+            None => say(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,23 +150,11 @@ impl Monitor for Progress<'_> {
         if self.is_silent {
             return;
         }
-        let tell = || {
-            let _ = self.ui.problem(what, message);
-        };
-        match &self.bar {
-            Some(bar) => bar.suspend(tell),
-            None => tell(),
-        }
+        let _ = self.suspend(|| self.ui.problem(what, message));
     }
 
     fn note(&self, message: &str) {
-        let tell = || {
-            let _ = self.ui.note(message);
-        };
-        match &self.bar {
-            Some(bar) => bar.suspend(tell),
-            None => tell(),
-        }
+        let _ = self.suspend(|| self.ui.note(message));
     }
 }
 
@@ -177,6 +173,10 @@ fn phase_text(phase: Phase) -> &'static str {
         Phase::Finishing => "finishing",
         Phase::CheckStructure => "checking structure",
         Phase::CheckData => "reading data",
+        Phase::Marking => "finding out what is needed",
+        Phase::Repacking => "copying what is needed",
+        Phase::Waiting => "waiting",
+        Phase::Deleting => "deleting",
         _ => "working",
     }
 }

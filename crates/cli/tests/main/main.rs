@@ -4,6 +4,7 @@
 mod backup;
 mod config;
 mod errors;
+mod gc;
 mod keys;
 mod listing;
 mod restore;

@@ -188,6 +188,14 @@ impl Storage for LimitStorage {
     fn concurrency(&self) -> usize {
         self.inner.concurrency()
     }
+
+    fn reap(&self, age: Duration) -> StorageResult<u64> {
+        self.inner.reap(age)
+    }
+
+    fn settle(&self) -> Duration {
+        self.inner.settle()
+    }
 }
 
 struct LimitUpload<'a> {

@@ -2,6 +2,7 @@
 //! how many requests an operation costs.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
@@ -176,6 +177,14 @@ impl Storage for RecordStorage {
 
     fn concurrency(&self) -> usize {
         self.inner.concurrency()
+    }
+
+    fn reap(&self, age: Duration) -> StorageResult<u64> {
+        self.inner.reap(age)
+    }
+
+    fn settle(&self) -> Duration {
+        self.inner.settle()
     }
 }
 

@@ -107,6 +107,9 @@ pub struct BackupOptions {
     /// How often what was done so far is kept as a partial snapshot, if anything new was stored;
     /// `None`: only when the run is interrupted.
     pub partial_every: Option<Duration>,
+    /// How often the lease is renewed, so that a gc neither waits for this run nor takes it for
+    /// dead; `None`: never.
+    pub renew_every: Option<Duration>,
     /// How to write.
     pub writer: WriterOptions,
 }
@@ -213,6 +216,7 @@ impl Run<'_> {
         let mut roots: Vec<Root> = Vec::new();
         let read = AtomicU64::new(0);
         let last_kept = Cell::new(Kept { when: started, bytes: 0, files: 0 });
+        let last_renewed = Cell::new(started);
         for source in &options.roots {
             if self.interrupt.is_raised() {
                 break;
@@ -230,7 +234,18 @@ impl Run<'_> {
                 Ok(())
             };
             let every = options.partial_every.filter(|_| !options.dry_run);
-            let keeping = Keeping { every, last: &last_kept, keep: &keep };
+            let renew_every = options.renew_every.filter(|_| !options.dry_run);
+            let renew = || {
+                if renew_every.is_some_and(|every| last_renewed.get().elapsed() >= every) {
+                    // Without it a gc waits for this run, or shuts it out after a day.
+                    if let Err(error) = session.renew(writer) {
+                        let text = chain_text(&error);
+                        self.monitor.note(&format!("the lease was not renewed: {text}"));
+                    }
+                    last_renewed.set(Instant::now());
+                }
+            };
+            let keeping = Keeping { every, last: &last_kept, keep: &keep, renew: &renew };
             let finished = self.root(session, writer, source, &mut tally, &read, keeping)?;
             roots.push(root_record(source, finished));
         }

@@ -5,5 +5,6 @@ pub mod backup;
 pub mod check;
 pub mod diff;
 pub mod digest;
+pub mod gc;
 pub mod info;
 pub mod restore;

@@ -61,12 +61,26 @@ impl Repository {
     /// All committed snapshots, oldest first, interrupted runs included. A snapshot whose
     /// session was shut out for good is not one.
     pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        let (visible, _) = self.snapshot_ids()?;
+        self.read_snapshots(visible)
+    }
+
+    /// The same, and apart from them those whose sessions were shut out for good.
+    pub(crate) fn all_snapshots(&self) -> Result<(Vec<SnapshotInfo>, Vec<SnapshotInfo>)> {
+        let (visible, fenced) = self.snapshot_ids()?;
+        Ok((self.read_snapshots(visible)?, self.read_snapshots(fenced)?))
+    }
+
+    fn snapshot_ids(&self) -> Result<(Vec<SnapshotId>, Vec<SnapshotId>)> {
         let mut ids = Vec::new();
         self.storage.list(Folder::Snapshots, &mut |info| {
             ids.extend(SnapshotId::from_hex(info.name.base()));
         })?;
         let fenced = self.confirmed_fences()?;
-        ids.retain(|id| !fenced.contains(id));
+        Ok(ids.into_iter().partition(|id| !fenced.contains(id)))
+    }
+
+    fn read_snapshots(&self, ids: Vec<SnapshotId>) -> Result<Vec<SnapshotInfo>> {
         let mut snapshots = Vec::with_capacity(ids.len());
         for id in ids {
             match self.snapshot(id) {

@@ -25,7 +25,7 @@ pub fn read_content(
         Content::None => {}
         Content::Inline(bytes) => stream.data(bytes)?,
         Content::Member { bundle, number, .. } => {
-            stream.data(reader.bundle(bundle)?.member(*number)?)?;
+            stream.data(reader.bundle(bundle, *number)?.member(*number)?)?;
         }
         content @ (Content::Chunks(_) | Content::List(_)) => {
             chunks::for_each(reader, content, &mut |chunk| {

@@ -12,6 +12,7 @@ pub mod entry;
 pub mod read;
 pub mod totals;
 pub mod view;
+pub(crate) mod work;
 
 pub use build::TreeBuilder;
 pub use entry::{ChunkRef, Content, Entry};

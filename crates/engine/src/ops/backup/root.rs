@@ -99,6 +99,8 @@ pub(super) struct Keeping<'a> {
     pub(super) every: Option<Duration>,
     pub(super) last: &'a Cell<Kept>,
     pub(super) keep: &'a dyn Fn(Finished, &Tally) -> Result<()>,
+    /// Renews the lease if it is time.
+    pub(super) renew: &'a dyn Fn(),
 }
 
 /// When a partial snapshot was last made, or the run began; the plain bytes that were written by
@@ -233,7 +235,10 @@ impl<'a> RootRun<'a> {
     /// Now and then, if anything was stored and done since: the next run then finds what this one did,
     /// even if this one is killed.
     fn keep_partial(&mut self) -> Result<()> {
-        let Keeping { every: Some(every), last, keep } = self.parts.keeping else { return Ok(()) };
+        (self.parts.keeping.renew)();
+        let Keeping { every: Some(every), last, keep, .. } = self.parts.keeping else {
+            return Ok(());
+        };
         let writer = self.parts.context.writer;
         let before = last.get();
         let (bytes, files) = (writer.written().plain, self.parts.tally.files);
