@@ -349,7 +349,7 @@ impl Storage for LocalStorage {
 
     fn settle(&self) -> Duration {
         let kind = self.root("stat").ok().and_then(|root| rustix::fs::fstatfs(&*root).ok());
-        kind.map_or(Duration::ZERO, |kind| settle_time(i64::from(kind.f_type)))
+        kind.map_or(Duration::ZERO, |kind| settle_time(i128::from(kind.f_type)))
     }
 }
 
@@ -442,10 +442,10 @@ fn info(name: ObjectName, stat: &rustix::fs::Statx) -> ObjectInfo {
 /// How long other clients of a network file system may see an old directory: NFS keeps what it
 /// read for at most a minute (`acdirmax`), SMB and the file systems that run as a process for
 /// less. Both the one who looks and the one who is looked for may be late, hence twice.
-fn settle_time(file_system: i64) -> Duration {
-    const NFS: i64 = 0x6969;
-    const SMB: [i64; 3] = [0x517b, 0xff53_4d42, 0xfe53_4d42];
-    const FUSE: i64 = 0x6573_5546;
+fn settle_time(file_system: i128) -> Duration {
+    const NFS: i128 = 0x6969;
+    const SMB: [i128; 3] = [0x517b, 0xff53_4d42, 0xfe53_4d42];
+    const FUSE: i128 = 0x6573_5546;
     match file_system & 0xffff_ffff {
         NFS => Duration::from_secs(130),
         FUSE => Duration::from_secs(50),
