@@ -1,9 +1,8 @@
 //! An open repository: its storage, parameters and keys, and what is common to all operations.
 //!
 //! `create` and `open` are in [`open`], key slots in [`keyslots`], the index in [`index`],
-//! reading blobs in [`reader`], writing them in [`writer`], the commit protocol in [`session`], who is
-//! at work in [`sessions`],
-//! and snapshots in [`snapshots`].
+//! reading blobs in [`reader`], writing them in [`writer`], the commit protocol in [`session`],
+//! who is at work in [`sessions`], and snapshots in [`snapshots`].
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::common::{
-    assert_holds, back_up, blobs, memory, options, read_back, repository, run, try_repository,
+    assert_holds, back_up, blobs, memory, options, read_back, repository as repository_in,
+    repository, run, try_repository,
 };
 use holdfast_engine::Error;
 use holdfast_engine::crypto::BlobKind;
@@ -270,7 +271,7 @@ fn what_a_session_has_written_so_far_is_left_alone() {
     // The lease comes first, and the clock goes on.
     let session = Session::begin(&repository, who("backup")).expect("session");
     storage.clock().advance(60);
-    assert!(run(&repository_of(faulty), &options(tree.source(), 1)).is_err());
+    assert!(run(&repository_in(faulty), &options(tree.source(), 1)).is_err());
     let written = storage.names_in(Folder::Packs).len();
     assert!(written > 0);
     let report = collect(&repository, &plain()).expect("gc");
@@ -279,10 +280,6 @@ fn what_a_session_has_written_so_far_is_left_alone() {
     storage.clock().advance(25 * 3600);
     let report = collect(&repository, &plain()).expect("gc");
     assert_eq!(report.deleted.count, written as u64, "{report:?}");
-}
-
-fn repository_of(storage: impl Storage + 'static) -> Repository {
-    repository(storage)
 }
 
 #[test]
@@ -394,7 +391,7 @@ fn what_a_lock_refuses_is_put_off() {
     let first = back_up(&repository, &tree(1, 20), 1).snapshot.expect("snapshot");
     let second = back_up_afresh(&repository, &tree(2, 20), 2);
     repository.forget(first).expect("forget");
-    let locked = repository_of(Locked(storage.clone()));
+    let locked = repository_in(Locked(storage.clone()));
     let report = collect(&locked, &plain()).expect("gc");
     assert!(report.refused_total > 0 && report.deleted.count == 0, "{report:?}");
     assert_eq!(report.refused.len() as u64, report.refused_total);
@@ -410,15 +407,14 @@ fn readers_without_a_lease_follow() {
     let (_, repository) = memory();
     let mut tree = tree(1, 60);
     let first = back_up(&repository, &tree, 1).snapshot.expect("snapshot");
-    let old = tree.clone();
     edit(&mut tree, 1, 2);
-    let second = back_up(&repository, &tree, 2).snapshot.expect("snapshot");
+    back_up(&repository, &tree, 2);
     let index = Index::load(&repository, &BTreeSet::new()).expect("index");
     repository.forget(first).expect("forget");
     // Two gcs move what is needed twice.
     assert!(collect(&repository, &plain()).expect("gc").copied.count > 0);
     edit(&mut tree, 2, 2);
-    let third = back_up(&repository, &tree, 3).snapshot.expect("snapshot");
+    back_up(&repository, &tree, 3);
     let strict = GcOptions { max_unused: 0.0, ..plain() };
     collect(&repository, &strict).expect("gc");
     let reader = BlobReader::new(&repository, &index);
@@ -440,7 +436,6 @@ fn readers_without_a_lease_follow() {
     });
     let (id, place) = gone.expect("something was deleted");
     assert!(reader.read(place.kind, &id).is_err());
-    let _ = (second, third, old);
 }
 
 #[test]
