@@ -19,7 +19,7 @@ pub use self::edit::{Changed, name_of};
 pub use self::file::locate;
 use self::keys::{Form, Key, Kind};
 pub use self::options::Options;
-pub use self::values::{Base, rate};
+pub use self::values::{Base, duration, rate};
 use crate::location::Location;
 use crate::problem::{Class, Problem};
 use crate::text::printable;

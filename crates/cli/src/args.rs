@@ -126,6 +126,7 @@ pub(crate) enum Verb {
     Keep(verbs::keep::Keep),
     Tag(verbs::tag::Tag),
     Sync(verbs::sync::Sync),
+    Gc(verbs::gc::Gc),
     #[command(subcommand)]
     Key(verbs::key::Key),
     Config(verbs::config::Config),

@@ -13,6 +13,7 @@ pub(crate) mod dup;
 pub(crate) mod entries;
 pub(crate) mod find;
 pub(crate) mod forget;
+pub(crate) mod gc;
 pub(crate) mod history;
 pub(crate) mod info;
 pub(crate) mod keep;
@@ -50,6 +51,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Keep(options) => keep::run(context, &options),
         Verb::Tag(options) => tag::run(context, &options),
         Verb::Sync(options) => sync::run(context, &options),
+        Verb::Gc(options) => gc::run(context, &options),
         Verb::Key(options) => key::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),

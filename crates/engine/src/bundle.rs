@@ -109,14 +109,19 @@ impl BundleBuilder {
 
 /// The members of a bundle whose id has been checked.
 #[derive(Debug, Default, Clone)]
-pub struct Members(Vec<(Option<Range<usize>>, MemberHash)>);
+pub struct Members(Vec<Member>);
 
 impl Members {
     /// Where the bytes of a member lie in the bundle, and its hash. `None` if there is no such
     /// member or gc dropped it.
     pub fn get(&self, number: u32) -> Option<(Range<usize>, MemberHash)> {
-        let (range, hash) = self.0.get(usize::try_from(number).ok()?)?;
+        let (range, _, hash) = self.0.get(usize::try_from(number).ok()?)?;
         Some((range.clone()?, *hash))
+    }
+
+    /// Length of a member in bytes, be it there or not.
+    pub fn length(&self, number: u32) -> Option<u32> {
+        self.0.get(usize::try_from(number).ok()?).map(|(_, length, _)| *length)
     }
 
     /// How many members there are.
@@ -137,9 +142,30 @@ pub fn open(keys: &Keys, id: &BlobId, bytes: &[u8]) -> Result<Members> {
     if table_id(keys, &table) != *id {
         return Err(Error::damaged("bundle", "its content does not match its id"));
     }
-    Ok(Members(members.into_iter().map(|(range, _, hash)| (range, hash)).collect()))
+    Ok(Members(members))
 }
 
+/// The bytes of a bundle with these members, of which only those are there that `content` gives.
+pub fn with_members<'b>(members: &Members, content: impl Fn(u32) -> Option<&'b [u8]>) -> Vec<u8> {
+    let (mut bytes, mut table) = (Vec::new(), Vec::new());
+    for (number, (_, length, hash)) in (0..).zip(&members.0) {
+        match content(number) {
+            Some(member) => {
+                bytes.extend_from_slice(member);
+                put_varint(&mut table, u64::from(*length) << 1);
+            }
+            None => {
+                put_varint(&mut table, u64::from(*length) << 1 | 1);
+                table.extend_from_slice(hash.as_bytes());
+            }
+        }
+    }
+    bytes.extend_from_slice(&table);
+    bytes.extend_from_slice(&(table.len() as u32).to_le_bytes());
+    bytes
+}
+
+/// A member: where its bytes are unless it was dropped, their length and hash.
 type Member = (Option<Range<usize>>, u32, MemberHash);
 
 fn parse(keys: &Keys, bytes: &[u8]) -> Option<Vec<Member>> {
@@ -222,19 +248,17 @@ mod tests {
 
     #[test]
     fn a_dropped_member_keeps_the_id() -> Result<()> {
-        let mut table = Vec::new();
-        put_varint(&mut table, 3 << 1 | 1);
-        table.extend_from_slice(keys().member_hash(b"one").as_bytes());
-        put_varint(&mut table, 3 << 1);
-        let mut bytes = b"two".to_vec();
-        bytes.extend_from_slice(&table);
-        bytes.extend_from_slice(&(table.len() as u32).to_le_bytes());
         let mut whole = BundleBuilder::default();
         whole.add(b"one", keys().member_hash(b"one"));
         whole.add(b"two", keys().member_hash(b"two"));
-        let (id, _) = whole.finish(&keys());
+        let (id, bytes) = whole.finish(&keys());
+        let members = open(&keys(), &id, &bytes)?;
+        let content = |number| members.get(number).and_then(|(range, _)| bytes.get(range));
+        assert_eq!(with_members(&members, content), bytes, "nothing dropped, nothing changed");
+        let bytes = with_members(&members, |number| content(number).filter(|_| number == 1));
         let members = open(&keys(), &id, &bytes)?;
         assert!(members.get(0).is_none());
+        assert_eq!(members.length(0), Some(3));
         assert_eq!(members.get(1).map(|m| m.0), Some(0..3));
         Ok(())
     }

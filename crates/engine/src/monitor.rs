@@ -28,6 +28,14 @@ pub enum Phase {
     CheckStructure,
     /// Reading packs.
     CheckData,
+    /// Finding out what snapshots need.
+    Marking,
+    /// Copying what is needed out of packs that are mostly not.
+    Repacking,
+    /// Waiting for other sessions, or for a network file system.
+    Waiting,
+    /// Deleting what nobody needs.
+    Deleting,
 }
 
 /// Counters so far. Totals are `None` while they are not known.

@@ -2,6 +2,7 @@
 //! retry, limits, recording and faults are wrappers of the same trait.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::hash::{ObjectId, RecordId, SnapshotId};
 
@@ -308,6 +309,20 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// What suits uploads here.
     fn uploads(&self) -> UploadHint {
         UploadHint::default()
+    }
+
+    /// Removes temporary objects that were last written longer ago than `age`: what writers that
+    /// died left behind. How many there were.
+    fn reap(&self, age: Duration) -> StorageResult<u64> {
+        let _ = age;
+        Ok(0)
+    }
+
+    /// How long another computer may go on seeing what was there before a change that has been
+    /// answered here. Zero for a storage that keeps its promise to all; more for a network file
+    /// system whose clients cache directories.
+    fn settle(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

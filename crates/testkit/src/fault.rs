@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
@@ -411,6 +412,14 @@ impl<S: Storage> Storage for FaultStorage<S> {
 
     fn uploads(&self) -> UploadHint {
         self.inner.uploads()
+    }
+
+    fn reap(&self, age: Duration) -> StorageResult<u64> {
+        self.inner.reap(age)
+    }
+
+    fn settle(&self) -> Duration {
+        self.inner.settle()
     }
 }
 

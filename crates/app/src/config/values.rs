@@ -132,8 +132,8 @@ fn flag(text: &str) -> Option<bool> {
     }
 }
 
-/// Reads `30`, `30s`, `500ms`, `2m`, `1h`.
-fn duration(text: &str) -> Option<Duration> {
+/// Reads `30`, `30s`, `500ms`, `2m`, `1h`, `7d`.
+pub fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(end)?;
@@ -143,6 +143,7 @@ fn duration(text: &str) -> Option<Duration> {
         "" | "s" => Some(Duration::from_secs(number)),
         "m" | "min" => Some(Duration::from_secs(number.checked_mul(60)?)),
         "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
+        "d" => Some(Duration::from_secs(number.checked_mul(86_400)?)),
         _ => None,
     }
 }

@@ -117,6 +117,10 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
         Phase::Archive => "archive",
         Phase::CheckStructure => "check-structure",
         Phase::CheckData => "check-data",
+        Phase::Marking => "marking",
+        Phase::Repacking => "repacking",
+        Phase::Waiting => "waiting",
+        Phase::Deleting => "deleting",
         _ => "working",
     }
 }

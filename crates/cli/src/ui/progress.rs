@@ -62,11 +62,11 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Tells something while the bar is out of the way.
-    pub(crate) fn aside<T>(&self, tell: impl FnOnce() -> T) -> T {
+    /// Says something with the bar out of its way.
+    pub(crate) fn suspend<T>(&self, say: impl FnOnce() -> T) -> T {
         match &self.bar {
-            Some(bar) => bar.suspend(tell),
-            None => tell(),
+            Some(bar) => bar.suspend(say),
+            None => say(),
         }
     }
 
@@ -150,15 +150,11 @@ impl Monitor for Progress<'_> {
         if self.is_silent {
             return;
         }
-        self.aside(|| {
-            let _ = self.ui.problem(what, message);
-        });
+        let _ = self.suspend(|| self.ui.problem(what, message));
     }
 
     fn note(&self, message: &str) {
-        self.aside(|| {
-            let _ = self.ui.note(message);
-        });
+        let _ = self.suspend(|| self.ui.note(message));
     }
 }
 
@@ -179,6 +175,10 @@ fn phase_text(phase: Phase) -> &'static str {
         Phase::Archive => "archiving",
         Phase::CheckStructure => "checking structure",
         Phase::CheckData => "reading data",
+        Phase::Marking => "finding out what is needed",
+        Phase::Repacking => "copying what is needed",
+        Phase::Waiting => "waiting",
+        Phase::Deleting => "deleting",
         _ => "working",
     }
 }

@@ -178,6 +178,7 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
             dry_run: options.dry_run,
             skip_if_unchanged: options.skip_if_unchanged,
             partial_every: Some(PARTIAL_EVERY),
+            renew_every: Some(PARTIAL_EVERY),
             writer,
         };
         let progress = Progress::new(&context.ui);

@@ -165,7 +165,7 @@ pub(crate) fn run(context: &Context, options: &Sync) -> Result {
             &progress,
             interrupt::watch(),
             &mut |snapshot, report| {
-                let telling = progress.aside(|| tell_one(context, snapshot, Some(report)));
+                let telling = progress.suspend(|| tell_one(context, snapshot, Some(report)));
                 told = std::mem::replace(&mut told, Ok(())).and(telling);
             },
         );

@@ -6,6 +6,7 @@ mod backup;
 mod config;
 mod errors;
 mod finding;
+mod gc;
 mod import;
 mod keys;
 mod listing;

@@ -2,6 +2,7 @@
 //! how many requests an operation costs.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
@@ -180,6 +181,14 @@ impl Storage for RecordStorage {
 
     fn uploads(&self) -> UploadHint {
         self.inner.uploads()
+    }
+
+    fn reap(&self, age: Duration) -> StorageResult<u64> {
+        self.inner.reap(age)
+    }
+
+    fn settle(&self) -> Duration {
+        self.inner.settle()
     }
 }
 

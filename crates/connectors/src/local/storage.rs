@@ -48,41 +48,6 @@ impl LocalStorage {
         &self.path
     }
 
-    /// Removes temporary files that were last written longer ago than `age`: what crashed writers
-    /// left. Returns how many there were.
-    pub fn remove_temporary(&self, age: Duration) -> StorageResult<u64> {
-        let what = self.location();
-        let fail = |e: Errno| self.error("delete", &what, e);
-        let root = self.root("delete")?;
-        let limit = seconds(SystemTime::now() - age);
-        let mut removed = 0;
-        let mut folders: Vec<String> = vec![".".into()];
-        for folder in Folder::ALL {
-            folders.push(folder.name().into());
-            if folder.is_nested() {
-                for (name, _) in names(&root, folder.name()).map_err(fail)? {
-                    folders.push(format!("{}/{name}", folder.name()));
-                }
-            }
-        }
-        for folder in folders {
-            let directory = match rustix::fs::openat(&root, &folder, DIRECTORY, Mode::empty()) {
-                Ok(directory) => directory,
-                Err(Errno::NOENT | Errno::NOTDIR) => continue,
-                Err(e) => return Err(fail(e)),
-            };
-            for (name, _) in names(&directory, ".").map_err(fail)? {
-                if name.starts_with(temporary::PREFIX)
-                    && stat(&directory, &name).is_ok_and(|s| s.stx_mtime.tv_sec < limit)
-                    && rustix::fs::unlinkat(&directory, &name, AtFlags::empty()).is_ok()
-                {
-                    removed += 1;
-                }
-            }
-        }
-        Ok(removed)
-    }
-
     fn shown(&self, what: impl fmt::Display) -> String {
         format!("{}/{what}", self.path.display())
     }
@@ -348,6 +313,44 @@ impl Storage for LocalStorage {
     fn concurrency(&self) -> usize {
         4
     }
+
+    fn reap(&self, age: Duration) -> StorageResult<u64> {
+        let what = self.location();
+        let fail = |e: Errno| self.error("delete", &what, e);
+        let root = self.root("delete")?;
+        let limit = seconds(SystemTime::now() - age);
+        let mut removed = 0;
+        let mut folders: Vec<String> = vec![".".into()];
+        for folder in Folder::ALL {
+            folders.push(folder.name().into());
+            if folder.is_nested() {
+                for (name, _) in names(&root, folder.name()).map_err(fail)? {
+                    folders.push(format!("{}/{name}", folder.name()));
+                }
+            }
+        }
+        for folder in folders {
+            let directory = match rustix::fs::openat(&root, &folder, DIRECTORY, Mode::empty()) {
+                Ok(directory) => directory,
+                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                Err(e) => return Err(fail(e)),
+            };
+            for (name, _) in names(&directory, ".").map_err(fail)? {
+                if name.starts_with(temporary::PREFIX)
+                    && stat(&directory, &name).is_ok_and(|s| s.stx_mtime.tv_sec < limit)
+                    && rustix::fs::unlinkat(&directory, &name, AtFlags::empty()).is_ok()
+                {
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    fn settle(&self) -> Duration {
+        let kind = self.root("stat").ok().and_then(|root| rustix::fs::fstatfs(&*root).ok());
+        kind.map_or(Duration::ZERO, |kind| settle_time(i128::from(kind.f_type)))
+    }
 }
 
 /// A pack on its way: a temporary file in `packs/`.
@@ -436,7 +439,39 @@ fn info(name: ObjectName, stat: &rustix::fs::Statx) -> ObjectInfo {
     ObjectInfo { name, size: stat.stx_size, modified: stat.stx_mtime.tv_sec }
 }
 
+/// How long other clients of a network file system may see an old directory: NFS keeps what it
+/// read for at most a minute (`acdirmax`), SMB and the file systems that run as a process for
+/// less. Both the one who looks and the one who is looked for may be late, hence twice.
+fn settle_time(file_system: i128) -> Duration {
+    const NFS: i128 = 0x6969;
+    const SMB: [i128; 3] = [0x517b, 0xff53_4d42, 0xfe53_4d42];
+    const FUSE: i128 = 0x6573_5546;
+    match file_system & 0xffff_ffff {
+        NFS => Duration::from_secs(130),
+        FUSE => Duration::from_secs(50),
+        kind if SMB.contains(&kind) => Duration::from_secs(50),
+        _ => Duration::ZERO,
+    }
+}
+
 fn seconds(time: SystemTime) -> i64 {
     let after = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(after.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_file_systems_are_given_time() {
+        let zero = Duration::ZERO;
+        let [ext4, tmpfs, overlay] = [0xef53, 0x0102_1994, 0x794c_7630].map(settle_time);
+        assert_eq!([ext4, tmpfs, overlay], [zero; 3]);
+        for network in [0x6969, 0x517b, 0xff53_4d42, -0x00ac_b2be, 0x6573_5546] {
+            assert!(settle_time(network) > zero, "{network:x}");
+        }
+        let here = LocalStorage::new(std::env::temp_dir());
+        assert_eq!(here.settle(), zero, "a disk of this machine");
+    }
 }

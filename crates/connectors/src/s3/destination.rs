@@ -205,11 +205,8 @@ impl Inner {
             let is_there = self.has_directory(path).await?;
             return Ok(is_there.then(headers::directory));
         }
-        let key = match self.key(path) {
-            Ok(key) => key,
-            // What cannot be there is not there.
-            Err(_) => return Ok(None),
-        };
+        // What cannot be there is not there.
+        let Ok(key) = self.key(path) else { return Ok(None) };
         if self.directories.knows(path) {
             return Ok(Some(headers::directory()));
         }

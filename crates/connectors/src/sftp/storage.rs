@@ -70,12 +70,6 @@ impl SftpStorage {
         &self.pool
     }
 
-    /// Removes temporary files that were last written longer ago than `age`: what crashed writers
-    /// left. Returns how many there were.
-    pub fn remove_temporary(&self, age: Duration) -> StorageResult<u64> {
-        self.wait("delete", "", self.remove_old(age))
-    }
-
     /// An object or folder as a person would write it.
     fn shown(&self, name: &str) -> String {
         match name {
@@ -182,6 +176,10 @@ impl Storage for SftpStorage {
 
     fn concurrency(&self) -> usize {
         16
+    }
+
+    fn reap(&self, age: Duration) -> StorageResult<u64> {
+        self.wait("delete", "", self.remove_old(age))
     }
 }
 

@@ -238,14 +238,14 @@ fn listings_leave_out_what_is_foreign_and_are_never_shorter() {
     assert_eq!(count(Folder::Packs).unwrap(), 2);
     assert_eq!(count(Folder::Keys).unwrap(), 0);
 
-    assert_eq!(storage.remove_temporary(Duration::from_secs(3600)).unwrap(), 0);
+    assert_eq!(storage.reap(Duration::from_secs(3600)).unwrap(), 0);
     std::fs::File::options()
         .write(true)
         .open(path("packs/ab/.tmp-1"))
         .unwrap()
         .set_modified(std::time::SystemTime::now() - Duration::from_secs(7200))
         .unwrap();
-    assert_eq!(storage.remove_temporary(Duration::from_secs(3600)).unwrap(), 1);
+    assert_eq!(storage.reap(Duration::from_secs(3600)).unwrap(), 1);
 
     // Missing folders are empty, a missing repository is an error, and so is a file in their place.
     std::fs::remove_dir_all(path("packs")).unwrap();

@@ -67,7 +67,7 @@ fn local_files_are_private_and_foreign_names_ignored() {
     std::fs::create_dir(path.join("packs/ab/directory")).unwrap();
     assert_eq!(count(&storage, Folder::Packs), 1);
     assert_eq!(count(&storage, Folder::Keys), 0);
-    assert_eq!(storage.remove_temporary(Duration::from_secs(3600)).unwrap(), 0);
+    assert_eq!(storage.reap(Duration::from_secs(3600)).unwrap(), 0);
 }
 
 #[test]

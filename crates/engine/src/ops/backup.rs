@@ -112,6 +112,9 @@ pub struct BackupOptions {
     /// How often what was done so far is kept as a partial snapshot, if anything new was stored;
     /// `None`: only when the run is interrupted.
     pub partial_every: Option<Duration>,
+    /// How often the lease is renewed, so that a gc neither waits for this run nor takes it for
+    /// dead; `None`: never.
+    pub renew_every: Option<Duration>,
     /// How to write.
     pub writer: WriterOptions,
 }
@@ -289,6 +292,7 @@ impl Run<'_> {
         let mut roots: Vec<Root> = Vec::new();
         let read = AtomicU64::new(0);
         let last_kept = Cell::new(Kept { when: started, bytes: 0, files: 0 });
+        let last_renewed = Cell::new(started);
         for input in &self.inputs() {
             if self.interrupt.is_raised() {
                 break;
@@ -306,7 +310,18 @@ impl Run<'_> {
                 Ok(())
             };
             let every = options.partial_every.filter(|_| !options.dry_run);
-            let keeping = Keeping { every, last: &last_kept, keep: &keep };
+            let renew_every = options.renew_every.filter(|_| !options.dry_run);
+            let renew = || {
+                if renew_every.is_some_and(|every| last_renewed.get().elapsed() >= every) {
+                    // Without it a gc waits for this run, or shuts it out after a day.
+                    if let Err(error) = session.renew(writer) {
+                        let text = chain_text(&error);
+                        self.monitor.note(&format!("the lease was not renewed: {text}"));
+                    }
+                    last_renewed.set(Instant::now());
+                }
+            };
+            let keeping = Keeping { every, last: &last_kept, keep: &keep, renew: &renew };
             let mut finished = self.root(session, writer, input, &mut tally, &read, keeping)?;
             if let Some(source) = input.recorded
                 && !self.interrupt.is_raised()

@@ -199,7 +199,7 @@ fn check_once(
     monitor.phase(Phase::CheckStructure);
     let inventory = objects::check(repository, ledger, interrupt)?;
     let snapshots = choose(inventory.snapshots, options.snapshots.as_deref())?;
-    let reader = BlobReader::new(repository, &inventory.index);
+    let reader = BlobReader::of_index(repository, &inventory.index);
     let context = Context {
         repository,
         index: &inventory.index,

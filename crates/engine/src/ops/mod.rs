@@ -9,6 +9,7 @@ pub mod digest;
 pub mod dup;
 pub mod find;
 pub mod forget;
+pub mod gc;
 pub mod history;
 pub mod info;
 pub mod restore;

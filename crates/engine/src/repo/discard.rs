@@ -2,6 +2,7 @@
 //! but leave anything behind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::hash::ObjectId;
 use crate::storage::{Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload};
@@ -76,5 +77,9 @@ impl Storage for DiscardStorage {
 
     fn concurrency(&self) -> usize {
         self.0.concurrency()
+    }
+
+    fn settle(&self) -> Duration {
+        self.0.settle()
     }
 }

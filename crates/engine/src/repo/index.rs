@@ -16,6 +16,7 @@ use crate::hash::{BlobId, ObjectId, RepositoryId};
 use crate::{Error, Result};
 
 mod build;
+pub(crate) mod inventory;
 pub(crate) mod listing;
 mod load;
 mod own;
@@ -214,9 +215,18 @@ impl Index {
 
     /// The usable place of a blob that is whole.
     pub fn find(&self, id: &BlobId) -> Result<Option<Place>> {
+        self.find_in(id, &|_| true)
+    }
+
+    /// The same, in a pack whose number is `wanted`.
+    pub(crate) fn find_in(
+        &self,
+        id: &BlobId,
+        wanted: &dyn Fn(u32) -> bool,
+    ) -> Result<Option<Place>> {
         let mut found = None;
         self.visit(id, &mut |place, state| {
-            let fits = state == State::Usable && !place.hollow;
+            let fits = state == State::Usable && !place.hollow && wanted(place.pack);
             found = fits.then_some(place);
             fits
         })?;

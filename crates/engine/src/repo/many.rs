@@ -37,11 +37,27 @@ pub enum Loaded {
 /// What became of each blob.
 pub type LoadedBlobs = HashMap<BlobId, Result<Arc<Loaded>>>;
 
-/// A blob to read.
+/// A blob that is wanted.
+#[derive(Debug)]
+pub struct Want {
+    /// A chunk or a bundle.
+    pub kind: BlobKind,
+    /// Its id.
+    pub id: BlobId,
+    /// What is wanted of a bundle: not every copy has all members.
+    pub members: Vec<u32>,
+}
+
+impl Want {
+    fn is_served_by(&self, members: &Members) -> bool {
+        self.members.iter().all(|number| members.get(*number).is_some())
+    }
+}
+
+/// A blob to read, and where the first copy is.
 #[derive(Debug, Clone, Copy)]
-struct Wanted {
-    id: BlobId,
-    kind: BlobKind,
+struct Wanted<'a> {
+    want: &'a Want,
     place: Place,
 }
 
@@ -58,19 +74,21 @@ struct Span {
 impl BlobReader<'_> {
     /// Reads chunks and bundles, each once however often it is asked for. What is damaged or
     /// missing is told in its place; an error means that nothing more can be read.
-    pub fn read_many(&self, blobs: &[(BlobKind, BlobId)], threads: usize) -> Result<LoadedBlobs> {
+    pub fn read_many(&self, blobs: &[Want], threads: usize) -> Result<LoadedBlobs> {
         let mut loaded = LoadedBlobs::with_capacity(blobs.len());
         let mut wanted = Vec::with_capacity(blobs.len());
-        for (kind, id) in blobs {
-            match self.index().find_any(id)? {
-                Some(place) => wanted.push(Wanted { id: *id, kind: *kind, place }),
+        for want in blobs {
+            match self.index().find_any(&want.id)? {
+                Some(place) => wanted.push(Wanted { want, place }),
                 None => {
-                    loaded.insert(*id, Err(Error::MissingBlob { id: id.to_string() }));
+                    // A gc may have moved it.
+                    let alone = self.read_alone(want).map(Arc::new);
+                    loaded.insert(want.id, alone);
                 }
             }
         }
         wanted.sort_unstable_by_key(|w| (w.place.pack, w.place.offset));
-        wanted.dedup_by_key(|w| w.id);
+        wanted.dedup_by_key(|w| w.want.id);
         let spans = spans(&wanted, self.repository().storage().concurrency());
         let loaded = Mutex::new(loaded);
         let cursor = AtomicUsize::new(0);
@@ -98,7 +116,7 @@ impl BlobReader<'_> {
     fn read_span(
         &self,
         span: &Span,
-        wanted: &[Wanted],
+        wanted: &[Wanted<'_>],
         decompressor: &mut Decompressor,
     ) -> LoadedBlobs {
         // An index that fails does so again where the blob is read alone.
@@ -111,8 +129,10 @@ impl BlobReader<'_> {
             let name = ObjectName::pack(pack.id);
             self.repository().storage().get_range(&name, base, length, &mut sealed).is_ok()
         });
-        let mut open = |wanted: &Wanted| -> Result<Loaded> {
-            let Wanted { id, kind, place } = wanted;
+        let mut open = |wanted: &Wanted<'_>| -> Result<Loaded> {
+            let Wanted { want, place } = wanted;
+            let (id, kind) = (&want.id, &want.kind);
+            let mut opened = None;
             let at = usize::try_from(u64::from(place.offset) - base).unwrap_or(usize::MAX);
             let range = at..at.saturating_add(place.sealed as usize);
             let frame = if read && place.kind == *kind { sealed.get_mut(range) } else { None };
@@ -122,15 +142,29 @@ impl BlobReader<'_> {
                 if let Ok(members) =
                     repository.open_blob(pack, place, id, frame, decompressor, &mut plain)
                 {
-                    return Ok(loaded(*kind, *id, plain, members));
+                    let serves = want.is_served_by(&members);
+                    let this = loaded(*kind, *id, plain, members);
+                    if serves {
+                        return Ok(this);
+                    }
+                    opened = Some(this);
                 }
             }
-            // What does not open, or could not be read with its neighbours, is read once more, and
-            // from wherever else there is a copy.
-            let (plain, members) = self.read_blob(*kind, id)?;
-            Ok(loaded(*kind, *id, plain, members))
+            match (self.read_alone(want), opened) {
+                // It has at least some of the members.
+                (Err(_), Some(opened)) => Ok(opened),
+                (read, _) => read,
+            }
         };
-        wanted.iter().map(|wanted| (wanted.id, open(wanted).map(Arc::new))).collect()
+        wanted.iter().map(|wanted| (wanted.want.id, open(wanted).map(Arc::new))).collect()
+    }
+
+    /// What does not open, or could not be read with its neighbours, is read once more, and from
+    /// wherever else there is a copy.
+    fn read_alone(&self, want: &Want) -> Result<Loaded> {
+        let (plain, members) =
+            self.read_blob(want.kind, &want.id, &|members| want.is_served_by(members))?;
+        Ok(loaded(want.kind, want.id, plain, members))
     }
 }
 
@@ -142,7 +176,7 @@ fn loaded(kind: BlobKind, id: BlobId, bytes: Vec<u8>, members: Members) -> Loade
 }
 
 /// Joins neighbours into reads.
-fn spans(wanted: &[Wanted], concurrency: usize) -> Vec<Span> {
+fn spans(wanted: &[Wanted<'_>], concurrency: usize) -> Vec<Span> {
     let longest = if concurrency <= 4 { READ.0 } else { READ.1 };
     let mut spans: Vec<Span> = Vec::new();
     for (first, Wanted { place, .. }) in wanted.iter().enumerate() {

@@ -2,7 +2,8 @@
 //!
 //! `create` and `open` are in [`open`], key slots in [`keyslots`], the index in [`index`],
 //! reading blobs in [`reader`], writing them in [`writer`], the commit protocol in [`session`],
-//! snapshots in [`snapshots`], and what is said of them later in [`notes`].
+//! who is at work in [`sessions`], snapshots in [`snapshots`], and what is said of them later in
+//! [`notes`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub mod notes;
 pub mod open;
 pub mod reader;
 pub mod session;
+pub mod sessions;
 pub mod snapshots;
 pub mod writer;
 

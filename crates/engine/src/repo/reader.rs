@@ -1,15 +1,15 @@
 //! Reading blobs: find, fetch, open, expand, and check the id of what came out. Bytes that do
 //! not open are read once more before they are called damaged.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bundle::{self, Members};
 use crate::compress::Decompressor;
 use crate::crypto::{BlobKind, ObjectKind};
 use crate::format::envelope::Header;
-use crate::hash::{BlobId, MemberHash};
-use crate::storage::ObjectName;
+use crate::hash::{BlobId, MemberHash, ObjectId};
+use crate::storage::{Folder, ObjectName};
 use crate::{Error, Result};
 
 use super::Repository;
@@ -81,9 +81,37 @@ impl OpenBundle {
             .and_then(|(range, hash)| Some((self.bytes.get(range)?, hash)))
             .ok_or_else(|| Error::MissingBlob { id: format!("{} member {number}", self.id) })
     }
+
+    /// A member's bytes, if it is in this copy.
+    pub(crate) fn get(&self, number: u32) -> Option<&[u8]> {
+        self.members.get(number).and_then(|(range, _)| self.bytes.get(range))
+    }
+
+    /// Its plain bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// All its members.
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
 }
 
-type Window = (u32, u64, Arc<Vec<u8>>);
+/// A pack, the number of a window in it, and its bytes.
+type Window = (ObjectId, u64, Arc<Vec<u8>>);
+
+/// The index as it was listed again, and the segments that there were.
+type Newest = (BTreeSet<ObjectName>, Option<Index>);
+
+/// Whether a blob could not be read because its pack is not there.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::MissingBlob { .. } => true,
+        Error::Storage(e) => e.is_not_found(),
+        _ => false,
+    }
+}
 
 /// Reads blobs of one repository through one index. Shared between threads.
 #[derive(Debug)]
@@ -93,10 +121,12 @@ pub struct BlobReader<'a> {
     windows: Mutex<VecDeque<Window>>,
     bundles: Mutex<VecDeque<Arc<OpenBundle>>>,
     decompressors: Mutex<Vec<Decompressor>>,
+    /// `None`: what the index does not know is not there.
+    newest: Option<Mutex<Newest>>,
 }
 
 impl<'a> BlobReader<'a> {
-    /// A reader.
+    /// A reader. What its index does not have any more it looks for in a newer one.
     pub fn new(repository: &'a Repository, index: &'a Index) -> Self {
         Self {
             repository,
@@ -104,7 +134,13 @@ impl<'a> BlobReader<'a> {
             windows: Mutex::default(),
             bundles: Mutex::default(),
             decompressors: Mutex::default(),
+            newest: Some(Mutex::default()),
         }
+    }
+
+    /// A reader to which its index is all there is.
+    pub fn of_index(repository: &'a Repository, index: &'a Index) -> Self {
+        Self { newest: None, ..Self::new(repository, index) }
     }
 
     /// The repository.
@@ -119,16 +155,18 @@ impl<'a> BlobReader<'a> {
 
     /// The plain bytes of a blob of this kind.
     pub fn read(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
-        self.read_blob(kind, id).map(|(plain, _)| plain)
+        self.read_blob(kind, id, &|_| true).map(|(plain, _)| plain)
     }
 
-    /// A bundle, expanded; the last few are kept.
-    pub fn bundle(&self, id: &BlobId) -> Result<Arc<OpenBundle>> {
+    /// A copy of a bundle that has this member, expanded; the last few are kept.
+    pub fn bundle(&self, id: &BlobId, number: u32) -> Result<Arc<OpenBundle>> {
         let kept = || self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bundle) = kept().iter().find(|bundle| bundle.id == *id) {
+        let has = |bundle: &OpenBundle| bundle.id == *id && bundle.get(number).is_some();
+        if let Some(bundle) = kept().iter().find(|bundle| has(bundle)) {
             return Ok(bundle.clone());
         }
-        let (bytes, members) = self.read_blob(BlobKind::Bundle, id)?;
+        let (bytes, members) =
+            self.read_blob(BlobKind::Bundle, id, &|members| members.get(number).is_some())?;
         let bundle = Arc::new(OpenBundle { id: *id, bytes, members });
         let mut kept = kept();
         kept.push_front(bundle.clone());
@@ -136,19 +174,89 @@ impl<'a> BlobReader<'a> {
         Ok(bundle)
     }
 
-    pub(super) fn read_blob(&self, kind: BlobKind, id: &BlobId) -> Result<(Vec<u8>, Members)> {
+    /// The copy of a bundle at this place, expanded.
+    pub(crate) fn bundle_at(&self, place: &Place, id: &BlobId) -> Result<OpenBundle> {
+        let (bytes, members) = self.read_place(self.index, place, BlobKind::Bundle, id)?;
+        Ok(OpenBundle { id: *id, bytes, members })
+    }
+
+    /// Reads the first copy that can be read and that `serves`.
+    pub(super) fn read_blob(
+        &self,
+        kind: BlobKind,
+        id: &BlobId,
+        serves: &dyn Fn(&Members) -> bool,
+    ) -> Result<(Vec<u8>, Members)> {
+        match self.read_from(self.index, kind, id, serves) {
+            Err(error) if is_gone(&error) => self.read_again(kind, id, serves, error),
+            other => other,
+        }
+    }
+
+    /// Whoever reads holds no lease, so a gc may have moved the blob since the index was listed.
+    /// It is listed again for as long as that tells something new; only then is `error` true.
+    pub(crate) fn read_again(
+        &self,
+        kind: BlobKind,
+        id: &BlobId,
+        serves: &dyn Fn(&Members) -> bool,
+        mut error: Error,
+    ) -> Result<(Vec<u8>, Members)> {
+        let Some(newest) = &self.newest else { return Err(error) };
+        let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut has_tried = false;
+        loop {
+            let mut segments = BTreeSet::new();
+            self.repository.storage().list(Folder::Index, &mut |info| {
+                segments.insert(info.name);
+            })?;
+            let (listed, index) = &mut *newest;
+            let index = match index {
+                Some(index) if *listed == segments => {
+                    if has_tried {
+                        return Err(error);
+                    }
+                    index
+                }
+                _ => {
+                    *listed = segments;
+                    index.insert(Index::load(self.repository, &BTreeSet::new())?)
+                }
+            };
+            match self.read_from(index, kind, id, serves) {
+                Err(e) if is_gone(&e) => error = e,
+                other => return other,
+            }
+            has_tried = true;
+        }
+    }
+
+    fn read_from(
+        &self,
+        index: &Index,
+        kind: BlobKind,
+        id: &BlobId,
+        serves: &dyn Fn(&Members) -> bool,
+    ) -> Result<(Vec<u8>, Members)> {
         let mut failure = None;
         // Where one copy fails, another may not: a pack lost by the server was stored once more.
-        for place in self.index.places(id)? {
-            match self.read_place(&place, kind, id) {
-                Ok(read) => return Ok(read),
+        for place in index.places(id)? {
+            match self.read_place(index, &place, kind, id) {
+                Ok(read) if serves(&read.1) => return Ok(read),
+                Ok(_) => {}
                 Err(error) => drop(failure.get_or_insert(error)),
             }
         }
         Err(failure.unwrap_or_else(|| Error::MissingBlob { id: id.to_string() }))
     }
 
-    fn read_place(&self, place: &Place, kind: BlobKind, id: &BlobId) -> Result<(Vec<u8>, Members)> {
+    fn read_place(
+        &self,
+        index: &Index,
+        place: &Place,
+        kind: BlobKind,
+        id: &BlobId,
+    ) -> Result<(Vec<u8>, Members)> {
         if place.kind != kind {
             return Err(Error::damaged(
                 "index",
@@ -156,7 +264,7 @@ impl<'a> BlobReader<'a> {
             ));
         }
         let missing = || Error::MissingBlob { id: id.to_string() };
-        let pack = self.index.pack(place.pack)?.ok_or_else(missing)?;
+        let pack = index.pack(place.pack)?.ok_or_else(missing)?;
         match self.try_read(&pack, place, id, true) {
             Err(Error::Damaged { .. }) => self.try_read(&pack, place, id, false),
             other => other,
@@ -197,7 +305,7 @@ impl<'a> BlobReader<'a> {
             (u64::from(place.offset), u64::from(place.offset) + u64::from(place.sealed));
         let mut bytes = Vec::with_capacity(place.sealed as usize);
         for number in start / WINDOW..=end.saturating_sub(1) / WINDOW {
-            let window = self.window(pack, place.pack, number)?;
+            let window = self.window(pack, number)?;
             let from = start.saturating_sub(number * WINDOW) as usize;
             let to = (end - number * WINDOW).min(WINDOW) as usize;
             let part = window.get(from..to).ok_or_else(|| {
@@ -208,10 +316,9 @@ impl<'a> BlobReader<'a> {
         Ok(bytes)
     }
 
-    fn window(&self, pack: &PackInfo, pack_number: u32, number: u64) -> Result<Arc<Vec<u8>>> {
+    fn window(&self, pack: &PackInfo, number: u64) -> Result<Arc<Vec<u8>>> {
         let kept = || self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let found =
-            kept().iter().find(|w| w.0 == pack_number && w.1 == number).map(|w| w.2.clone());
+        let found = kept().iter().find(|w| w.0 == pack.id && w.1 == number).map(|w| w.2.clone());
         if let Some(window) = found {
             return Ok(window);
         }
@@ -225,7 +332,7 @@ impl<'a> BlobReader<'a> {
         )?;
         let window = Arc::new(bytes);
         let mut kept = kept();
-        kept.push_front((pack_number, number, window.clone()));
+        kept.push_front((pack.id, number, window.clone()));
         kept.truncate(WINDOWS);
         Ok(window)
     }

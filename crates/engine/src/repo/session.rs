@@ -2,8 +2,9 @@
 //! the reasons and the model are in docs/design/protocol.md). The order of the storage calls in
 //! here is the protocol: do not move one without the model.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
 
@@ -38,7 +39,10 @@ pub struct Session<'a> {
     repository: &'a Repository,
     writer: Writer,
     id: SnapshotId,
-    condemned: BTreeSet<ObjectId>,
+    /// Packs that this session does not rely on, or no longer.
+    condemned: Mutex<BTreeSet<ObjectId>>,
+    /// Number of the newest part of its lease.
+    part: AtomicU32,
     index: Index,
     /// The commit's outcome is not known: this session must not be said to have ended.
     unknown: AtomicBool,
@@ -61,52 +65,98 @@ impl Repository {
 
     /// Packs that some gc has condemned.
     pub fn condemned_packs(&self) -> Result<BTreeSet<ObjectId>> {
+        Ok(packs_of(&self.condemned()?))
+    }
+
+    /// What gcs have condemned: the records, by their ids.
+    pub(crate) fn condemned(&self) -> Result<BTreeMap<RecordId, Condemned>> {
         let mut names = Vec::new();
         self.storage.list(Folder::Condemned, &mut |info| names.push(info.name))?;
-        let mut packs = BTreeSet::new();
+        let mut records = BTreeMap::new();
         for name in names {
-            if RecordId::from_hex(name.base()).is_err() {
-                continue;
-            }
+            let Ok(id) = RecordId::from_hex(name.base()) else { continue };
             let message = match self.get_sealed(ObjectKind::Condemned, &name) {
                 // The gc finished with it since the listing.
                 Err(Error::Storage(e)) if e.is_not_found() => continue,
                 other => other?,
             };
             let record = Condemned::decode(&message[..]).map_err(|e| Error::damaged(&name, e))?;
-            packs.extend(record.packs.iter().filter_map(|id| ObjectId::from_slice(id)));
+            records.insert(id, record);
         }
-        Ok(packs)
+        Ok(records)
     }
+
+    /// Opens a session: stores its lease, and nothing else.
+    pub(crate) fn put_lease(&self, writer: &Writer) -> Result<SnapshotId> {
+        let id = new_session_id()?;
+        self.put_lease_part(id, 0, writer, Vec::new())?;
+        Ok(id)
+    }
+
+    fn put_lease_part(
+        &self,
+        id: SnapshotId,
+        part: u32,
+        writer: &Writer,
+        acknowledged: Vec<Vec<u8>>,
+    ) -> Result<()> {
+        let lease = Lease {
+            host: writer.host.clone(),
+            process: writer.process,
+            verb: writer.verb.clone(),
+            started: writer.time,
+            acknowledged,
+        };
+        let name = ObjectName::session(id, part);
+        self.put_sealed(ObjectKind::Session, &name, &lease.encode_to_vec())
+    }
+}
+
+/// All packs that these records name.
+pub(crate) fn packs_of(records: &BTreeMap<RecordId, Condemned>) -> BTreeSet<ObjectId> {
+    let ids = records.values().flat_map(|record| &record.packs);
+    ids.filter_map(|id| ObjectId::from_slice(id)).collect()
 }
 
 impl<'a> Session<'a> {
     /// Rule 1. Lease; then condemned, index and packs are listed, in that order.
     pub fn begin(repository: &'a Repository, writer: Writer) -> Result<Self> {
         let mut session = Self::lease(repository, writer)?;
-        session.index = Index::load(repository, &session.condemned)?;
+        let condemned = session.condemned().clone();
+        session.index = Index::load(repository, &condemned)?;
         Ok(session)
     }
 
     /// The start of Begin: lease, and what is condemned.
     fn lease(repository: &'a Repository, writer: Writer) -> Result<Self> {
-        let id = new_session_id()?;
-        let lease = Lease {
-            host: writer.host.clone(),
-            process: writer.process,
-            verb: writer.verb.clone(),
-            started: writer.time,
-            acknowledged: Vec::new(),
-        };
-        repository.put_sealed(
-            ObjectKind::Session,
-            &ObjectName::session(id, 0),
-            &lease.encode_to_vec(),
-        )?;
+        let id = repository.put_lease(&writer)?;
         let condemned = repository.condemned_packs()?;
         let index = Index::from_segments(&[], Vec::new())?;
-        let unknown = AtomicBool::new(false);
-        Ok(Self { repository, writer, id, condemned, index, unknown })
+        let (part, unknown) = (AtomicU32::new(0), AtomicBool::new(false));
+        let condemned = Mutex::new(condemned);
+        Ok(Self { repository, writer, id, condemned, part, index, unknown })
+    }
+
+    fn condemned(&self) -> MutexGuard<'_, BTreeSet<ObjectId>> {
+        self.condemned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A sign of life, which also says which condemned records this session heeds from now on:
+    /// what it relied on in their packs is copied out first. A gc need not wait for it then.
+    pub fn renew(&self, blobs: &BlobWriter<'_>) -> Result<()> {
+        let records = self.repository.condemned()?;
+        let fresh: BTreeSet<ObjectId> =
+            packs_of(&records).difference(&self.condemned()).copied().collect();
+        if !fresh.is_empty() {
+            blobs.leave(&fresh)?;
+            blobs.flush()?;
+            blobs.copy_out(&fresh)?;
+            blobs.flush()?;
+            self.condemned().extend(fresh);
+        }
+        let part = self.part.fetch_add(1, Ordering::SeqCst) + 1;
+        let acknowledged = records.keys().map(|id| id.as_bytes().to_vec()).collect();
+        self.repository.put_lease_part(self.id, part, &self.writer, acknowledged)
     }
 
     /// Its id, and that of the snapshot it will commit.
@@ -141,7 +191,7 @@ impl<'a> Session<'a> {
                 packs.size(&id) == Some(size) && !condemned.contains(&id)
             })
         };
-        if !fits(&partial.condemned)? || !fits(&self.repository.condemned_packs()?)? {
+        if !fits(&partial.condemned())? || !fits(&self.repository.condemned_packs()?)? {
             partial.end("what it needs is condemned")?;
             return Ok(None);
         }
@@ -153,7 +203,7 @@ impl<'a> Session<'a> {
     pub fn commit(&self, blobs: &BlobWriter<'_>, snapshot: &Snapshot) -> Result<SnapshotId> {
         blobs.flush()?;
         let condemned = self.repository.condemned_packs()?;
-        let fresh: BTreeSet<ObjectId> = condemned.difference(&self.condemned).copied().collect();
+        let fresh: BTreeSet<ObjectId> = condemned.difference(&self.condemned()).copied().collect();
         if blobs.copy_out(&fresh)? > 0 {
             blobs.flush()?;
         }

@@ -69,45 +69,53 @@ impl Repository {
 
     /// [`snapshots`](Self::snapshots), and the notes that went into them.
     pub fn snapshots_with_notes(&self) -> Result<(Vec<SnapshotInfo>, Notes)> {
-        let mut ids = self.listed_snapshots()?;
-        let fenced = self.confirmed_fences()?;
-        ids.retain(|id| !fenced.contains(id));
-        self.read_snapshots(ids)
+        self.read_with_notes(self.snapshot_ids()?.0)
     }
 
     /// Snapshots that are there though their sessions were shut out for good: they are none for
     /// readers, and go only when they are forgotten by their ids.
     pub fn shut_out_snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        let mut ids = self.listed_snapshots()?;
-        let fenced = self.confirmed_fences()?;
-        ids.retain(|id| fenced.contains(id));
-        self.read_snapshots(ids).map(|(snapshots, _)| snapshots)
+        self.read_with_notes(self.snapshot_ids()?.1).map(|(snapshots, _)| snapshots)
     }
 
-    fn listed_snapshots(&self) -> Result<BTreeSet<SnapshotId>> {
+    /// Visible snapshots, and apart from them those whose sessions were shut out for good, all as
+    /// they were committed.
+    pub(crate) fn all_snapshots(&self) -> Result<(Vec<SnapshotInfo>, Vec<SnapshotInfo>)> {
+        let (visible, fenced) = self.snapshot_ids()?;
+        Ok((self.read_snapshots(&visible)?, self.read_snapshots(&fenced)?))
+    }
+
+    /// Ids of visible snapshots, and of those that were shut out.
+    fn snapshot_ids(&self) -> Result<(BTreeSet<SnapshotId>, BTreeSet<SnapshotId>)> {
         let mut ids = BTreeSet::new();
         self.storage.list(Folder::Snapshots, &mut |info| {
             ids.extend(SnapshotId::from_hex(info.name.base()));
         })?;
-        Ok(ids)
+        let fenced = self.confirmed_fences()?;
+        Ok(ids.into_iter().partition(|id| !fenced.contains(id)))
     }
 
-    fn read_snapshots(&self, ids: BTreeSet<SnapshotId>) -> Result<(Vec<SnapshotInfo>, Notes)> {
+    fn read_with_notes(&self, ids: BTreeSet<SnapshotId>) -> Result<(Vec<SnapshotInfo>, Notes)> {
         let notes = self.notes(&ids)?;
+        let mut snapshots = self.read_snapshots(&ids)?;
+        for snapshot in &mut snapshots {
+            notes.apply(snapshot.id, &mut snapshot.record);
+        }
+        Ok((snapshots, notes))
+    }
+
+    fn read_snapshots(&self, ids: &BTreeSet<SnapshotId>) -> Result<Vec<SnapshotInfo>> {
         let mut snapshots = Vec::with_capacity(ids.len());
-        for id in ids {
+        for id in ids.iter().copied() {
             match self.snapshot(id) {
-                Ok(mut record) => {
-                    notes.apply(id, &mut record);
-                    snapshots.push(SnapshotInfo { id, record });
-                }
+                Ok(record) => snapshots.push(SnapshotInfo { id, record }),
                 // Forgotten since it was listed.
                 Err(Error::Storage(e)) if e.is_not_found() => {}
                 Err(e) => return Err(e),
             }
         }
         snapshots.sort_by_key(|s| (s.record.time, s.id));
-        Ok((snapshots, notes))
+        Ok(snapshots)
     }
 
     /// Sessions that were shut out for good.

@@ -27,8 +27,11 @@ use super::index::Index;
 use finish::{Finish, Finishing};
 use pack::OpenPack;
 
+mod copy;
 mod finish;
 mod pack;
+
+pub use copy::{Copied, CopiedContent};
 
 /// Packs after which an index segment is written.
 const PACKS_PER_SEGMENT: usize = 64;
@@ -38,9 +41,6 @@ const BLOBS_PER_SEGMENT: usize = 128 << 10;
 
 /// Time after which one is written in any case.
 const SEGMENT_INTERVAL: Duration = Duration::from_secs(300);
-
-/// Lines of condemned packs that are held at once: 4 MiB.
-const LINES_COPIED: usize = 64 << 10;
 
 /// Capacities of buffers that are kept for the next blob.
 const KEPT: (usize, usize) = (128 << 10, 2 << 20);
@@ -81,6 +81,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A bit for each pack.
+fn bits(count: u32) -> Vec<AtomicU64> {
+    (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect()
+}
+
+fn bit(bits: &[AtomicU64], number: u32) -> bool {
+    let word = bits.get(number as usize / 64).map_or(0, |word| word.load(Ordering::Relaxed));
+    word >> (number % 64) & 1 == 1
+}
+
 /// Bytes that may be on their way at once.
 #[derive(Debug)]
 struct Budget {
@@ -117,6 +127,7 @@ struct Blob {
     kind: BlobKind,
     id: BlobId,
     members: u32,
+    hollow: bool,
     plain: Vec<u8>,
 }
 
@@ -129,6 +140,7 @@ struct Frame {
     kind: BlobKind,
     id: BlobId,
     members: u32,
+    hollow: bool,
     plain: u32,
     bytes: Vec<u8>,
 }
@@ -154,6 +166,10 @@ pub struct BlobWriter<'a> {
     gate: RwLock<()>,
     claimed: [Mutex<HashSet<BlobId>>; 16],
     used: Vec<AtomicU64>,
+    /// Packs that are on their way out, and that nothing may be found in any more.
+    left: RwLock<BTreeSet<ObjectId>>,
+    /// The same by number, of those known when the index was loaded.
+    left_numbers: Vec<AtomicU64>,
     unindexed: Mutex<(Vec<IndexedPack>, Instant)>,
     /// Segments are written one after the other.
     segments: Mutex<()>,
@@ -191,7 +207,9 @@ pub fn with_writer<R>(
         waiting: (Mutex::new(0), Condvar::new()),
         gate: RwLock::new(()),
         claimed: Default::default(),
-        used: (0..index.loaded_end().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+        used: bits(index.loaded_end()),
+        left: RwLock::default(),
+        left_numbers: bits(index.loaded_end()),
         unindexed: Mutex::new((Vec::new(), Instant::now())),
         segments: Mutex::default(),
         failed: AtomicBool::new(false),
@@ -271,7 +289,8 @@ impl<'a> BlobWriter<'a> {
     /// Whether a usable copy is stored already. If so, its pack counts as used by this session.
     /// If that cannot be told, the writer stops, and nothing is committed.
     pub fn is_stored(&self, id: &BlobId) -> bool {
-        let place = match self.index.find(id) {
+        let stays = |pack| !bit(&self.left_numbers, pack);
+        let place = match self.index.find_in(id, &stays) {
             Ok(Some(place)) => place,
             Ok(None) => return false,
             Err(error) => {
@@ -290,7 +309,7 @@ impl<'a> BlobWriter<'a> {
         if !self.budget.acquire(plain.len(), self.options.budget, &self.failed) {
             return Err(self.stopped());
         }
-        let blob = Blob { kind, id, members, plain };
+        let blob = Blob { kind, id, members, hollow: false, plain };
         self.jobs.send(Job::Blob(blob)).map_err(|_| self.stopped())
     }
 
@@ -322,59 +341,6 @@ impl<'a> BlobWriter<'a> {
             return Err(self.stopped());
         }
         self.write_segment()
-    }
-
-    /// Rule 2: of the packs in `condemned` that this session relies on or has written, copies
-    /// every blob into new packs. Returns how many. All that was put must be flushed.
-    pub fn copy_out(&self, condemned: &BTreeSet<ObjectId>) -> Result<u64> {
-        if condemned.is_empty() {
-            return Ok(0);
-        }
-        let (mut wanted, own) = (Vec::new(), self.index.loaded_end()..self.index.end());
-        self.index.each_pack(&mut |number, id, _| {
-            if self.is_used(number) && condemned.contains(&id) {
-                wanted.push(number);
-            }
-            Ok(())
-        })?;
-        for number in own {
-            if self.index.pack(number)?.is_some_and(|pack| condemned.contains(&pack.id)) {
-                wanted.push(number);
-            }
-        }
-        let mut copied = 0;
-        let reader = super::BlobReader::new(self.repository, self.index);
-        self.index.packs_with_lines(&wanted, LINES_COPIED, &mut |packs| {
-            // Nobody may rely on a hollow bundle, so that none needs saving from here.
-            let lines = packs.iter().flat_map(|pack| &pack.lines);
-            for (id, place) in lines.filter(|(_, place)| !place.hollow) {
-                let plain = reader.read(place.kind, id)?;
-                *lock(&self.waiting.0) += 1;
-                self.put(place.kind, *id, place.members, plain)?;
-                copied += 1;
-            }
-            Ok(())
-        })?;
-        Ok(copied)
-    }
-
-    /// Whether every pack that this session relies on fits, by name and size. Needs a flush before.
-    pub fn relies_only_on(&self, fits: impl Fn(ObjectId, u64) -> bool) -> Result<bool> {
-        let mut all = true;
-        self.index.each_pack(&mut |number, id, size| {
-            all &= !self.is_used(number) || fits(id, size);
-            Ok(())
-        })?;
-        for number in self.index.loaded_end()..self.index.end() {
-            all &= self.index.pack(number)?.is_none_or(|pack| fits(pack.id, pack.size));
-        }
-        Ok(all)
-    }
-
-    /// Whether this session relies on the pack of this number, known when the index was loaded.
-    fn is_used(&self, number: u32) -> bool {
-        let word = self.used.get(number as usize / 64).map_or(0, |w| w.load(Ordering::Relaxed));
-        word >> (number % 64) & 1 == 1
     }
 
     /// What was written so far.
@@ -425,7 +391,7 @@ impl<'a> BlobWriter<'a> {
             Level::Zstd(_) => None,
         };
         while let Ok(Job::Blob(blob)) = queue.recv() {
-            let Blob { kind, id, members, plain } = blob;
+            let Blob { kind, id, members, hollow, plain } = blob;
             let length = plain.len();
             if self.failed.load(Ordering::Relaxed) {
                 self.done(length);
@@ -439,7 +405,7 @@ impl<'a> BlobWriter<'a> {
             // What waits in a queue takes no more room than it needs.
             let mut bytes = Vec::with_capacity(output.len() + TAG_LEN);
             bytes.extend_from_slice(&output);
-            let frame = Frame { kind, id, members, plain: length as u32, bytes };
+            let frame = Frame { kind, id, members, hollow, plain: length as u32, bytes };
             let [data, trees] = &self.packers;
             let packer = if kind.is_structure() { trees } else { data };
             if packer.send(PackJob::Frame(frame)).is_err() {

@@ -25,7 +25,7 @@ pub fn read_content(
         Content::None => {}
         Content::Inline(bytes) => placement.data(entry, bytes, each)?,
         Content::Member { bundle, number, .. } => {
-            placement.data(entry, reader.bundle(bundle)?.member(*number)?, each)?;
+            placement.data(entry, reader.bundle(bundle, *number)?.member(*number)?, each)?;
         }
         content @ (Content::Chunks(_) | Content::List(_)) => {
             chunks::for_each(reader, content, &mut |chunk| {

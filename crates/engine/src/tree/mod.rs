@@ -15,6 +15,7 @@ pub mod read;
 pub mod same;
 pub mod totals;
 pub mod view;
+pub(crate) mod work;
 
 pub use build::TreeBuilder;
 pub use entry::{ChunkRef, Content, Entry};

@@ -91,6 +91,10 @@ impl Destination for LimitDestination {
         self.inner.make_symlink(path, target, attributes)
     }
 
+    fn link_target(&self, path: &[u8]) -> DestinationResult<Vec<u8>> {
+        self.inner.link_target(path)
+    }
+
     fn make_hard_link(&self, path: &[u8], existing: &[u8]) -> DestinationResult<()> {
         self.inner.make_hard_link(path, existing)
     }

@@ -86,18 +86,18 @@ impl Source for LimitSource {
         &self,
         directory: &SourceDirectory,
         entry: &SourceEntry,
-    ) -> SourceResult<Box<dyn SourceFile>> {
+    ) -> SourceResult<Box<dyn SourceFile + '_>> {
         let inner = self.inner.open(directory, entry)?;
         Ok(Box::new(LimitFile { inner, budget: self.budget.clone() }))
     }
 }
 
-struct LimitFile {
-    inner: Box<dyn SourceFile>,
+struct LimitFile<'a> {
+    inner: Box<dyn SourceFile + 'a>,
     budget: Arc<Budget>,
 }
 
-impl SourceFile for LimitFile {
+impl SourceFile for LimitFile<'_> {
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> SourceResult<usize> {
         let read = self.inner.read_at(offset, buffer)?;
         self.budget.receive(read);

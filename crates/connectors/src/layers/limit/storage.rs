@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
@@ -97,6 +98,14 @@ impl Storage for LimitStorage {
 
     fn uploads(&self) -> UploadHint {
         self.inner.uploads()
+    }
+
+    fn reap(&self, age: Duration) -> StorageResult<u64> {
+        self.inner.reap(age)
+    }
+
+    fn settle(&self) -> Duration {
+        self.inner.settle()
     }
 }
 

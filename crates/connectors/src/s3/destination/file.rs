@@ -129,7 +129,9 @@ mod tests {
     fn no_object_has_too_many_parts() {
         for size in [WHOLE + 1, 80 << 30, (80 << 30) + 1, 5 << 40] {
             let part = part_size(size);
-            assert!(part >= 8 << 20 && part % (1 << 20) == 0 && size.div_ceil(part) <= PARTS);
+            assert!(
+                part >= 8 << 20 && part.is_multiple_of(1 << 20) && size.div_ceil(part) <= PARTS
+            );
         }
     }
 }

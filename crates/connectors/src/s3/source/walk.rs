@@ -330,7 +330,6 @@ impl Walk<'_> {
     }
 
     /// Asks the filters: the entries, the directories among them, and how many are left out.
-    #[expect(clippy::type_complexity, reason = "three lists of one pass, taken apart at once")]
     fn sort_out<D>(
         &self,
         job: &Job,

@@ -1,7 +1,7 @@
 //! Going through the trees: what is written, in order, and which blobs that takes, cut into windows
 //! of bounded memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message;
@@ -11,6 +11,7 @@ use crate::format::tree::AttributeList;
 use crate::hash::{BlobId, MemberHash};
 use crate::meta::{Kind, Xattr};
 use crate::repo::BlobReader;
+use crate::repo::many::Want;
 use crate::repo::snapshots::is_within;
 use crate::tree::entry::decode_xattrs;
 use crate::tree::view::absolute;
@@ -87,10 +88,11 @@ pub(super) enum Step {
 pub(super) struct Window {
     pub(super) steps: Vec<Step>,
     /// The blobs of its pieces.
-    pub(super) wanted: Vec<(BlobKind, BlobId)>,
+    pub(super) wanted: Vec<Want>,
     /// Their bytes, each blob counted once.
     bytes: u64,
-    seen: HashSet<BlobId>,
+    /// Places in `wanted`.
+    seen: HashMap<BlobId, usize>,
 }
 
 /// Takes windows.
@@ -249,7 +251,7 @@ impl<'a> Planner<'a> {
                 self.push(Step::Whole(item))
             }
             Content::Member { bundle, number, hash } => {
-                let size = match self.window.seen.contains(bundle) {
+                let size = match self.window.seen.contains_key(bundle) {
                     true => 0,
                     // All of the bundle is read for it. One that is missing is found to be so later.
                     false => self.reader.index().find_any(bundle)?.map_or(0, |place| place.plain),
@@ -303,13 +305,18 @@ impl<'a> Planner<'a> {
             let rest = Step::File { item, pieces, begins: false, ends: false, failed: None };
             self.window.steps.push(rest);
         }
-        let (kind, id) = match piece {
-            Piece::Chunk(id, _) => (BlobKind::Chunk, id),
-            Piece::Member(id, ..) => (BlobKind::Bundle, id),
+        let (kind, id, member) = match piece {
+            Piece::Chunk(id, _) => (BlobKind::Chunk, id, None),
+            Piece::Member(id, number, _) => (BlobKind::Bundle, id, Some(number)),
         };
-        if self.window.seen.insert(id) {
-            self.window.bytes += length;
-            self.window.wanted.push((kind, id));
+        let Window { seen, wanted, bytes, .. } = &mut self.window;
+        let place = *seen.entry(id).or_insert_with(|| {
+            *bytes += length;
+            wanted.push(Want { kind, id, members: Vec::new() });
+            wanted.len() - 1
+        });
+        if let Some(want) = wanted.get_mut(place) {
+            want.members.extend(member);
         }
         if let Some(Step::File { pieces, .. }) = self.window.steps.last_mut() {
             pieces.push(piece);

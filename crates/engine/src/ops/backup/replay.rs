@@ -176,12 +176,12 @@ impl<'a> RecordedRoot<'a> {
         }
     }
 
-    fn bundle(&self, id: &BlobId) -> Result<Arc<OpenBundle>> {
+    fn bundle(&self, id: &BlobId, number: u32) -> Result<Arc<OpenBundle>> {
         let [first, ..] = *id.as_bytes();
         let lock = self.locks.get(usize::from(first) % LOCKS);
         // Whoever comes second finds it among those that the reader keeps.
         let _one = lock.map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
-        self.reader.bundle(id)
+        self.reader.bundle(id, number)
     }
 
     /// Appends the content of a file that is small.
@@ -190,7 +190,7 @@ impl<'a> RecordedRoot<'a> {
             Content::None => {}
             Content::Inline(bytes) => into.extend_from_slice(bytes),
             Content::Member { bundle, number, .. } => {
-                into.extend_from_slice(self.bundle(bundle)?.member(*number)?);
+                into.extend_from_slice(self.bundle(bundle, *number)?.member(*number)?);
             }
             Content::Chunks(_) | Content::List(_) => {
                 chunks::for_each(self.reader, &entry.content, &mut |chunk| {

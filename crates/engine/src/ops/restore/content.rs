@@ -346,23 +346,24 @@ impl Writer<'_> {
             Err(error) if super::state::concerns_all(&error) => return Err(error),
             Err(error) => error,
         };
-        for index in
-            std::iter::once(index).chain(std::iter::once_with(|| self.run.reloaded()).flatten())
-        {
-            for place in index.places(&reference.id)? {
-                let pack = index.pack(place.pack)?;
-                if pack.as_ref().map(|pack| pack.id) == tried
-                    && std::ptr::eq(index, self.run.reader.index())
-                {
-                    continue;
-                }
-                let other = Reference { place, ..*reference };
-                if let Ok(members) = self.read_one(worker, pack, &other, plain) {
-                    return Ok(members);
-                }
+        for place in index.places(&reference.id)? {
+            let pack = index.pack(place.pack)?;
+            if pack.as_ref().map(|pack| pack.id) == tried {
+                continue;
+            }
+            let other = Reference { place, ..*reference };
+            if let Ok(members) = self.read_one(worker, pack, &other, plain) {
+                return Ok(members);
             }
         }
-        Err(failed)
+        let Reference { place, id, .. } = reference;
+        match self.run.reader.read_again(place.kind, id, &|_| true, failed) {
+            Ok((bytes, members)) => {
+                *plain = bytes;
+                Ok(members)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn read_one(
@@ -395,7 +396,17 @@ impl Writer<'_> {
         members: &Members,
     ) {
         let Some(item) = self.window.items.get(reference.item as usize) else { return };
-        let bytes = match content_of(&item.entry, reference, plain, members) {
+        let mut content = content_of(&item.entry, reference, plain, members);
+        let other;
+        // Of a bundle there may be several copies that lack different members.
+        if let (Err(Error::MissingBlob { .. }), Content::Member { bundle, number, .. }) =
+            (&content, &item.entry.content)
+            && let Ok(found) = self.run.reader.bundle(bundle, *number)
+        {
+            other = found;
+            content = content_of(&item.entry, reference, other.bytes(), other.members());
+        }
+        let bytes = match content {
             Ok(bytes) => bytes,
             Err(error) => {
                 return self.lose(worker, files, std::slice::from_ref(reference), error);

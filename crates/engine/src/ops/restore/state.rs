@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::compress::Decompressor;
@@ -11,7 +11,7 @@ use crate::destination::{Destination, DestinationErrorKind as D};
 use crate::error::chain_text;
 use crate::format::snapshot::Sum;
 use crate::monitor::{Interrupt, Monitor, Progress};
-use crate::repo::{BlobReader, Index};
+use crate::repo::BlobReader;
 use crate::storage::StorageErrorKind as S;
 use crate::{Error, Result};
 
@@ -121,7 +121,6 @@ pub(super) struct Run<'a> {
     pub(super) fresh: PathSet,
     /// Directories that could not be made, or stay what they are: nothing goes below them.
     pub(super) blocked: PathSet,
-    reloaded: OnceLock<Option<Index>>,
     tally: Mutex<Tally>,
     stop: AtomicBool,
     fatal: Mutex<Option<Error>>,
@@ -164,7 +163,6 @@ impl<'a> Run<'a> {
             read_max: room.min(longest) as u64,
             fresh: PathSet::default(),
             blocked: PathSet::default(),
-            reloaded: OnceLock::new(),
             tally: Mutex::new(Tally {
                 report: RestoreReport::default(),
                 progress,
@@ -204,16 +202,6 @@ impl<'a> Run<'a> {
         if tally.report.failed.len() < LISTED_FAILURES {
             tally.report.failed.push((origin.to_vec(), reason));
         }
-    }
-
-    /// The index as it is in the storage now; loaded once, when a pack turned out to be gone.
-    pub(super) fn reloaded(&self) -> Option<&Index> {
-        let load = || {
-            let repository = self.reader.repository();
-            let condemned = repository.condemned_packs().ok()?;
-            Index::load(repository, &condemned).ok()
-        };
-        self.reloaded.get_or_init(load).as_ref()
     }
 
     /// Runs `work` on up to `useful` threads, each with a worker of its own.

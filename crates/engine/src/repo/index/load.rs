@@ -13,6 +13,7 @@ use crate::{Error, Result};
 
 use super::Index;
 use super::build::{Batch, NotMerged, merge};
+use super::inventory::Inventory;
 use super::listing::{PackListing, states};
 use super::segment::{ReadSegment, fetch};
 use super::store::Store;
@@ -65,6 +66,33 @@ impl Index {
             };
             let load = Load::new(repository, store, segments).run(&mut accept)?;
             Ok((load.mount(&packs, &BTreeSet::new())?.0, problems))
+        })
+    }
+
+    /// All that a gc must know of index and packs. Lists `index/`, then `packs/`. A pack counts if
+    /// it is present at its size, condemned or not.
+    pub(crate) fn inventory(repository: &Repository) -> Result<Inventory> {
+        again(&|| Store::kept(repository), &mut |store| {
+            let mut segments = Vec::new();
+            repository.storage().list(Folder::Index, &mut |info| {
+                segments
+                    .extend(ObjectId::from_hex(info.name.base()).ok().map(|id| (id, info.size)));
+            })?;
+            segments.sort_unstable();
+            let (mut packs, mut written) = (Vec::new(), Vec::new());
+            repository.storage().list(Folder::Packs, &mut |info| {
+                if let Ok(id) = ObjectId::from_hex(info.name.base()) {
+                    packs.push((id, info.size));
+                    written.push((id, info.modified));
+                }
+            })?;
+            written.sort_unstable();
+            let packs = PackListing::new(packs);
+            let mut accept = |_, segment: Result<ReadSegment>| segment?.whole().map(Some);
+            let load = Load::new(repository, store, segments).run(&mut accept)?;
+            let (segments, superseded) = (load.listed.clone(), load.superseded.clone());
+            let (index, orphans) = load.mount(&packs, &BTreeSet::new())?;
+            Ok(Inventory { index, segments, superseded, packs, written, orphans })
         })
     }
 

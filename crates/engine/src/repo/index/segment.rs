@@ -81,30 +81,33 @@ impl ReadSegment {
     }
 
     fn fetch(repository: &Repository, id: ObjectId) -> Result<Self> {
-        let name = ObjectName::index(id);
-        let fetch = || {
-            let bytes = repository.storage().get(&name)?;
-            // It would open under any segment's name, so that one could stand in for another, and
-            // what the other one lists would be missing without a word.
-            if Sha256::of(&bytes) != id {
-                return Err(Error::damaged(&name, "its SHA-256 is not its name"));
-            }
-            // A segment's name is the hash of its bytes, so the name cannot be part of what is
-            // sealed.
-            let (keys, kind) = (repository.keys(), ObjectKind::Index);
-            envelope::open(keys, repository.id(), kind, "index", bytes).map_err(|e| match e {
-                Error::Damaged { what, .. } => Error::damaged(&name, what),
-                other => other,
-            })
-        };
-        let message = match fetch() {
-            Err(Error::Damaged { .. }) => fetch()?,
-            other => other?,
-        };
-        let segment = Segment::decode(&message[..]).map_err(|e| Error::damaged(&name, e))?;
-        drop(message);
-        Ok(Self::new(id, &segment))
+        Ok(Self::new(id, &fetch_raw(repository, id)?))
     }
+}
+
+/// Reads a segment.
+pub(crate) fn fetch_raw(repository: &Repository, id: ObjectId) -> Result<Segment> {
+    let name = ObjectName::index(id);
+    let fetch = || {
+        let bytes = repository.storage().get(&name)?;
+        // It would open under any segment's name, so that one could stand in for another, and
+        // what the other one lists would be missing without a word.
+        if Sha256::of(&bytes) != id {
+            return Err(Error::damaged(&name, "its SHA-256 is not its name"));
+        }
+        // A segment's name is the hash of its bytes, so the name cannot be part of what is
+        // sealed.
+        let (keys, kind) = (repository.keys(), ObjectKind::Index);
+        envelope::open(keys, repository.id(), kind, "index", bytes).map_err(|e| match e {
+            Error::Damaged { what, .. } => Error::damaged(&name, what),
+            other => other,
+        })
+    };
+    let message = match fetch() {
+        Err(Error::Damaged { .. }) => fetch()?,
+        other => other?,
+    };
+    Segment::decode(&message[..]).map_err(|e| Error::damaged(&name, e))
 }
 
 /// Reads segments, several at once: each of them, in this order, or what is wrong with it.

@@ -374,6 +374,15 @@ impl Table {
     /// Calls `each` with every place of a blob, the pack's number being that here, until it
     /// returns true. Whether it did.
     pub(super) fn visit(&self, id: &BlobId, each: &mut dyn FnMut(Place) -> bool) -> Result<bool> {
+        self.visit_slots(id, &mut |place, _| each(place))
+    }
+
+    /// The same; `each` is also told where the line is.
+    pub(super) fn visit_slots(
+        &self,
+        id: &BlobId,
+        each: &mut dyn FnMut(Place, Slot) -> bool,
+    ) -> Result<bool> {
         let prefix = prefix(id);
         // The page before the first one that begins at the prefix may end with it.
         let mut page = self.fan.partition_point(|first| *first < prefix).saturating_sub(1) as u64;
@@ -381,9 +390,15 @@ impl Table {
             let per_page = Section::Lines.per_page();
             let lines = (self.lines() - page * per_page).min(per_page) as usize;
             let (number, tag) = (self.layout.first(Section::Lines) + page, self.tag);
-            let seen = self
-                .pages
-                .look(&self.backing, tag, number, |payload| visit_page(payload, lines, id, each))?;
+            let seen = self.pages.look(&self.backing, tag, number, |payload| {
+                visit_page(payload, lines, id, &mut |place, line| {
+                    let members = if place.kind == BlobKind::Bundle { line } else { 0 };
+                    each(
+                        place,
+                        Slot { page, line: line as u32, members: members_in(payload, members) },
+                    )
+                })
+            })?;
             match seen.ok_or_else(|| self.backing.damaged())? {
                 Seen::Enough => return Ok(true),
                 Seen::All => break,
@@ -420,6 +435,23 @@ impl Lines {
     }
 }
 
+/// Where in its table a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// Number of the page among those of lines.
+    pub(super) page: u64,
+    /// Number of the line in it.
+    pub(super) line: u32,
+    /// For a bundle: members of the bundles before it in the page.
+    pub(super) members: u64,
+}
+
+/// Members of the bundles among the first `lines` lines of a page.
+fn members_in(payload: &[u8], lines: usize) -> u64 {
+    let lines = payload.chunks_exact(LINE).take(lines).filter_map(decode_line);
+    lines.map(|(_, place)| u64::from(place.members)).sum()
+}
+
 /// What a page was to a search.
 enum Seen {
     Enough,
@@ -431,7 +463,7 @@ fn visit_page(
     payload: &[u8],
     lines: usize,
     id: &BlobId,
-    each: &mut dyn FnMut(Place) -> bool,
+    each: &mut dyn FnMut(Place, usize) -> bool,
 ) -> Option<Seen> {
     let line = |number: usize| payload.get(number * LINE..(number + 1) * LINE);
     let id_of = |number: usize| line(number).and_then(|line| line.get(..32));
@@ -447,7 +479,7 @@ fn visit_page(
         if id_of(number)? != id.as_bytes() {
             return Some(Seen::All);
         }
-        if each(decode_line(line(number)?)?.1) {
+        if each(decode_line(line(number)?)?.1, number) {
             return Some(Seen::Enough);
         }
     }

@@ -64,10 +64,13 @@ impl<'s> OpenPack<'s> {
 
     /// Seals and appends a frame.
     pub(super) fn add(&mut self, frame: Frame) -> Result<()> {
-        let Frame { kind, id, members, plain, mut bytes } = frame;
+        let Frame { kind, id, members, hollow, plain, mut bytes } = frame;
         let ordinal = self.directory.len() as u64;
         self.cipher.seal(ordinal, &[], &mut bytes).map_err(|e| Error::damaged("pack", e))?;
         self.directory.push(&id, kind, bytes.len() as u32, plain, members);
+        if hollow {
+            self.directory.hollow.push(ordinal as u32);
+        }
         self.write(&bytes)
     }
 

@@ -87,7 +87,9 @@ fn content(reader: &BlobReader<'_>, entry: &Entry) -> Result<Vec<u8>> {
     let data = match &entry.content {
         Content::None => Vec::new(),
         Content::Inline(bytes) => bytes.clone(),
-        Content::Member { bundle, number, .. } => reader.bundle(bundle)?.member(*number)?.to_vec(),
+        Content::Member { bundle, number, .. } => {
+            reader.bundle(bundle, *number)?.member(*number)?.to_vec()
+        }
         content => {
             let mut data = Vec::new();
             chunks::for_each(reader, content, &mut |chunk| {

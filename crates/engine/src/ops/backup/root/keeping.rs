@@ -12,6 +12,8 @@ pub(in super::super) struct Keeping<'a> {
     pub(in super::super) every: Option<Duration>,
     pub(in super::super) last: &'a Cell<Kept>,
     pub(in super::super) keep: &'a dyn Fn(Finished, &Tally) -> Result<()>,
+    /// Renews the lease if it is time.
+    pub(in super::super) renew: &'a dyn Fn(),
 }
 
 /// When a partial snapshot was last made, or the run began; the plain bytes that were written by
@@ -27,7 +29,10 @@ impl RootRun<'_> {
     /// Now and then, if anything was stored and done since: the next run then finds what this one did,
     /// even if this one is killed.
     pub(super) fn keep_partial(&mut self) -> Result<()> {
-        let Keeping { every: Some(every), last, keep } = self.parts.keeping else { return Ok(()) };
+        (self.parts.keeping.renew)();
+        let Keeping { every: Some(every), last, keep, .. } = self.parts.keeping else {
+            return Ok(());
+        };
         let writer = self.parts.context.writer;
         let before = last.get();
         let (bytes, files) = (writer.written().plain, self.parts.tally.files);

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use prost::Message;
 
-use crate::Result;
 use crate::crypto::BlobKind;
 use crate::format::tree::{Group, Node, TotalsNode};
 use crate::hash::BlobId;
@@ -14,6 +13,7 @@ use crate::repo::index::Place;
 use crate::tree::entry::{Content, Entry};
 use crate::tree::read::{PathEntry, leaf_entries};
 use crate::tree::{compare_keys, compare_post_order};
+use crate::{Error, Result};
 
 use super::super::fault_text;
 use super::{Job, Key, Subtree, Walk, subtrees};
@@ -105,8 +105,9 @@ impl Walk<'_> {
     /// Whether a bundle that gc took members out of still has this one, which only reading tells.
     /// One that cannot be read is a finding of its own.
     fn holds(&self, bundle: &BlobId, place: &Place, number: u32) -> Result<bool> {
-        match self.context.reader.bundle(bundle) {
-            Ok(bundle) => Ok(bundle.member(number).is_ok()),
+        match self.context.reader.bundle(bundle, number) {
+            Ok(_) => Ok(true),
+            Err(Error::MissingBlob { .. }) => Ok(false),
             Err(error) => self.bad_read(place, error).map(|()| true),
         }
     }

@@ -1,0 +1,69 @@
+//! Tidying: leases of sessions that have come to an end, notes of snapshots that are gone, and
+//! what writers that died left half written. And making room where there is none left.
+
+use std::collections::BTreeSet;
+
+use crate::Result;
+use crate::hash::SnapshotId;
+use crate::repo::sessions::Sessions;
+use crate::storage::{Folder, ObjectName};
+
+use super::{GcReport, Run, is_full};
+
+impl Run<'_> {
+    /// Removes what is left over. Fences stay for ever: a writer that was shut out may wake up
+    /// at any time.
+    pub(super) fn reap(&self, own: SnapshotId, report: &mut GcReport) -> Result<()> {
+        let sessions = Sessions::list(self.repository, Some(own))?;
+        let mut rows = sessions.to_reap(Some(own));
+        let notes = self.lost_notes()?;
+        rows.extend(notes.into_iter().map(|name| vec![name]));
+        self.remove(rows, report)
+    }
+
+    fn remove(&self, rows: Vec<Vec<ObjectName>>, report: &mut GcReport) -> Result<()> {
+        let all: usize = rows.iter().map(Vec::len).sum();
+        let refused = self.delete(rows, report)?;
+        report.reaped += all.saturating_sub(refused.len()) as u64;
+        report.reaped += self.repository.storage().reap(self.options.silent_after)?;
+        Ok(())
+    }
+
+    /// Notes of snapshots that are gone. A note is written to a snapshot that is there, so notes
+    /// are listed first.
+    fn lost_notes(&self) -> Result<Vec<ObjectName>> {
+        let mut notes = Vec::new();
+        self.repository.storage().list(Folder::Notes, &mut |info| {
+            let id = info.name.as_str().split('/').nth(1);
+            if let Some(id) = id.and_then(|id| SnapshotId::from_hex(id).ok()) {
+                notes.push((id, info.name));
+            }
+        })?;
+        if notes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut snapshots = BTreeSet::new();
+        self.repository.storage().list(Folder::Snapshots, &mut |info| {
+            snapshots.extend(SnapshotId::from_hex(info.name.base()));
+        })?;
+        let lost = notes.into_iter().filter(|(id, _)| !snapshots.contains(id));
+        Ok(lost.map(|(_, name)| name).collect())
+    }
+
+    /// Stores a small object. If there is no space for it, what nobody needs and may be deleted at
+    /// once makes room: leases of sessions that have ended, and what was left half written.
+    pub(super) fn with_room<T>(
+        &self,
+        report: &mut GcReport,
+        store: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        match store() {
+            Err(error) if is_full(&error) => {
+                let sessions = Sessions::list(self.repository, None)?;
+                self.remove(sessions.to_reap(None), report)?;
+                store()
+            }
+            other => other,
+        }
+    }
+}
