@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(key_of(b"%s3:empty%s3:object").as_deref(), Some(""));
         assert_eq!(key_of(b"\xff"), None);
         // Names of files that no key becomes.
-        for name in ["%s3:", "a%s3:what", "x%s3:emptyx"] {
+        for name in ["%s3:", "a%s3:what", "x%s3:emptyx", "a%s3:percent"] {
             assert_eq!(key_of(name.as_bytes()).as_deref(), Some(name));
         }
     }

@@ -73,13 +73,7 @@ impl<D> Hold<D> {
     /// key has behind the directory's prefix. `None`: nothing comes any more.
     pub(super) fn release(&mut self, position: Option<&str>) -> Vec<Child<D>> {
         let mut ready = Vec::new();
-        let bound = match position {
-            None => None,
-            Some(position) => match bound(position) {
-                Some(bound) => Some(bound),
-                None => return ready,
-            },
-        };
+        let bound = position.map(bound);
         while let Some(first) = self.held.first_entry() {
             if bound.is_some_and(|bound| first.key().as_str() >= bound) {
                 break;
@@ -100,17 +94,14 @@ impl<D> Hold<D> {
     }
 }
 
-/// The least name that can still come behind this position, or `None` if any can.
+/// No name that is less can come behind this position.
 ///
-/// Odd parts (empty, dots) have names that begin with `%` and come, at the latest, at a slash. What
-/// comes behind that is a name that is not less than the position, or a directory whose name is a
-/// beginning of it: `2024` may come behind `2024-05`, since `/` comes behind `-`.
-fn bound(position: &str) -> Option<&str> {
-    if position.bytes().next().is_none_or(|first| first <= b'/') {
-        return None;
-    }
+/// What comes is a name that is not less than the position, or a directory whose name is a beginning
+/// of it: `2024` may come behind `2024-05`, since `/` comes behind `-`. Odd parts (empty, dots),
+/// whose names begin with `%`, come at a slash at the latest; until then this is empty.
+fn bound(position: &str) -> &str {
     let end = position.bytes().position(|byte| byte <= b'/');
-    Some(&position[..end.unwrap_or(position.len())])
+    position.get(..end.unwrap_or(position.len())).unwrap_or_default()
 }
 
 /// What stands right below the prefix of this length, of sorted keys that all begin with it.
@@ -188,10 +179,8 @@ mod tests {
         let ready = hold.release(Some("2025"));
         assert_eq!(shown(&ready), ["2024/", "2024-01.log", "2024-02.log"]);
         assert_eq!(shown(&hold.release(None)), ["2025"]);
-        assert_eq!(bound("abc.txt"), Some("abc"));
-        assert_eq!(bound("abc"), Some("abc"));
-        assert_eq!(bound(".x"), None);
-        assert_eq!(bound("/"), None);
+        assert_eq!((bound("abc.txt"), bound("abc")), ("abc", "abc"));
+        assert_eq!((bound(".x"), bound("/")), ("", ""));
     }
 
     /// Any listing, in pages of any size, comes out sorted, whole and without waiting for its end.
