@@ -82,7 +82,7 @@ fn content(reader: &BlobReader<'_>, entry: &Entry) -> Vec<u8> {
         Content::None => Vec::new(),
         Content::Inline(bytes) => bytes.clone(),
         Content::Member { bundle, number, .. } => {
-            reader.bundle(bundle).unwrap().member(*number).unwrap().to_vec()
+            reader.bundle(bundle, *number).unwrap().member(*number).unwrap().to_vec()
         }
         content => {
             let mut data = Vec::new();

@@ -8,13 +8,13 @@ use crate::common::{
     assert_holds, back_up, blobs, memory, options, read_back, repository as repository_in,
     repository, run, try_repository,
 };
-use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::Error;
 use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::backup::{BackupOptions, Parent};
 use holdfast_engine::ops::gc::{GcOptions, GcPlan, GcReport, PutOff, gc};
+use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::session::{Session, Writer};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::{

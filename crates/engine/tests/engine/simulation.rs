@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{assert_holds, options, read_back, repository, try_repository};
-use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::backup::{BackupOptions, backup};
 use holdfast_engine::ops::gc::{GcOptions, gc};
+use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::storage::{Folder, ObjectName};
 use holdfast_testkit::clock::{random_bytes, rng, sub_seed};
 use holdfast_testkit::{MemoryStorage, MemoryTree};
