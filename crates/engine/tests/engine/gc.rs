@@ -450,7 +450,8 @@ fn many_small_segments_become_few() {
     }
     assert!(storage.names_in(Folder::Index).len() >= 40);
     let report = collect(&repository, &plain()).expect("gc");
-    assert!(report.merged.1 >= 40, "{report:?}");
+    // But those whose size is another power of eight.
+    assert!(report.merged.1 >= 30, "{report:?}");
     collect(&repository, &plain()).expect("gc");
     let left = storage.names_in(Folder::Index).len();
     assert!(left <= 8, "{left}");
