@@ -225,7 +225,7 @@ fn small_files_travel_together() {
     let repository = repository(storage(&server, ""));
     let mut tree = MemoryTree::default();
     for i in 0..2000 {
-        tree.file(&format!("f{i:04}"), random_bytes(i, 700));
+        tree.file(format!("f{i:04}"), random_bytes(i, 700));
     }
     server.clear_requests();
     let snapshot = back_up(&repository, &tree, 1);
@@ -246,7 +246,7 @@ fn packs_are_short_and_go_up_together() {
     server.add_fault(S3Rule::new(S3Fault::Delay(Duration::from_millis(100))).on(S3Operation::Put));
     let mut tree = MemoryTree::default();
     for i in 0..12 {
-        tree.file(&format!("f{i}"), random_bytes(i, 8_000_000));
+        tree.file(format!("f{i}"), random_bytes(i, 8_000_000));
     }
     back_up(&repository, &tree, 1);
     let packs = server.requests();

@@ -217,7 +217,10 @@ impl Transport {
 
     /// A kept connection.
     async fn take(&self, target: &Target, fresh: bool) -> Option<SendRequest<Sending>> {
-        while !fresh {
+        if fresh {
+            return None;
+        }
+        loop {
             // The youngest: the rest age, and are closed.
             let kept = {
                 let mut all = locked(&self.0.kept);
@@ -230,7 +233,6 @@ impl Transport {
                 return Some(sender);
             }
         }
-        None
     }
 
     /// Keeps a connection whose answer was read to its end.
