@@ -3,8 +3,12 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what is left out, and figures")]
 
 mod destination;
+mod repositories;
+mod s3_client;
 mod s3_destination;
 mod s3_source;
+mod s3_storage;
+mod s3_storage_engine;
 mod sftp_client;
 mod sftp_client_faults;
 mod sftp_client_fuzz;

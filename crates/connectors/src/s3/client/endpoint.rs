@@ -69,6 +69,19 @@ pub(super) fn authority(options: &S3Options) -> String {
     }
 }
 
+/// As [`authority`], for a bucket in this region: Amazon's endpoints serve their own region alone,
+/// and the others are called after theirs.
+pub(super) fn authority_in(options: &S3Options, region: &str) -> String {
+    let endpoint = options.endpoint.trim_end_matches('.').to_ascii_lowercase();
+    let is_elsewhere = region_of(&endpoint).is_some_and(|own| own != region);
+    match endpoint.find("amazonaws.com") {
+        Some(at) if is_amazon(&endpoint) && is_elsewhere && options.port.is_none() => {
+            format!("s3.{region}.{}", endpoint.get(at..).unwrap_or_default())
+        }
+        _ => authority(options),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +148,21 @@ mod tests {
         assert!(path("s3.eu-west-3.amazonaws.com", "a.b", None));
         assert!(path("s3.eu-west-3.amazonaws.com", "b", Some(false)));
         assert!(!path("localhost", "b", Some(true)));
+    }
+
+    #[test]
+    fn a_taught_region_has_its_own_endpoint_at_amazon() {
+        let to = |endpoint: &str, region| {
+            authority_in(&S3Options { endpoint: endpoint.into(), ..S3Options::default() }, region)
+        };
+        let own = "s3.eu-west-3.amazonaws.com";
+        assert_eq!(to(own, "eu-west-3"), own);
+        assert_eq!(to(own, "us-west-2"), "s3.us-west-2.amazonaws.com");
+        assert_eq!(to("s3.amazonaws.com", "us-west-2"), "s3.us-west-2.amazonaws.com");
+        let china = "s3.cn-north-1.amazonaws.com.cn";
+        assert_eq!(to(china, "cn-northwest-1"), "s3.cn-northwest-1.amazonaws.com.cn");
+        assert_eq!(to("s3.fr-par.scw.cloud", "nl-ams"), "s3.fr-par.scw.cloud");
+        assert_eq!(to("localhost", "anything"), "localhost");
     }
 
     #[test]

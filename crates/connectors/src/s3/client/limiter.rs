@@ -104,13 +104,15 @@ impl Drop for Permit<'_> {
 mod tests {
     use super::*;
 
-    /// What `count` requests at once do to the limit if all end with `end`.
-    async fn round(limiter: &Limiter, end: impl Fn(&Permit<'_>)) {
+    /// As many requests at once as may be, which all go well or are all told to slow down.
+    async fn round(limiter: &Limiter, is_well: bool) {
         let mut permits = Vec::new();
         for _ in 0..limiter.limit() {
             permits.push(limiter.acquire().await);
         }
-        permits.iter().for_each(end);
+        for permit in &permits {
+            if is_well { permit.went_well() } else { permit.slow_down() }
+        }
     }
 
     #[tokio::test]
@@ -118,13 +120,13 @@ mod tests {
         let limiter = Limiter::new(64);
         assert_eq!(limiter.limit(), 8);
         for _ in 0..100 {
-            round(&limiter, |permit| permit.went_well()).await;
+            round(&limiter, true).await;
         }
         assert_eq!(limiter.limit(), 64);
         // All of a round are told the same; that is one step.
-        round(&limiter, |permit| permit.slow_down()).await;
+        round(&limiter, false).await;
         assert_eq!(limiter.limit(), 32);
-        round(&limiter, |permit| permit.went_well()).await;
+        round(&limiter, true).await;
         assert!((32..=34).contains(&limiter.limit()), "{}", limiter.limit());
         // One at a time says nothing about many.
         let limiter = Limiter::new(64);

@@ -203,7 +203,7 @@ impl S3Client {
         let scheme = if options.use_tls { "https" } else { "http" };
         Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(format!("{scheme}://{}", endpoint::authority(options)))
+            .endpoint_url(format!("{scheme}://{}", endpoint::authority_in(options, region)))
             .force_path_style(endpoint::path_style(options))
             .region(Region::new(region.to_owned()))
             .credentials_provider(credentials)
