@@ -26,7 +26,8 @@ fn unpack(archive: &Path, into: &Path) {
 /// A tree of everything that tar can hold, and its restored form.
 fn restored(sandbox: &Sandbox) -> String {
     TreeFixture::at(sandbox.path("tree"), 5, &TreeOptions::default()).unwrap();
-    let _ = std::fs::remove_file(sandbox.path("tree/edge/special/socket"));
+    // No archive holds sockets.
+    ok(Command::new("find").arg(sandbox.path("tree")).args(["-type", "s", "-delete"]));
     sandbox.run("at repo backup tree").ok();
     let tree = sandbox.text("tree");
     sandbox.run(&format!("at repo restore latest:{tree} --to restored")).ok();
@@ -88,7 +89,8 @@ fn zip_unpacks_to_files_links_permissions_and_times() {
     assert_eq!((&summary["type"], &summary["left_out"]), (&"summary".into(), &1.into()));
     ok(Command::new("unzip").arg("-tqq").arg(sandbox.path("a.zip")));
     let mut unzip = Command::new("unzip");
-    ok(unzip.arg("-qq").arg(sandbox.path("a.zip")).arg("-d").arg(sandbox.path("out")));
+    // -K: set-user-ID as well.
+    ok(unzip.arg("-qqK").arg(sandbox.path("a.zip")).arg("-d").arg(sandbox.path("out")));
     std::fs::remove_file(sandbox.path("src/fifo")).unwrap();
     let options = CompareOptions { mode: true, ..CompareOptions::content_only() };
     assert_same_tree(&sandbox.path("src"), &sandbox.path("out"), &options);
@@ -129,5 +131,5 @@ fn what_makes_no_sense_is_refused() {
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     let src = src.trim_start_matches('/');
     assert!(listed.contains(&format!("{src}/a.txt\n")) && !listed.contains("b.bin"), "{listed}");
-    assert!(!listed.contains("tmp/.") && listed.contains(&format!("{src}/sub/\n")), "{listed}");
+    assert!(listed.contains(&format!("{src}/sub/\n")), "{listed}");
 }
