@@ -132,11 +132,12 @@ impl Inner {
 
     /// The open directory in which `path` lies, and its name there.
     fn parent<'a>(&self, path: &'a [u8]) -> Result<(Arc<Directory>, &'a [u8]), Errno> {
-        let (directory, name) = split(path);
         // The caller has checked; a mistake there must not lead outside.
-        if name == b".." || name.contains(&0) {
+        let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
+        if !path.is_empty() && !path.split(|b| *b == b'/').all(is_name) {
             return Err(Errno::INVAL);
         }
+        let (directory, name) = split(path);
         Ok((self.directory(directory)?, name))
     }
 

@@ -443,9 +443,10 @@ fn files_in_parts_are_striped_and_whole() {
         let wanted = if n < 32 { part(n) } else { vec![0; 1 << 20] };
         assert!(content[(n as usize) << 20..][..1 << 20] == wanted, "part {n}");
     }
-    // Opened to make it, and once more on other connections.
+    // Opened to make it, and once more on other connections; not for each part. A connection that
+    // was too slow is replaced, and opens it again.
     let opened = pool.recorder().requests(Operation::Open);
-    assert!((2..=5).contains(&opened), "{opened}");
+    assert!((2..=8).contains(&opened), "{opened}");
 
     let dropped = good(to.create_file(b"dropped", 100, false));
     good(dropped.write_at(0, b"half"));

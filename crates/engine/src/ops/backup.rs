@@ -156,7 +156,7 @@ pub fn backup(
         time: options.time,
     };
     in_session(repository, writer, |session, started| {
-        let snapshots = &repository.snapshots()?;
+        let snapshots = &repository.committed_snapshots()?;
         Run { repository, options, monitor, interrupt, snapshots, copied: None, started }
             .with_writer(session)
     })

@@ -78,6 +78,11 @@ impl Repository {
         self.read_with_notes(self.snapshot_ids()?.1).map(|(snapshots, _)| snapshots)
     }
 
+    /// [`snapshots`](Self::snapshots) as they were committed, without what was said of them later.
+    pub(crate) fn committed_snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        self.read_snapshots(&self.snapshot_ids()?.0)
+    }
+
     /// Visible snapshots, and apart from them those whose sessions were shut out for good, all as
     /// they were committed.
     pub(crate) fn all_snapshots(&self) -> Result<(Vec<SnapshotInfo>, Vec<SnapshotInfo>)> {

@@ -122,8 +122,9 @@ fn a_cache_damaged_under_a_restore_is_said_and_made_anew() {
     assert_eq!(restore_with(&load()).expect("restore").failures, 0);
 }
 
-#[test]
-fn a_cache_damaged_under_a_backup_commits_nothing() {
+/// Backs up while the cache is damaged as soon as the parent's tree is read. Whether that was found
+/// before all that is needed of the index had been read.
+fn damages_a_cache_under_a_backup() -> bool {
     let (storage, folder) = (MemoryStorage::new(), tempfile::tempdir().expect("folder"));
     let mut tree = tree();
     let first = back_up(&repository(storage.clone()), &tree, 1).snapshot.expect("snapshot");
@@ -140,14 +141,27 @@ fn a_cache_damaged_under_a_backup_commits_nothing() {
         None
     });
     tree.file("new", "new");
-    let result = run(&repository, &options(tree.source(), 2));
-    assert!(matches!(result, Err(Error::DamagedCache { removed: true, .. })), "{result:?}");
-    let ids: Vec<_> = repository.snapshots().expect("list").iter().map(|s| s.id).collect();
-    assert_eq!(ids, [first]);
-    faulty.clear_faults();
-    let report = back_up(&repository, &tree, 3);
-    assert_eq!(report.stats.files_unchanged, 160);
+    let report = match run(&repository, &options(tree.source(), 2)) {
+        Ok(report) => report,
+        Err(error) => {
+            assert!(matches!(error, Error::DamagedCache { removed: true, .. }), "{error:?}");
+            let ids: Vec<_> = repository.snapshots().expect("list").iter().map(|s| s.id).collect();
+            assert_eq!(ids, [first]);
+            faulty.clear_faults();
+            let report = back_up(&repository, &tree, 3);
+            assert_eq!(report.stats.files_unchanged, 160);
+            assert_holds(&repository, report.snapshot.expect("snapshot"), &tree);
+            return true;
+        }
+    };
     assert_holds(&repository, report.snapshot.expect("snapshot"), &tree);
+    false
+}
+
+#[test]
+fn a_cache_damaged_under_a_backup_commits_nothing() {
+    // Threads read ahead: now and then the damage comes too late to matter.
+    assert!((0..20).any(|_| damages_a_cache_under_a_backup()));
 }
 
 #[test]
