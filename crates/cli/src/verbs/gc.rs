@@ -7,6 +7,7 @@ use holdfast_app::text::{count, duration, parse_size, plural, size};
 use holdfast_app::times::local;
 use holdfast_app::{Problem, config, times};
 use holdfast_engine::ops::gc::{Amount, GcOptions, GcPlan, GcReport, PutOff, gc};
+use holdfast_engine::repo::Repository;
 use holdfast_engine::repo::session::Writer;
 use holdfast_engine::repo::sessions::OpenSession;
 use serde::Serialize;
@@ -16,6 +17,9 @@ use crate::failure::{Outcome, Result};
 use crate::interrupt;
 use crate::ui::progress::Progress;
 use crate::ui::table::{Align, Table};
+
+const MAX_UNUSED: &str = "10%";
+const SILENT_AFTER: &str = "24h";
 
 /// Give back the space of what no snapshot needs
 ///
@@ -33,7 +37,7 @@ pub(crate) struct Gc {
     #[arg(long)]
     dry_run: bool,
     /// Unneeded data that may stay among what is needed, as a part of all
-    #[arg(long, value_name = "PERCENT", default_value = "10%")]
+    #[arg(long, value_name = "PERCENT", default_value = MAX_UNUSED)]
     max_unused: String,
     /// Copy no more than this: 500M, 20G
     #[arg(long, value_name = "SIZE")]
@@ -45,7 +49,7 @@ pub(crate) struct Gc {
     #[arg(long, value_name = "TIME")]
     wait: Option<String>,
     /// Take a session for dead that has given no sign of life for so long
-    #[arg(long, value_name = "TIME", default_value = "24h")]
+    #[arg(long, value_name = "TIME", default_value = SILENT_AFTER)]
     silent_after: String,
     /// Time for other computers to see changes, on network file systems [default: as the file
     /// system needs]
@@ -127,13 +131,32 @@ struct Summary<'a> {
     seconds: f64,
 }
 
+impl Default for Gc {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            max_unused: MAX_UNUSED.into(),
+            max_repack: None,
+            max_time: None,
+            wait: None,
+            silent_after: SILENT_AFTER.into(),
+            settle: None,
+            threads: 0,
+        }
+    }
+}
+
 pub(crate) fn run(context: &Context, options: &Gc) -> Result {
+    collect(context, &context.open()?, options)
+}
+
+/// Collects in a repository that is open already.
+pub(crate) fn collect(context: &Context, repository: &Repository, options: &Gc) -> Result {
     let begun = Instant::now();
     let gc_options = gc_options(options)?;
-    let repository = context.open()?;
     let progress = Progress::new(&context.ui);
     let mut told = Ok(());
-    let result = gc(&repository, &gc_options, &progress, interrupt::watch(), &mut |plan| {
+    let result = gc(repository, &gc_options, &progress, interrupt::watch(), &mut |plan| {
         told = progress.suspend(|| tell_plan(context, plan));
     });
     progress.finish();

@@ -38,6 +38,18 @@ fn space_comes_back_and_the_rest_stays() {
 }
 
 #[test]
+fn forget_by_rules_gives_the_space_back_if_told_to() {
+    let (sandbox, _) = two_backups();
+    sandbox.run("at repo forget --keep-last 1 --gc").fails(2, "--apply");
+    let done = sandbox.run("at repo forget --keep-last 1 --apply --gc").ok();
+    assert!(done.out.contains("not needed at all") && done.out.contains("deleted"), "{}", done.out);
+    let again = sandbox.run("at repo gc --json").ok();
+    let plan = again.events().into_iter().find(|e| e["type"] == "plan").expect("a plan");
+    assert_eq!((&plan["frees"], &plan["unneeded"]), (&0.into(), &0.into()));
+    sandbox.run("at repo restore latest -to out").ok();
+}
+
+#[test]
 fn options_that_make_no_sense_are_explained() {
     let (sandbox, _) = two_backups();
     for (line, text) in [

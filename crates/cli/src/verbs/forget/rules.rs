@@ -21,6 +21,7 @@ use crate::interrupt;
 use crate::ui::json;
 use crate::ui::progress::Progress;
 use crate::ui::table::{Align, Table};
+use crate::verbs::gc;
 
 /// Which snapshots stay. Numbers may be `all`.
 #[derive(Debug, Args)]
@@ -71,6 +72,9 @@ pub(crate) struct Rules {
     /// Remove what the rules let go
     #[arg(long)]
     apply: bool,
+    /// Give the space back afterwards, as `gc` does
+    #[arg(long, requires = "apply")]
+    gc: bool,
     /// Let go of a group whole if the rules keep nothing of it
     #[arg(long)]
     allow_empty: bool,
@@ -211,9 +215,15 @@ pub(crate) fn by_rules(context: &Context, rules: &Rules, narrowing: &Narrowing) 
             "the rules keep nothing of {groups}, which were left as they are; \
              --allow-empty lets them go"
         ))?;
-        return Ok(if rules.apply { Outcome::Incomplete } else { Outcome::Done });
     }
-    Ok(Outcome::Done)
+    let done = match rules.apply && summary.groups_refused > 0 {
+        true => Outcome::Incomplete,
+        false => Outcome::Done,
+    };
+    if !rules.gc {
+        return Ok(done);
+    }
+    gc::collect(context, &repository, &gc::Gc::default()).map(|_| done)
 }
 
 fn show(context: &Context, group: &Group<'_>) -> Result<()> {
