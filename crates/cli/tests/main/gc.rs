@@ -45,7 +45,7 @@ fn forget_by_rules_gives_the_space_back_if_told_to() {
     assert!(done.out.contains("not needed at all") && done.out.contains("deleted"), "{}", done.out);
     let again = sandbox.run("at repo gc --json").ok();
     let plan = again.events().into_iter().find(|e| e["type"] == "plan").expect("a plan");
-    assert_eq!((&plan["frees"], &plan["unneeded"]), (&0.into(), &0.into()));
+    assert_eq!((&plan["frees"], &plan["dead"]["count"]), (&0.into(), &0.into()));
     sandbox.run("at repo restore latest -to out").ok();
 }
 
