@@ -12,6 +12,7 @@ mod rebuild;
 mod snapshots;
 
 pub use index::{RepairIndexOptions, RepairIndexReport, index};
+pub use rebuild::Cut;
 pub use snapshots::{RepairSnapshotsOptions, RepairSnapshotsReport, Repaired, snapshots};
 
 /// An error if this program may not repair here.

@@ -3,6 +3,7 @@
 //! directories are made for what lies below them. Content is not read, but for what lies only in
 //! packs on their way out.
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -52,6 +53,23 @@ pub(super) struct Made {
     pub(super) sum: Sum,
 }
 
+/// What cannot be read, less what was stored anew.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    blobs: HashSet<BlobId>,
+    mended: RefCell<HashSet<BlobId>>,
+}
+
+impl Lost {
+    pub(super) fn new(blobs: HashSet<BlobId>) -> Self {
+        Self { blobs, ..Self::default() }
+    }
+
+    fn contains(&self, id: &BlobId) -> bool {
+        self.blobs.contains(id) && !self.mended.borrow().contains(id)
+    }
+}
+
 type Key = (Vec<u8>, Vec<u8>);
 
 /// What a walk comes upon.
@@ -71,7 +89,7 @@ struct Output {
 pub(super) struct Rebuild<'a> {
     reader: &'a BlobReader<'a>,
     writer: &'a BlobWriter<'a>,
-    lost: &'a HashSet<BlobId>,
+    lost: &'a Lost,
     interrupt: &'a Interrupt,
     cut: Cut,
     /// The bundle asked for last, and how many members it has if it can be relied on.
@@ -94,7 +112,7 @@ impl<'a> Rebuild<'a> {
     pub(super) fn new(
         reader: &'a BlobReader<'a>,
         writer: &'a BlobWriter<'a>,
-        lost: &'a HashSet<BlobId>,
+        lost: &'a Lost,
         interrupt: &'a Interrupt,
     ) -> Self {
         let (cut, last_bundle, firsts, renamed) = Default::default();
@@ -382,6 +400,7 @@ impl<'a> Rebuild<'a> {
             bytes.extend_from_slice(&frame);
             let content = CopiedContent::Frame { bytes, plain: plain.len() as u32, hollow: false };
             self.writer.copy(Copied { kind, id, members: 0, content })?;
+            self.lost.mended.borrow_mut().insert(id);
         } else if !self.writer.known_or_claim(&id) {
             self.writer.put(kind, id, 0, plain)?;
         }

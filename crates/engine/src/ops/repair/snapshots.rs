@@ -2,21 +2,21 @@
 //! with what is lost cut out. The index is repaired first, so that nothing counts as lost that is
 //! only not listed. The hurt snapshot stays: whoever gets back what it lacks has it whole again.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
+use crate::Result;
 use crate::format::snapshot::{Root, Snapshot, Unread};
-use crate::hash::{BlobId, SnapshotId};
+use crate::hash::SnapshotId;
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::session::{Session, Writer};
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::writer::{BlobWriter, WriterOptions, with_writer};
 use crate::repo::{BlobReader, Repository};
 use crate::tree::view;
-use crate::{Error, Result};
 
 use super::super::check::{self, CheckOptions, CheckReport, Severity};
-use super::rebuild::{Cut, Rebuild};
-use super::{RepairIndexOptions, RepairIndexReport, check_features, index};
+use super::rebuild::{Lost, Rebuild};
+use super::{Cut, RepairIndexOptions, RepairIndexReport, check_features, index};
 
 /// Newest snapshots that a record names.
 const HEADS: usize = 16;
@@ -79,7 +79,7 @@ pub fn snapshots(
         return Ok(report);
     }
     monitor.phase(Phase::Repairing);
-    let all = repository.snapshots()?;
+    let (all, lost) = (repository.snapshots()?, Lost::new(lost));
     for info in all.iter().filter(|info| hurt.contains(&info.id)) {
         let one = One { repository, options, lost: &lost, all: &all, monitor, interrupt, info };
         report.repaired.push(one.run()?);
@@ -91,7 +91,7 @@ pub fn snapshots(
 struct One<'a> {
     repository: &'a Repository,
     options: &'a RepairSnapshotsOptions,
-    lost: &'a HashSet<BlobId>,
+    lost: &'a Lost,
     /// All snapshots, oldest first.
     all: &'a [SnapshotInfo],
     monitor: &'a dyn Monitor,
