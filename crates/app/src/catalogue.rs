@@ -56,6 +56,10 @@ pub fn explain(error: &Error, at: Option<&OsStr>) -> Problem {
             .hint(format!("to see the key slots: {}", command.line("key list"))),
         Error::NewerFormat { .. } => Problem::new(Class::NewerFormat, message)
             .hint("install the newest holdfast on this machine"),
+        Error::Damaged { object, .. } if object.starts_with("index/") => {
+            Problem::new(Class::Damage, message)
+                .hint(format!("packs say what it said: {}", command.line("repair index")))
+        }
         Error::Damaged { .. } | Error::MissingBlob { .. } => Problem::new(Class::Damage, message)
             .hint(format!("to see how far it goes: {}", command.line("check --read-data"))),
         Error::DamagedCache { path, removed } => Problem::new(Class::Io, message)

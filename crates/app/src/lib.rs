@@ -15,6 +15,7 @@ pub mod config;
 pub mod connection_test;
 pub mod keypair;
 mod keyring;
+pub mod kit;
 pub mod location;
 pub mod open;
 pub mod patterns;

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::command::{CommandLine, without_newline};
 use crate::config::Options;
+use crate::kit;
 use crate::problem::{Class, Problem};
 use crate::text::{printable_os, shell_word};
 
@@ -148,7 +149,7 @@ fn read_passphrase_file(path: &Path) -> Result<Secret, Problem> {
     passphrase(without_newline(text), &printable_os(path))
 }
 
-/// Reads a key file: 32 bytes, or 64 hexadecimal digits.
+/// Reads a key file: 32 bytes, 64 hexadecimal digits, or the lines of a recovery kit.
 pub fn read_key_file(path: &Path) -> Result<Secret, Problem> {
     let bytes = std::fs::read(path).map_err(|e| {
         let problem = unreadable("key file", path, &e);
@@ -161,7 +162,11 @@ pub fn read_key_file(path: &Path) -> Result<Secret, Problem> {
     if let Ok(key) = <[u8; 32]>::try_from(&bytes[..]) {
         return Ok(Secret::KeyFile(Zeroizing::new(key)));
     }
-    let hex = std::str::from_utf8(&bytes).ok().map(str::trim).and_then(from_hex);
+    let text = std::str::from_utf8(&bytes).ok();
+    if let Some(key) = text.map(|text| kit::key(text, path)).transpose()?.flatten() {
+        return Ok(Secret::KeyFile(key));
+    }
+    let hex = text.map(str::trim).and_then(from_hex);
     hex.map(Secret::KeyFile).ok_or_else(|| {
         Problem::new(
             Class::KeyUnreadable,

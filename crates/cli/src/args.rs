@@ -119,6 +119,8 @@ pub(crate) enum Verb {
     Dup(verbs::dup::Dup),
     Archive(verbs::archive::Archive),
     Check(verbs::check::Check),
+    #[command(subcommand)]
+    Repair(verbs::repair::Repair),
     Info(verbs::info::Info),
     Digest(verbs::digest::Digest),
     Forget(verbs::forget::Forget),

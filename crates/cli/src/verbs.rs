@@ -20,6 +20,7 @@ pub(crate) mod keep;
 pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod prune;
+pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod sync;
 pub(crate) mod tag;
@@ -44,6 +45,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Dup(options) => dup::run(context, &options),
         Verb::Archive(options) => archive::run(context, &options),
         Verb::Check(options) => check::run(context, &options),
+        Verb::Repair(options) => repair::run(context, &options),
         Verb::Info(options) => info::run(context, &options),
         Verb::Digest(options) => digest::run(context, &options),
         Verb::Forget(options) => forget::run(context, &options),

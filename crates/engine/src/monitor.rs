@@ -28,6 +28,8 @@ pub enum Phase {
     CheckStructure,
     /// Reading packs.
     CheckData,
+    /// Writing anew what is lost and can be had from elsewhere.
+    Repairing,
     /// Finding out what snapshots need.
     Marking,
     /// Copying what is needed out of packs that are mostly not.

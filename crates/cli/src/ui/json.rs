@@ -121,6 +121,7 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
         Phase::Repacking => "repacking",
         Phase::Waiting => "waiting",
         Phase::Deleting => "deleting",
+        Phase::Repairing => "repairing",
         _ => "working",
     }
 }

@@ -179,6 +179,7 @@ fn phase_text(phase: Phase) -> &'static str {
         Phase::Repacking => "copying what is needed",
         Phase::Waiting => "waiting",
         Phase::Deleting => "deleting",
+        Phase::Repairing => "repairing",
         _ => "working",
     }
 }

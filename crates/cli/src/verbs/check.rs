@@ -220,6 +220,8 @@ fn tell(context: &Context, report: &CheckReport, options: &CheckOptions) -> Resu
         ui.line(&format!("DAMAGE: {many} objects are not as they must be"))?;
         ui.line("  hint: keep the repository as it is, and make a copy before anything else")?;
         ui.line("  hint: what is lost here but still on disk is stored again by a backup --force")?;
+        let repair = context.line("repair snapshots");
+        ui.line(&format!("  hint: for what is lost for good: {repair}; see docs/recovery.md"))?;
     } else if !reads {
         ui.summary("no damage found; --read-data would read the packs as well")?;
     } else {

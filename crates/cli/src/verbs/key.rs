@@ -1,22 +1,26 @@
 //! `key`: the passphrases and key files that open the repository. Each has a slot of its own;
 //! changing one rewrites none of the data.
 
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use holdfast_app::secrets::{Sources, read_or_make_key_file};
 use holdfast_app::text::{printable, printable_os};
 use holdfast_app::times::{self, local, rfc3339};
-use holdfast_app::{Class, Problem};
+use holdfast_app::{Class, Problem, catalogue, kit};
 use holdfast_engine::Error;
 use holdfast_engine::format::keyslot::{Cost, KeySlot, Secret};
 use holdfast_engine::hash::RecordId;
 use holdfast_engine::repo::Repository;
 use holdfast_engine::storage::ObjectName;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::context::{Context, host};
-use crate::failure::{Outcome, Result};
+use crate::failure::{Failure, Outcome, Result};
 use crate::ui::table::{Align, Table};
 
 /// List, add, change and remove the secrets that open the repository
@@ -25,6 +29,7 @@ use crate::ui::table::{Align, Table};
   holdfast key list
   holdfast key add --new-key-file /root/holdfast.key --label server
   holdfast key passwd
+  holdfast key recovery-kit --output kit.txt
   holdfast key remove 1a2b3c4d")]
 pub(crate) enum Key {
     /// List the key slots
@@ -33,6 +38,16 @@ pub(crate) enum Key {
     Add(New),
     /// Replace the passphrase that opened the repository by a new one
     Passwd(New),
+    /// Make a page to print, with a key of its own, that brings the repository back
+    ///
+    /// It says where the repository is and how to get files back, and holds a new key and a copy of
+    /// `config`, in lines that can be typed in. The key has a slot of its own: removing that makes
+    /// the page worthless.
+    RecoveryKit {
+        /// Write it to this new file, which only you can read, not to standard output
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Remove a key slot, unless it is the last one
     Remove {
         /// Id of the slot, or its start
@@ -92,6 +107,7 @@ pub(crate) fn run(context: &Context, key: &Key) -> Result {
             context.ui.summary(&format!("key slot {new} takes the place of {old_id}"))?;
             changed(context, Some(id), Some(old))?;
         }
+        Key::RecoveryKit { output } => recovery_kit(context, &repository, output.as_deref())?,
         Key::Remove { slot } => {
             let id = repository.find_slot(slot)?;
             repository.remove_slot(id)?;
@@ -164,6 +180,65 @@ fn add(context: &Context, repository: &Repository, new: &New) -> Result<RecordId
         (None, None) => String::new(),
     };
     Ok(repository.add_slot(&secret, Cost::default(), &label, &host(), times::now())?)
+}
+
+fn recovery_kit(context: &Context, repository: &Repository, output: Option<&Path>) -> Result<()> {
+    if output.is_none() && context.ui.is_json() {
+        return Err(Problem::usage("a recovery kit is a page of text, not JSON")
+            .hint("say --output FILE")
+            .into());
+    }
+    let file = output.map(|path| {
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(path);
+        file.map(|file| (file, path)).map_err(|e| catalogue::io("make", path, &e))
+    });
+    let file = file.transpose()?;
+    let result = make_kit(context, repository, file.as_ref().map(|(file, path)| (file, *path)));
+    if let (Err(_), Some((_, path))) = (&result, &file) {
+        let _ = std::fs::remove_file(path);
+    }
+    result
+}
+
+/// Adds the slot and writes the page; without the page there is no slot.
+fn make_kit(
+    context: &Context,
+    repository: &Repository,
+    file: Option<(&File, &Path)>,
+) -> Result<()> {
+    let config = repository.storage().get(&ObjectName::config()).map_err(Error::from)?;
+    let key = holdfast_engine::crypto::random::<32>()
+        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
+    let key = Zeroizing::new(key);
+    let (now, host) = (times::now(), host());
+    let secret = Secret::KeyFile(key.clone());
+    let id = repository.add_slot(&secret, Cost::default(), "recovery kit", &host, now)?;
+    let page = kit::page(&kit::Page {
+        location: &repository.location(),
+        repository: &repository.id().to_string(),
+        slot: &id.short(),
+        made: &format!("{} on {}", local(now), printable(host.as_bytes())),
+        key: &key,
+        config: &config,
+    });
+    let written = match file {
+        Some((mut file, path)) => file
+            .write_all(page.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(|e| catalogue::io("write", path, &e).into()),
+        None => context.ui.out().write_all(page.as_bytes()).map_err(Failure::from),
+    };
+    if let Err(failure) = written {
+        repository.remove_slot(id)?;
+        return Err(failure);
+    }
+    if let Some((_, path)) = file {
+        let shown = printable_os(path);
+        context.ui.summary(&format!("key slot {} added; its kit is {shown}", id.short()))?;
+        context.ui.summary("  print it, keep it apart from the backups, and delete the file")?;
+    }
+    changed(context, Some(id), None)
 }
 
 /// The slot that this secret opens.

@@ -158,6 +158,16 @@ pub fn check(
     monitor: &dyn Monitor,
     interrupt: &Interrupt,
 ) -> Result<CheckReport> {
+    check_and_tell(repository, options, monitor, interrupt).map(|(report, _)| report)
+}
+
+/// The same, and what the checked snapshots need and cannot be read, whatever pack it lies in.
+pub(super) fn check_and_tell(
+    repository: &Repository,
+    options: &CheckOptions,
+    monitor: &dyn Monitor,
+    interrupt: &Interrupt,
+) -> Result<(CheckReport, HashSet<BlobId>)> {
     if let Some(feature) = Config::unknown_feature(&repository.config().features_check) {
         let what = format!("feature {feature}");
         return Err(Error::NewerFormat { location: repository.location(), what });
@@ -170,11 +180,11 @@ pub fn check(
     for last in [false, false, true] {
         let mut ledger = Ledger::default();
         let before = segment_names(repository)?;
-        let report = check_once(repository, options, monitor, interrupt, &mut ledger)?;
+        let found = check_once(repository, options, monitor, interrupt, &mut ledger)?;
         // A gc at work moves what a reader without a lease is about to look for. Then, and only
         // then, a finding may be no finding: what is there now is looked at anew.
         if last || ledger.is_empty() || segment_names(repository)? == before {
-            return Ok(report);
+            return Ok(found);
         }
         monitor.note("the index changed during the check, which starts again");
     }
@@ -195,7 +205,7 @@ fn check_once(
     monitor: &dyn Monitor,
     interrupt: &Interrupt,
     ledger: &mut Ledger,
-) -> Result<CheckReport> {
+) -> Result<(CheckReport, HashSet<BlobId>)> {
     monitor.phase(Phase::CheckStructure);
     let inventory = objects::check(repository, ledger, interrupt)?;
     let snapshots = choose(inventory.snapshots, options.snapshots.as_deref())?;
@@ -232,14 +242,14 @@ fn check_once(
         report.packs_hashed = read.hashed;
         (report.packs_read, report.bytes_read) = (read.packs, read.bytes);
     }
-    trace::trace(&context, &snapshots)?;
+    let lost = trace::trace(&context, &snapshots)?;
     (report.findings, report.findings_total) = ledger.finish(&snapshots);
     report.orphans = inventory.orphans;
     report.orphans.truncate(MAX_ORPHANS);
     for finding in &report.findings {
         monitor.problem(&finding.object, &finding.what);
     }
-    Ok(report)
+    Ok((report, lost))
 }
 
 fn choose(all: Vec<SnapshotInfo>, wanted: Option<&[SnapshotId]>) -> Result<Vec<SnapshotInfo>> {
@@ -268,7 +278,7 @@ impl Context<'_> {
 
 /// What to say of an object that could not be read, or the error itself if it says nothing of the
 /// object but something of the storage as a whole.
-fn fault_text(error: Error) -> Result<String> {
+pub(super) fn fault_text(error: Error) -> Result<String> {
     use crate::storage::StorageErrorKind as Kind;
     match error {
         Error::Damaged { what, .. } => Ok(what),

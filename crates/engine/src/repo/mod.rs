@@ -17,6 +17,7 @@ use crate::hash::{RepositoryId, SnapshotId};
 use crate::storage::{ObjectName, Storage};
 use crate::{Error, Result};
 
+mod directories;
 mod discard;
 pub mod index;
 pub mod keyslots;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::crypto::{Keys, RootKey};
 use crate::format::config::{Config, ConfigError};
 use crate::format::keyslot::{Cost, KeySlot, Secret};
-use crate::hash::RecordId;
+use crate::hash::{RecordId, RepositoryId};
 use crate::storage::{Folder, ObjectName, Storage, StorageErrorKind};
 use crate::{Error, Result};
 
@@ -144,8 +144,35 @@ pub fn open_probed(
     Repository::new(storage, config, root, keys, options.cache)
 }
 
+/// Puts back the config of a repository that has lost it, from a copy of its bytes; its id. The
+/// secret shows that the copy belongs to what is there. A config that is there is never replaced.
+pub fn restore_config(
+    storage: &dyn Storage,
+    bytes: &[u8],
+    secret: &Secret,
+) -> Result<RepositoryId> {
+    let location = storage.location();
+    match storage.stat(&ObjectName::config()) {
+        Ok(_) => return Err(Error::RepositoryExists { location }),
+        Err(e) if e.is_not_found() => {}
+        Err(e) => return Err(e.into()),
+    }
+    let config = Config::parse(bytes).map_err(|e| Error::damaged("the copy of config", e))?;
+    let root = unwrap_root(storage, &config, secret)?;
+    if !Config::verify(&Keys::derive(&root), bytes) {
+        return Err(Error::damaged("the copy of config", "its MAC is wrong"));
+    }
+    match storage.put(&ObjectName::config(), bytes) {
+        Err(e) if e.kind == StorageErrorKind::AlreadyExists => {
+            Err(Error::RepositoryExists { location })
+        }
+        Err(e) => Err(e.into()),
+        Ok(()) => Ok(RepositoryId::from_slice(&config.repository).unwrap_or_default()),
+    }
+}
+
 fn unwrap_root(storage: &dyn Storage, config: &Config, secret: &Secret) -> Result<RootKey> {
-    let repository = crate::hash::RepositoryId::from_slice(&config.repository).unwrap_or_default();
+    let repository = RepositoryId::from_slice(&config.repository).unwrap_or_default();
     let mut names = Vec::new();
     storage.list(Folder::Keys, &mut |info| names.push(info.name))?;
     names.sort();

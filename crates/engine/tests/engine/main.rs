@@ -14,6 +14,7 @@ mod index_scale;
 mod layers;
 mod notes;
 mod partial;
+mod repair;
 mod restore;
 mod simulation;
 mod sync;

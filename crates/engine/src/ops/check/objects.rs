@@ -7,14 +7,14 @@ use prost::Message;
 
 use crate::crypto::ObjectKind;
 use crate::format::config::Config;
-use crate::format::envelope::{self, Header};
+use crate::format::envelope;
 use crate::format::keyslot::{KeySlot, Label};
 use crate::format::session::{Condemned, Lease, Mark};
 use crate::format::snapshot::{Note, Snapshot};
 use crate::hash::{BlobId, ObjectId, RecordId, SnapshotId};
 use crate::monitor::Interrupt;
 use crate::repo::index::listing::PackListing;
-use crate::repo::index::segment::{ReadPack, ReadSegment};
+use crate::repo::index::segment::ReadSegment;
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::{Index, Repository};
 use crate::storage::{Folder, ObjectName};
@@ -311,19 +311,27 @@ impl Objects<'_> {
         })?;
         segments.sort_unstable();
         let packs = PackListing::of(self.repository)?;
-        let mut read = 0;
+        let (mut read, mut superseded, mut faults) = (0, BTreeSet::new(), Vec::new());
         let mut accept = |id, segment: Result<ReadSegment>| match segment {
             Ok(segment) => {
                 read += 1;
-                Ok(Some(self.sound_part(segment)))
+                superseded.extend(segment.supersedes.iter().copied());
+                Ok(Some(self.sound_part(segment, &mut faults)))
             }
             Err(error) => {
-                self.damage(ObjectName::index(id), fault_text(error)?);
+                faults.push((id, fault_text(error)?));
                 // Merged away by a gc since the listing; the check starts again if so.
                 Ok(None)
             }
         };
         let (index, orphans) = Index::from_storage(self.repository, segments, &packs, &mut accept)?;
+        for (id, what) in faults {
+            let name = ObjectName::index(id);
+            match superseded.contains(&id) {
+                true => self.note(name, format!("{what}; another one has taken its place")),
+                false => self.damage(&name, what),
+            }
+        }
         index.each_pack(&mut |number, id, indexed| {
             let what = match packs.size(&id) {
                 _ if index.is_usable(number) => return Ok(()),
@@ -341,34 +349,21 @@ impl Objects<'_> {
     }
 
     /// A segment without the packs that it describes wrongly: one of them must not cost the rest.
-    fn sound_part(&self, mut segment: ReadSegment) -> ReadSegment {
-        let name = ObjectName::index(segment.id);
-        for what in segment.problems.drain(..) {
-            self.damage(&name, what);
-        }
-        segment.packs.retain(|pack| match self.check_pack_line(pack) {
+    fn sound_part(
+        &self,
+        mut segment: ReadSegment,
+        faults: &mut Vec<(ObjectId, String)>,
+    ) -> ReadSegment {
+        let id = segment.id;
+        faults.extend(segment.problems.drain(..).map(|what| (id, what)));
+        segment.packs.retain(|pack| match pack.check(self.repository) {
             Ok(()) => true,
             Err(what) => {
-                self.damage(&name, format!("pack {}: {what}", pack.id));
+                faults.push((id, format!("pack {}: {what}", pack.id)));
                 false
             }
         });
         segment
-    }
-
-    fn check_pack_line(&self, pack: &ReadPack) -> std::result::Result<(), String> {
-        let header = Header::parse(&pack.header)?;
-        let structure = match header.kind {
-            ObjectKind::DataPack => false,
-            ObjectKind::TreePack => true,
-            other => return Err(format!("its header is that of a {other:?}")),
-        };
-        if pack.lines.iter().any(|line| line.kind.is_structure() != structure) {
-            return Err("it mixes content and structure".into());
-        }
-        let (keys, repository) = (self.repository.keys(), self.repository.id());
-        Header::cipher(keys, repository, header.kind, &pack.header)?;
-        Ok(())
     }
 }
 

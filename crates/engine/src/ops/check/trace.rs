@@ -24,17 +24,20 @@ struct Trace<'a> {
     context: &'a Context<'a>,
     bad: Bad,
     whole: HashSet<BlobId>,
+    /// What is needed and cannot be read.
+    lost: HashSet<BlobId>,
     snapshot: SnapshotId,
     root: Vec<u8>,
 }
 
-pub(super) fn trace(context: &Context<'_>, snapshots: &[SnapshotInfo]) -> Result<()> {
+/// Names the snapshots and paths that are hit; returns the blobs that they lack.
+pub(super) fn trace(context: &Context<'_>, snapshots: &[SnapshotInfo]) -> Result<HashSet<BlobId>> {
     let bad = context.ledger.bad();
     if bad.is_empty() {
-        return Ok(());
+        return Ok(HashSet::new());
     }
-    let (snapshot, root) = Default::default();
-    let mut trace = Trace { context, bad, whole: HashSet::new(), snapshot, root };
+    let (whole, lost, snapshot, root) = Default::default();
+    let mut trace = Trace { context, bad, whole, lost, snapshot, root };
     for info in snapshots {
         trace.snapshot = info.id;
         for root in &info.record.roots {
@@ -47,10 +50,19 @@ pub(super) fn trace(context: &Context<'_>, snapshots: &[SnapshotInfo]) -> Result
             }
         }
     }
-    Ok(())
+    Ok(trace.lost)
 }
 
 impl Trace<'_> {
+    /// The finding that keeps a blob from being read.
+    fn fault(&mut self, id: &BlobId) -> Result<Option<Handle>> {
+        let fault = self.bad.fault(self.context.index, id)?;
+        if fault.is_some() {
+            self.lost.insert(*id);
+        }
+        Ok(fault)
+    }
+
     fn hit(&self, handle: Handle, path: &[u8]) {
         let path = join(self.root.strip_suffix(b"/").unwrap_or(&self.root), path);
         let path = if path.is_empty() { b"/".to_vec() } else { path };
@@ -74,7 +86,7 @@ impl Trace<'_> {
         if self.whole.contains(id) {
             return Ok(true);
         }
-        let fault = self.bad.fault(self.context.index, id)?;
+        let fault = self.fault(id)?;
         if let Some(handle) = fault {
             self.hit(handle, first);
         }
@@ -107,16 +119,15 @@ impl Trace<'_> {
     /// What keeps an entry from being restored.
     fn entry(&mut self, entry: &Entry) -> Result<BTreeSet<Handle>> {
         let mut handles = BTreeSet::new();
-        let index = self.context.index;
         if let Some(id) = entry.xattrs_blob {
-            handles.extend(self.bad.fault(index, &id)?);
+            handles.extend(self.fault(&id)?);
         }
         match &entry.content {
             Content::None | Content::Inline(_) => {}
-            Content::Member { bundle, .. } => handles.extend(self.bad.fault(index, bundle)?),
+            Content::Member { bundle, .. } => handles.extend(self.fault(bundle)?),
             Content::Chunks(chunks) => {
                 for chunk in chunks {
-                    handles.extend(self.bad.fault(index, &chunk.id)?);
+                    handles.extend(self.fault(&chunk.id)?);
                 }
             }
             Content::List(id) => self.list(id, &mut handles, 0)?,
@@ -129,7 +140,7 @@ impl Trace<'_> {
         if self.whole.contains(id) || depth > MAX_DEPTH {
             return Ok(());
         }
-        if let Some(handle) = self.bad.fault(self.context.index, id)? {
+        if let Some(handle) = self.fault(id)? {
             handles.insert(handle);
             return Ok(());
         }
@@ -139,7 +150,7 @@ impl Trace<'_> {
             if list.level > 0 {
                 self.list(&child, &mut below, depth + 1)?;
             } else {
-                below.extend(self.bad.fault(self.context.index, &child)?);
+                below.extend(self.fault(&child)?);
             }
         }
         if below.is_empty() {
@@ -154,7 +165,7 @@ impl Trace<'_> {
         if self.whole.contains(id) {
             return Ok(true);
         }
-        if let Some(handle) = self.bad.fault(self.context.index, id)? {
+        if let Some(handle) = self.fault(id)? {
             self.hit(handle, b"");
             return Ok(false);
         }

@@ -54,6 +54,11 @@ impl PackListing {
         Self { packs, starts, bits, strange: Vec::new() }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.packs.len()
+    }
+
     fn position(&self, id: &ObjectId) -> Option<usize> {
         let bits = first_bits(id, self.bits);
         let from = *self.starts.get(bits)? as usize;

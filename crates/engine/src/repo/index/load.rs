@@ -40,9 +40,8 @@ impl Index {
     ) -> Result<Self> {
         again(store, &mut |store| {
             let (segments, packs) = list(repository)?;
-            let mut accept = |_, segment: Result<ReadSegment>| segment?.whole().map(Some);
-            let load = Load::new(repository, store, segments);
-            Ok(load.run(&mut accept)?.mount(&packs, condemned)?.0)
+            let load = Load::new(repository, store, segments).run_whole()?;
+            Ok(load.mount(&packs, condemned)?.0)
         })
     }
 
@@ -88,8 +87,7 @@ impl Index {
             })?;
             written.sort_unstable();
             let packs = PackListing::new(packs);
-            let mut accept = |_, segment: Result<ReadSegment>| segment?.whole().map(Some);
-            let load = Load::new(repository, store, segments).run(&mut accept)?;
+            let load = Load::new(repository, store, segments).run_whole()?;
             let (segments, superseded) = (load.listed.clone(), load.superseded.clone());
             let (index, orphans) = load.mount(&packs, &BTreeSet::new())?;
             Ok(Inventory { index, segments, superseded, packs, written, orphans })
@@ -177,6 +175,23 @@ impl<'a> Load<'a> {
         self.merge(read)?;
         self.tidy();
         Ok(self)
+    }
+
+    /// The same, where every segment that counts must be whole. One that is damaged counts no more
+    /// once another one supersedes it: that is how an index is repaired.
+    fn run_whole(self) -> Result<Self> {
+        let mut damaged = Vec::new();
+        let load = self.run(&mut |id, segment| match segment.and_then(ReadSegment::whole) {
+            Err(error @ Error::Damaged { .. }) => {
+                damaged.push((id, error));
+                Ok(None)
+            }
+            other => other.map(Some),
+        })?;
+        match damaged.into_iter().find(|(id, _)| !load.superseded.contains(id)) {
+            Some((_, error)) => Err(error),
+            None => Ok(load),
+        }
     }
 
     /// Takes tables of the cache, the largest first, as long as no two hold the same segment. The

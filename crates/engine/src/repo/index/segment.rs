@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prost::Message;
 
 use crate::crypto::ObjectKind;
-use crate::format::envelope::{self, HEADER_LEN};
+use crate::format::envelope::{self, HEADER_LEN, Header};
 use crate::format::index::{IndexedPack, Segment};
 use crate::format::pack::Line;
 use crate::hash::{ObjectId, Sha256};
@@ -56,6 +56,22 @@ impl ReadPack {
             return Err(wrong("a bundle has an impossible number of members"));
         }
         Ok(Self { id, size: pack.size, header, lines })
+    }
+
+    /// An error if its header is not that of a pack of this repository, or does not fit what the
+    /// pack holds.
+    pub(crate) fn check(&self, repository: &Repository) -> std::result::Result<(), String> {
+        let header = Header::parse(&self.header)?;
+        let structure = match header.kind {
+            ObjectKind::DataPack => false,
+            ObjectKind::TreePack => true,
+            other => return Err(format!("its header is that of a {other:?}")),
+        };
+        if self.lines.iter().any(|line| line.kind.is_structure() != structure) {
+            return Err("it mixes content and structure".into());
+        }
+        Header::cipher(repository.keys(), repository.id(), header.kind, &self.header)?;
+        Ok(())
     }
 }
 
