@@ -5,7 +5,7 @@
 use std::error::Error as StdError;
 use std::ffi::OsStr;
 
-use holdfast_connectors::s3::client::S3Error;
+use holdfast_connectors::s3::client::{Class as S3Class, S3Error};
 use holdfast_connectors::sftp::client::ClientErrorKind;
 use holdfast_connectors::sftp::pool::SftpError;
 use holdfast_connectors::sftp::ssh::SshError;
@@ -209,6 +209,11 @@ fn cause(error: &Error) -> Option<&(dyn StdError + Send + Sync + 'static)> {
 
 /// The request to a bucket below an error. It knows more than the error above it.
 fn refused_by_bucket(error: &Error) -> Option<&S3Error> {
+    if let Error::NoRepository { answer, .. } = error {
+        // Where the bucket itself is missing, that is what to say.
+        let error: &S3Error = answer.as_ref()?.source.as_ref()?.downcast_ref()?;
+        return (error.class == S3Class::NoSuchBucket).then_some(error);
+    }
     cause(error)?.downcast_ref()
 }
 
@@ -342,7 +347,7 @@ mod tests {
     fn every_problem_says_what_next() {
         let at = OsStr::new("/my repo");
         let location = || "/my repo".to_owned();
-        let no = Error::NoRepository { location: location() };
+        let no = Error::NoRepository { location: location(), answer: None };
         let problem = explain(&no, Some(at));
         assert_eq!((problem.exit_code(), problem.class.name()), (10, "no repository"));
         assert_eq!(problem.hints, ["to make one there: holdfast at '/my repo' create"]);

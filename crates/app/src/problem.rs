@@ -152,6 +152,7 @@ impl Class {
             Self::Busy => 11,
             Self::WrongPassphrase | Self::PassphraseNeeded => 12,
             Self::Damage => 13,
+            Self::ColdObject => 14,
             Self::Interrupted => 130,
             _ => 1,
         }

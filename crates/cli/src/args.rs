@@ -52,7 +52,7 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 finished with some files unread or
 unwritten, 10 no repository, 11 busy, 12 wrong passphrase, 13 damage found,
-130 interrupted";
+14 archived and not readable yet, 130 interrupted";
 
 /// Encrypted, deduplicated, versioned backups.
 #[derive(Debug, Parser)]

@@ -26,6 +26,7 @@ pub(crate) mod sync;
 pub(crate) mod tag;
 pub(crate) mod test;
 pub(crate) mod version;
+mod warm_up;
 
 use crate::args::Verb;
 use crate::context::Context;

@@ -27,6 +27,8 @@ pub enum Error {
     NoRepository {
         /// Where it was looked for.
         location: String,
+        /// What the storage said, if it was asked for an object and has none.
+        answer: Option<Box<StorageError>>,
     },
     /// `create` found a repository.
     #[error("there is already a repository at {location}")]

@@ -318,12 +318,32 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(0)
     }
 
+    /// Asks for archived objects to be readable for `days`, as far as nobody has asked before, and
+    /// says how many are still archived. Where nothing is ever archived, all can be read at once.
+    fn warm_up(&self, names: &[ObjectName], days: u32) -> StorageResult<Warmth> {
+        let _ = days;
+        Ok(Warmth { warm: names.len() as u64, ..Warmth::default() })
+    }
+
     /// How long another computer may go on seeing what was there before a change that has been
     /// answered here. Zero for a storage that keeps its promise to all; more for a network file
     /// system whose clients cache directories.
     fn settle(&self) -> Duration {
         Duration::ZERO
     }
+}
+
+/// How many of some objects can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Warmth {
+    /// At once.
+    pub warm: u64,
+    /// Not yet: they are on their way out of the archive.
+    pub cold: u64,
+    /// Of these, for how many it was asked just now.
+    pub asked: u64,
+    /// How long it usually takes until the last of them is there.
+    pub wait: Duration,
 }
 
 /// How uploads are best made.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
     Folder, ObjectInfo, ObjectName, Storage, StorageError, StorageErrorKind, StorageResult, Upload,
-    UploadHint,
+    UploadHint, Warmth,
 };
 use rand::Rng;
 
@@ -416,6 +416,10 @@ impl<S: Storage> Storage for FaultStorage<S> {
 
     fn reap(&self, age: Duration) -> StorageResult<u64> {
         self.inner.reap(age)
+    }
+
+    fn warm_up(&self, names: &[ObjectName], days: u32) -> StorageResult<Warmth> {
+        self.inner.warm_up(names, days)
     }
 
     fn settle(&self) -> Duration {

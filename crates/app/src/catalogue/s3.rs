@@ -95,8 +95,9 @@ fn hints(problem: Problem, error: &S3Error) -> Problem {
              next backup goes on where this one ended",
         ),
         S3::ColdObject => problem
+            .hint("a restore asks for all that it needs: holdfast restore … --warm-up")
             .hint(format!(
-                "bring it back: aws s3api restore-object --bucket {bucket} --key {key} \
+                "bring this one back: aws s3api restore-object --bucket {bucket} --key {key} \
                  --restore-request Days=7"
             ))
             .hint("that takes minutes to days; then run the same command again (docs/s3.md)"),

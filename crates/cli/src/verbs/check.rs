@@ -6,8 +6,10 @@ use clap::Args;
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, plural, printable, size};
 use holdfast_app::{Problem, times};
+use holdfast_engine::Error;
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, Finding, ReadData, Severity, check};
 use holdfast_engine::repo::snapshots::Filter;
+use holdfast_engine::storage::Folder;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -15,6 +17,7 @@ use crate::failure::{Outcome, Result};
 use crate::interrupt;
 use crate::ui::json;
 use crate::ui::progress::Progress;
+use crate::verbs::warm_up;
 
 /// Check that everything that was backed up is still there
 ///
@@ -43,6 +46,21 @@ pub(crate) struct Check {
     /// --read-data-subset chooses. A server that lies is not found out this way.
     #[arg(long)]
     server_checksums: bool,
+    /// Have archived packs brought back first, to be readable for so many days
+    ///
+    /// For storage classes such as GLACIER. As long as one cannot be read nothing is checked, and it
+    /// exits with 14.
+    #[arg(
+        long,
+        value_name = "DAYS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "7",
+        value_parser = clap::value_parser!(u32).range(1..=365),
+        requires = "read_data",
+        conflicts_with = "snapshots"
+    )]
+    warm_up: Option<u32>,
     /// Threads
     #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
     threads: usize,
@@ -107,6 +125,12 @@ pub(crate) fn run(context: &Context, options: &Check) -> Result {
         }
         Some(ids)
     };
+    if let Some(days) = options.warm_up {
+        let mut packs = Vec::new();
+        let storage = repository.storage();
+        storage.list(Folder::Packs, &mut |info| packs.push(info.name)).map_err(Error::from)?;
+        warm_up::bring_back(&repository, &packs, days)?;
+    }
     let check_options = CheckOptions {
         read_data,
         server_checksums: options.server_checksums,

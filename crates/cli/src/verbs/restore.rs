@@ -11,6 +11,7 @@ use holdfast_connectors::local::destination::LocalDestinationOptions;
 use holdfast_engine::destination::{Destination, Unset};
 use holdfast_engine::ops::restore::{Overwrite, RestoreOptions, RestoreReport, preview, restore};
 use holdfast_engine::repo::{Index, Repository};
+use holdfast_engine::storage::ObjectName;
 use serde::Serialize;
 
 use crate::args::Selection;
@@ -19,6 +20,7 @@ use crate::failure::{Outcome, Result};
 use crate::interrupt;
 use crate::ui::progress::Progress;
 use crate::ui::prompt::Terminal;
+use crate::verbs::warm_up;
 
 /// Restore files from a snapshot
 ///
@@ -53,6 +55,21 @@ pub(crate) struct Restore {
     /// Find out what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Have archived packs that are needed brought back first, to be readable for so many days
+    ///
+    /// For storage classes such as GLACIER. Only if all of them can be read, anything is restored;
+    /// else it says how many are on their way, exits with 14, and the same command is to be run
+    /// again later. Packs of files that are there already are not asked for.
+    #[arg(
+        long,
+        value_name = "DAYS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "7",
+        value_parser = clap::value_parser!(u32).range(1..=365),
+        conflicts_with = "dry_run"
+    )]
+    warm_up: Option<u32>,
     /// Only what fits this .gitignore rule; may be repeated
     #[arg(long, value_name = "RULE")]
     include: Vec<String>,
@@ -143,6 +160,9 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
     if options.in_place && !options.dry_run && !options.yes {
         job.confirm(&restore_options)?;
     }
+    if let Some(days) = options.warm_up {
+        job.warm_up(&restore_options, days)?;
+    }
     job.run(&restore_options)
 }
 
@@ -192,6 +212,24 @@ impl Job<'_> {
             Some(true) => Ok(()),
             _ => Err(Problem::new(Class::Interrupted, "nothing was written").into()),
         }
+    }
+
+    /// Has what is needed brought back from archives. Fails if it is not there yet.
+    fn warm_up(&self, restore_options: &RestoreOptions, days: u32) -> Result<()> {
+        let listing = RestoreOptions { list_packs: true, ..restore_options.clone() };
+        // What is wrong with single files, the restore tells.
+        let progress = Progress::without_problems(&self.context.ui);
+        let report = preview(
+            self.repository,
+            self.index,
+            &listing,
+            &*self.destination,
+            &progress,
+            interrupt::watch(),
+        );
+        progress.finish();
+        let names: Vec<_> = report?.packs.into_iter().map(ObjectName::pack).collect();
+        warm_up::bring_back(self.repository, &names, days)
     }
 
     fn run(&self, restore_options: &RestoreOptions) -> Result {

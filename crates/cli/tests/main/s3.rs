@@ -4,10 +4,11 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use holdfast_testkit::s3::S3Tls;
+use holdfast_testkit::s3::{S3Tls, Thawed};
 use holdfast_testkit::sshd::HostKeyKind;
 use holdfast_testkit::{
-    S3Object, S3Operation, S3Refusal, S3Rule, S3Server, S3ServerOptions, Sshd, SshdOptions,
+    Direction, Proxy, S3Fault, S3Object, S3Operation, S3Refusal, S3Rule, S3Server, S3ServerOptions,
+    Sshd, SshdOptions,
 };
 use serde_json::Value;
 
@@ -196,6 +197,12 @@ fn every_refusal_has_a_name_and_a_next_step() {
     let cat = format!("at @s3 cat latest:{src}/a.txt");
     let cold = told(cold, &cat, "cold object", "aws s3api restore-object --bucket mysuperbucket");
     assert!(cold.contains("--key here/packs/"), "{cold}");
+    let locked = all(R::Other(403, "ObjectLocked")).on(S3Operation::Delete);
+    told(locked, "at @s3 forget latest", "locked", "when its retention ends");
+    let bad = all(R::Other(400, "BadDigest")).on(S3Operation::Put);
+    told(bad, "at @s3 backup src --force", "i/o", "this machine's memory is bad");
+    let flipped = S3Rule::new(S3Fault::FlipBit).on(S3Operation::Get).key("here/config");
+    told(flipped, ls, "damage", "check --read-data");
     told(all(R::NotImplemented), ls, "unsupported", "leave out what this server does not know");
     let class = all(R::Other(400, "InvalidStorageClass")).on(S3Operation::Put);
     told(class, "at @s3 backup src --force", "configuration", "unset NAME storage_class");
@@ -230,6 +237,84 @@ fn the_way_to_the_server_has_names_too() {
     });
     cloud.set("s3", "location", &place);
     assert_eq!(cloud.error("test @s3")["class"], "wrong endpoint");
+    // What lies in between cuts every connection.
+    let proxy = Proxy::start(cloud.server.address()).unwrap();
+    proxy.cut_every(Direction::Down, 40, u32::MAX);
+    cloud.set("s3", "location", &format!("s3://{}/mybucket", proxy.address()));
+    let event = cloud.error("at @s3 -o timeout=1s ls");
+    assert_eq!((&event["class"], &event["stage"]), (&"unreachable".into(), &"request".into()));
+    assert!(event["hints"].to_string().contains("connections=4"), "{event}");
+    assert!(proxy.cuts() > 1, "it was tried again");
+}
+
+#[test]
+fn a_missing_bucket_is_named_and_is_no_missing_repository() {
+    let cloud = Cloud::new();
+    cloud.place("s3", "nowhere/here", &[]);
+    for line in ["at @s3 ls", "at @s3 backup src"] {
+        let event = cloud.error(line);
+        assert_eq!(event["class"], "no such bucket", "{event}");
+        assert!(event["message"].as_str().is_some_and(|m| m.contains("nowhere")), "{event}");
+    }
+    cloud.place("s3", "mybucket/here", &[]);
+    let event = cloud.error("at @s3 ls");
+    assert_eq!((&event["class"], &event["exit_code"]), (&"no repository".into(), &10.into()));
+}
+
+#[test]
+fn what_a_restore_needs_is_brought_back_from_an_archive() {
+    let cloud = Cloud::new();
+    cloud.place("s3", "mysuperbucket", &[("storage_class", "GLACIER")]);
+    cloud.run("at @s3 create --key-file home/key").ok();
+    for (name, factor) in [("old", 3), ("new", 5)] {
+        let numbers = (0..60_000_u32).map(|i| i.wrapping_mul(i).wrapping_mul(factor));
+        let content: Vec<u8> = numbers.flat_map(u32::to_le_bytes).collect();
+        cloud.sandbox.write(&format!("src/{name}"), &content);
+        cloud.run(&format!("at @s3 backup src/{name}")).ok();
+    }
+    let packs = |thawed: Thawed| {
+        let keys = cloud.server.keys("mysuperbucket").into_iter();
+        let objects = keys.filter_map(|key| cloud.server.object("mysuperbucket", &key));
+        let cold = objects.filter(|o| o.storage_class.as_deref() == Some("GLACIER"));
+        cold.filter(|object| object.thawed == thawed).count()
+    };
+    assert_eq!(packs(Thawed::No), 2);
+    let to = cloud.sandbox.text("back");
+    let line = format!("at @s3 restore latest -to {to}");
+    cloud.run(&line).fails(14, "archived").fails_with("restore … --warm-up");
+    let warm_up = format!("{line} --warm-up");
+    let dry_run = format!("{warm_up} --dry-run");
+    cloud.run(&dry_run).fails(2, "cannot be used with");
+    cloud.run(&format!("{line} --warm-up=0")).fails(2, "0 is not in 1..=365");
+    let first = cloud.run(&format!("{line} --warm-up=3"));
+    first
+        .fails(14, "packs needed that are still archived: 1 of 1")
+        .fails_with("asked for now, to be readable for 3 days: 1")
+        .fails_with("come back in about 5 hours");
+    // What this restore does not need stays where it is.
+    assert_eq!((packs(Thawed::No), packs(Thawed::Asked)), (1, 1));
+    let event = cloud.error(&warm_up);
+    assert_eq!((&event["class"], &event["exit_code"]), (&"cold object".into(), &14.into()));
+    assert!(event.to_string().contains("asked for before"), "{event}");
+    assert!(!cloud.sandbox.path("back").exists());
+    cloud.server.thaw();
+    cloud.run(&warm_up).ok();
+    let restored = files(&cloud.sandbox.path("back"));
+    assert!(restored[0].0.ends_with("src/new"), "{}", restored[0].0);
+    let content = std::fs::read(cloud.sandbox.path("src/new")).unwrap();
+    assert_eq!(restored[0].1, content);
+    // What is there already needs no pack, and a place without archives has nothing to bring back.
+    for key in cloud.server.keys("mysuperbucket") {
+        cloud.server.change("mysuperbucket", &key, |object| object.thawed = Thawed::No);
+    }
+    cloud.run(&warm_up).ok();
+    cloud.sandbox.backup();
+    cloud.run(&format!("at repo restore latest -to {to}-local --warm-up")).ok();
+    // check reads all packs.
+    cloud.run("at @s3 check --warm-up").fails(2, "--read-data");
+    cloud.run("at @s3 check --read-data --warm-up").fails(14, "still archived");
+    assert_eq!(cloud.server.thaw(), 2);
+    cloud.run("at @s3 check --read-data --warm-up").ok();
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
     Folder, ObjectInfo, ObjectName, Storage, StorageErrorKind, StorageResult, Upload, UploadHint,
+    Warmth,
 };
 
 use crate::locked;
@@ -185,6 +186,10 @@ impl Storage for RecordStorage {
 
     fn reap(&self, age: Duration) -> StorageResult<u64> {
         self.inner.reap(age)
+    }
+
+    fn warm_up(&self, names: &[ObjectName], days: u32) -> StorageResult<Warmth> {
+        self.inner.warm_up(names, days)
     }
 
     fn settle(&self) -> Duration {

@@ -1,14 +1,16 @@
 //! A repository in a bucket: each object under its own name below the prefix. The engine's threads
 //! call and wait; below, requests of all of them share connections and a limit.
 //!
-//! Objects are written in [`write`], listed in [`list`], errors told apart in [`problem`].
+//! Objects are written in [`write`], listed in [`list`], kept in order in [`upkeep`], errors told
+//! apart in [`problem`].
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_engine::hash::Sha256;
 use holdfast_engine::storage::{
-    Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload, UploadHint,
+    Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload, UploadHint, Warmth,
 };
 
 use self::problem::Trouble;
@@ -17,6 +19,7 @@ use super::client::{Class, S3Client};
 
 mod list;
 mod problem;
+mod upkeep;
 mod write;
 
 /// An upload is held in memory until it is finished.
@@ -151,6 +154,14 @@ impl Storage for S3Storage {
 
     fn uploads(&self) -> UploadHint {
         UPLOADS
+    }
+
+    fn reap(&self, age: Duration) -> StorageResult<u64> {
+        self.wait("delete", "", self.abort_uploads(age))
+    }
+
+    fn warm_up(&self, names: &[ObjectName], days: u32) -> StorageResult<Warmth> {
+        self.wait("read", "", self.bring_back(names, days))
     }
 }
 

@@ -8,15 +8,17 @@ use std::time::Duration;
 use holdfast_connectors::conformance::storage_conformance;
 use holdfast_connectors::layers::limit::{LimitStorage, Limits};
 use holdfast_connectors::layers::record::RecordStorage;
-use holdfast_connectors::s3::client::{Class, S3Error, S3Options};
+use holdfast_connectors::s3::client::{Class, Put, S3Error, S3Options};
 use holdfast_connectors::s3::storage::S3Storage;
 use holdfast_engine::hash::{ObjectId, RecordId, Sha256, SnapshotId};
-use holdfast_engine::storage::{Folder, ObjectName, Storage, StorageError, StorageErrorKind};
-use holdfast_testkit::Proxy;
+use holdfast_engine::storage::{
+    Folder, ObjectName, Storage, StorageError, StorageErrorKind, Warmth,
+};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::s3::{
     S3Fault, S3Object, S3Operation, S3Refusal, S3Rule, S3Server, S3ServerOptions,
 };
+use holdfast_testkit::{FaultStorage, Proxy};
 
 use crate::s3_client::{client, options, server};
 
@@ -209,6 +211,80 @@ fn only_data_may_be_cold_and_metadata_is_never() {
     failed(storage.get_range(&name(1), 0, 1, &mut Vec::new()), StorageErrorKind::Cold);
     assert_eq!(storage.get(&name(2)).unwrap(), b"content");
     assert_eq!(storage.get(&key(1)).unwrap(), b"key");
+}
+
+#[test]
+fn cold_objects_are_asked_for_once_and_counted() {
+    let server = server(S3ServerOptions::default());
+    let base = options(&server, server.address().port());
+    let storage = storage_at(S3Options { prefix: "p".into(), ..base });
+    let name = |i| ObjectName::pack(ObjectId::new([i; 32]));
+    let classes = [None, Some("STANDARD_IA"), Some("GLACIER"), Some("DEEP_ARCHIVE")];
+    for (i, class) in (0..).zip(classes) {
+        let object = S3Object { storage_class: class.map(Into::into), ..S3Object::new("content") };
+        assert!(server.put("bucket", &format!("p/{}", name(i)), object));
+    }
+    // The wrappers pass it on.
+    let limits = Limits { upload: Some(1 << 30), ..Limits::default() };
+    let storage = LimitStorage::new(Arc::new(storage), limits);
+    let storage = FaultStorage::new(RecordStorage::new(Arc::new(storage)));
+    let all: Vec<_> = (0..5).map(name).collect();
+    let hours = |hours| Duration::from_secs(hours * 60 * 60);
+    let told = |names: &[ObjectName], warm, cold, asked, wait| {
+        let warmth = storage.warm_up(names, 3).unwrap();
+        assert_eq!(warmth, Warmth { warm, cold, asked, wait: hours(wait) });
+    };
+    // The fifth is missing: whoever reads it says so.
+    told(&all[..3], 2, 1, 1, 5);
+    told(&all, 3, 2, 1, 12);
+    told(&all, 3, 2, 0, 12);
+    // What can be read anyway was not asked for.
+    assert_eq!(server.count(S3Operation::Restore), 2);
+    failed(storage.get(&name(2)), StorageErrorKind::Cold);
+    assert_eq!(server.thaw(), 2);
+    told(&all, 5, 0, 0, 0);
+    assert_eq!(storage.get(&name(3)).unwrap(), b"content");
+    // A class that nobody knows is asked for; the server says that it can be read.
+    let odd = S3Object { storage_class: Some("ODD".into()), ..S3Object::new("content") };
+    assert!(server.put("bucket", &format!("p/{}", name(6)), odd));
+    told(&[name(6)], 1, 0, 0, 0);
+    let refused = S3Rule::refuse(S3Refusal::AccessDenied).on(S3Operation::Restore);
+    server.add_fault(refused);
+    let error = failed(storage.warm_up(&[name(6)], 1), StorageErrorKind::PermissionDenied);
+    assert_eq!(error.action(), "s3:RestoreObject");
+}
+
+#[test]
+fn uploads_that_nobody_completes_are_given_up() {
+    let server = server(S3ServerOptions { page: 2, ..S3ServerOptions::default() });
+    let storage = storage(&server, "p");
+    let everywhere = client(options(&server, server.address().port()));
+    let begin = |key: &str| {
+        let upload = everywhere.block_on(everywhere.upload(key, &Put::default())).unwrap();
+        // As if its writer had died.
+        std::mem::forget(upload);
+    };
+    let own = ["p/packs/ab/ab", "p/packs/ab/ab", "p/index/cd", "p/config", "p/packs/ef/ef"];
+    let foreign = ["p/packs/Holiday.jpg", "p/photos/a", "other/packs/ab/ab"];
+    own.iter().chain(&foreign).for_each(|key| begin(key));
+    // Times are whole seconds.
+    std::thread::sleep(Duration::from_millis(2100));
+    server.set_clock_ahead(Duration::from_secs(3600));
+    begin("p/packs/01/01");
+    assert_eq!(storage.reap(Duration::from_secs(60)).unwrap(), 0);
+    assert_eq!(server.open_uploads("bucket"), 9);
+    for refusal in [S3Refusal::AccessDenied, S3Refusal::NotImplemented] {
+        server.add_fault(S3Rule::refuse(refusal).on(S3Operation::ListUploads));
+        assert_eq!(storage.reap(Duration::from_secs(1)).unwrap(), 0);
+        server.clear_faults();
+    }
+    server.add_fault(S3Rule::refuse(S3Refusal::AccessDenied).on(S3Operation::AbortUpload));
+    let age = Duration::from_secs(1);
+    let error = failed(storage.reap(age), StorageErrorKind::PermissionDenied);
+    assert_eq!(error.action(), "s3:AbortMultipartUpload");
+    server.clear_faults();
+    assert_eq!(storage.reap(age).unwrap(), own.len() as u64);
+    assert_eq!(server.open_uploads("bucket"), foreign.len() + 1);
 }
 
 #[test]

@@ -6,10 +6,12 @@
 //! pack by pack and written by several threads ([`content`]). Attributes of directories come
 //! last, the deepest first. While one window is written, the next is read.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::destination::{Destination, DestinationErrorKind, Unset};
+use crate::hash::ObjectId;
 use crate::meta::Owner;
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::snapshots::SnapshotInfo;
@@ -20,6 +22,7 @@ mod content;
 mod decide;
 mod directories;
 mod entries;
+mod packs;
 mod select;
 mod state;
 mod verify;
@@ -78,6 +81,8 @@ pub struct RestoreOptions {
     pub delete: bool,
     /// Write nothing, and find out what would be done.
     pub dry_run: bool,
+    /// With `dry_run`: find out as well which packs would be read.
+    pub list_packs: bool,
     /// Compare the content of files that seem unchanged, and replace those that differ. Together
     /// with `dry_run` and [`Overwrite::IfChanged`]: verifies an earlier restore.
     pub verify: bool,
@@ -101,6 +106,7 @@ impl RestoreOptions {
             overwrite: Overwrite::default(),
             delete: false,
             dry_run: false,
+            list_packs: false,
             verify: false,
             filter: None,
             owners: None,
@@ -119,6 +125,7 @@ impl fmt::Debug for RestoreOptions {
             .field("overwrite", &self.overwrite)
             .field("delete", &self.delete)
             .field("dry_run", &self.dry_run)
+            .field("list_packs", &self.list_packs)
             .field("verify", &self.verify)
             .field("filter", &self.filter.is_some())
             .field("owners", &self.owners.is_some())
@@ -163,6 +170,8 @@ pub struct RestoreReport {
     pub failed: Vec<(Vec<u8>, String)>,
     /// How much could not be restored in all, things in directories that failed included.
     pub failures: u64,
+    /// Packs that content would be read from, if they were to be listed.
+    pub packs: BTreeSet<ObjectId>,
     /// Bytes the destination had free before, where it tells.
     pub free_space: Option<u64>,
 }

@@ -52,11 +52,13 @@ pub fn probe(storage: &dyn Storage) -> Result<Probe> {
     let location = storage.location();
     let bytes = match storage.get(&ObjectName::config()) {
         Ok(bytes) => bytes,
-        Err(e) if e.is_not_found() => return Err(Error::NoRepository { location }),
+        Err(e) if e.is_not_found() => {
+            return Err(Error::NoRepository { location, answer: Some(Box::new(e)) });
+        }
         Err(e) => return Err(e.into()),
     };
     let config = Config::parse(&bytes).map_err(|e| match e {
-        ConfigError::NotAConfig => Error::NoRepository { location: location.clone() },
+        ConfigError::NotAConfig => Error::NoRepository { location: location.clone(), answer: None },
         ConfigError::Newer(what) => Error::NewerFormat { location: location.clone(), what },
         ConfigError::Damaged(what) => Error::damaged("config", what),
     })?;

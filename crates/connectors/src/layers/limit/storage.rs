@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::storage::{
-    Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload, UploadHint,
+    Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload, UploadHint, Warmth,
 };
 
 use super::{Budget, Clock, Limits, system_clock};
@@ -102,6 +102,10 @@ impl Storage for LimitStorage {
 
     fn reap(&self, age: Duration) -> StorageResult<u64> {
         self.inner.reap(age)
+    }
+
+    fn warm_up(&self, names: &[ObjectName], days: u32) -> StorageResult<Warmth> {
+        self.inner.warm_up(names, days)
     }
 
     fn settle(&self) -> Duration {

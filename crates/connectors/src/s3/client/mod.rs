@@ -17,7 +17,8 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Config, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedHttpClient, StalledStreamProtectionConfig,
 };
-use aws_smithy_async::time::SharedTimeSource;
+use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use aws_smithy_types::DateTime;
 use tokio::runtime::Handle;
 
 use self::clock::Clock;
@@ -43,15 +44,17 @@ mod objects;
 mod options;
 mod read;
 mod record;
+mod uploads;
 mod write;
 
 pub use endpoint::{is_amazon, region_of};
 pub use error::{Answer, Class, S3Error, S3Result, Stage};
 pub use list::Pages;
 pub use multipart::Multipart;
-pub use objects::{Headers, Listed, ListedPage, Object, ObjectInfo, Put, Stored, Wanted};
+pub use objects::{Archive, Headers, Listed, ListedPage, Object, ObjectInfo, Put, Stored, Wanted};
 pub use options::{Credentials, S3Options, Sse};
 pub use record::{Operation, Recorder};
+pub use uploads::OpenUpload;
 
 /// Pauses between attempts: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
@@ -162,6 +165,11 @@ impl S3Client {
     /// The region that requests are signed for, once it is known.
     pub fn region(&self) -> Option<String> {
         locked(&self.0.region).clone()
+    }
+
+    /// The time in seconds since the epoch; the server's, once it has said that ours is wrong.
+    pub fn now(&self) -> i64 {
+        DateTime::from(self.0.clock.now()).secs()
     }
 
     /// Runs a future to its end. Not to be called on a thread of the runtime.

@@ -144,7 +144,7 @@ impl Multipart {
     }
 }
 
-async fn abort(client: &S3Client, key: &str, id: &str) -> S3Result<()> {
+pub(super) async fn abort(client: &S3Client, key: &str, id: &str) -> S3Result<()> {
     let gone = client.call(Operation::AbortMultipartUpload, key, false, |sdk| async move {
         let request = sdk.abort_multipart_upload().bucket(client.bucket()).key(key).upload_id(id);
         request.send().await.map_err(failure).map(|_| ())

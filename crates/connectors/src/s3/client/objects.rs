@@ -22,6 +22,18 @@ pub struct Headers {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// What a server tells of an object that may be in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Archive {
+    /// Nothing: nobody has asked for it to be brought back.
+    #[default]
+    Untold,
+    /// It is being brought back.
+    OnItsWay,
+    /// It was brought back and can be read for a while.
+    Back,
+}
+
 /// An object without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectInfo {
@@ -35,6 +47,8 @@ pub struct ObjectInfo {
     pub version_id: Option<String>,
     /// Missing for the standard class.
     pub storage_class: Option<String>,
+    /// Whether it can be read, as far as the server told.
+    pub archive: Archive,
     /// What was stored with it.
     pub headers: Headers,
 }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::S3Client;
 use super::error::{Class, S3Result};
 use super::failure::{Failure, below, failure};
-use super::objects::{Headers, Object, ObjectInfo, Wanted, unquoted};
+use super::objects::{Archive, Headers, Object, ObjectInfo, Wanted, unquoted};
 use super::record::Operation;
 
 impl S3Client {
@@ -59,6 +59,7 @@ impl S3Client {
                 etag: unquoted(answer.e_tag.as_deref()),
                 version_id: version(answer.version_id),
                 storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
+                archive: archive(answer.restore.as_deref()),
                 headers,
             };
             let mut body = answer.body;
@@ -124,10 +125,20 @@ impl S3Client {
                 etag: unquoted(answer.e_tag.as_deref()),
                 version_id: version(answer.version_id),
                 storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
+                archive: archive(answer.restore.as_deref()),
                 headers,
             })
         })
         .await
+    }
+}
+
+/// What `x-amz-restore` says.
+fn archive(restore: Option<&str>) -> Archive {
+    match restore {
+        None => Archive::Untold,
+        Some(text) if text.contains("ongoing-request=\"true\"") => Archive::OnItsWay,
+        Some(_) => Archive::Back,
     }
 }
 

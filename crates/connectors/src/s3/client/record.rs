@@ -18,6 +18,7 @@ pub enum Operation {
     UploadPart,
     CompleteMultipartUpload,
     AbortMultipartUpload,
+    ListMultipartUploads,
     HeadBucket,
     CreateBucket,
     RestoreObject,
@@ -25,7 +26,7 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::GetObject,
         Self::PutObject,
         Self::CopyObject,
@@ -37,6 +38,7 @@ impl Operation {
         Self::UploadPart,
         Self::CompleteMultipartUpload,
         Self::AbortMultipartUpload,
+        Self::ListMultipartUploads,
         Self::HeadBucket,
         Self::CreateBucket,
         Self::RestoreObject,
@@ -56,6 +58,7 @@ impl Operation {
             Self::UploadPart => "upload a part of",
             Self::CompleteMultipartUpload => "complete the upload of",
             Self::AbortMultipartUpload => "give up the upload of",
+            Self::ListMultipartUploads => "list unfinished uploads of",
             Self::HeadBucket => "look at bucket",
             Self::CreateBucket => "create bucket",
             Self::RestoreObject => "bring back object",
@@ -74,6 +77,7 @@ impl Operation {
             Self::ListObjects | Self::HeadBucket => "s3:ListBucket",
             Self::DeleteObject | Self::DeleteObjects => "s3:DeleteObject",
             Self::AbortMultipartUpload => "s3:AbortMultipartUpload",
+            Self::ListMultipartUploads => "s3:ListBucketMultipartUploads",
             Self::CreateBucket => "s3:CreateBucket",
             Self::RestoreObject => "s3:RestoreObject",
         }
@@ -83,7 +87,11 @@ impl Operation {
     pub(super) fn is_of_bucket(self) -> bool {
         matches!(
             self,
-            Self::ListObjects | Self::DeleteObjects | Self::HeadBucket | Self::CreateBucket
+            Self::ListObjects
+                | Self::DeleteObjects
+                | Self::ListMultipartUploads
+                | Self::HeadBucket
+                | Self::CreateBucket
         )
     }
 }

@@ -153,6 +153,9 @@ fn write_entry(
     let replace = verdict == Verdict::Replace;
     if run.options.dry_run {
         let bytes = if entry.hard_link.is_empty() { stored_size(entry) } else { 0 };
+        if run.options.list_packs {
+            super::packs::list(run, entry)?;
+        }
         worker.report.bytes += bytes;
         written(run, worker, entry, verdict != Verdict::Create);
         worker.done(run, 0, bytes);

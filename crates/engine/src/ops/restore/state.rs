@@ -1,7 +1,7 @@
 //! What the threads of a restore share: options, counters, failures, the wish to stop, and the
 //! buffers that each of them works with.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -121,6 +121,8 @@ pub(super) struct Run<'a> {
     pub(super) fresh: PathSet,
     /// Directories that could not be made, or stay what they are: nothing goes below them.
     pub(super) blocked: PathSet,
+    /// Numbers of packs that would be read, if they are to be listed.
+    pub(super) packs: Mutex<BTreeSet<u32>>,
     tally: Mutex<Tally>,
     stop: AtomicBool,
     fatal: Mutex<Option<Error>>,
@@ -163,6 +165,7 @@ impl<'a> Run<'a> {
             read_max: room.min(longest) as u64,
             fresh: PathSet::default(),
             blocked: PathSet::default(),
+            packs: Mutex::default(),
             tally: Mutex::new(Tally {
                 report: RestoreReport::default(),
                 progress,
@@ -236,7 +239,11 @@ impl<'a> Run<'a> {
         }
         let tally = self.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.monitor.progress(&tally.progress, b"");
-        Ok(tally.report)
+        let mut report = tally.report;
+        for number in self.packs.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            report.packs.extend(self.reader.index().pack(number)?.map(|pack| pack.id));
+        }
+        Ok(report)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Multipart uploads.
 
+use std::time::SystemTime;
+
 use bytes::BytesMut;
 use s3s::crypto::{Checksum, Md5};
 use s3s::dto::*;
@@ -120,27 +122,44 @@ pub(super) fn abort(
     Ok(AbortMultipartUploadOutput::default())
 }
 
-/// All of them on one page: tests never have more than AWS shows on one.
+/// A page, in the order of keys, then of uploads.
 pub(super) fn list(
     store: &Store,
     input: ListMultipartUploadsInput,
 ) -> S3Result<ListMultipartUploadsOutput> {
     let buckets = store.buckets();
     let prefix = input.prefix.as_deref().unwrap_or_default();
+    let after = match (input.key_marker.as_deref(), input.upload_id_marker.as_deref()) {
+        (None, _) => None,
+        // Without an upload: behind all of this key.
+        (Some(key), id) => Some((key, id.unwrap_or("\u{10ffff}"))),
+    };
     let uploads = bucket(&buckets, &input.bucket)?.uploads.iter();
-    let shown = uploads.filter(|(_, upload)| upload.key.starts_with(prefix));
-    let uploads = shown.map(|(id, upload)| MultipartUpload {
-        initiated: Some(upload.started.into()),
-        key: Some(upload.key.clone()),
-        upload_id: Some(id.clone()),
-        ..Default::default()
-    });
+    let mut shown: Vec<_> = uploads
+        .map(|(id, upload)| (upload.key.as_str(), id.as_str(), upload.started))
+        .filter(|(key, id, _)| key.starts_with(prefix) && Some((*key, *id)) > after)
+        .collect();
+    shown.sort_unstable();
+    let is_truncated = shown.len() > store.page;
+    shown.truncate(store.page);
+    let last = shown.last().filter(|_| is_truncated);
     Ok(ListMultipartUploadsOutput {
-        uploads: Some(uploads.collect()),
+        next_key_marker: last.map(|(key, ..)| (*key).to_owned()),
+        next_upload_id_marker: last.map(|(_, id, _)| (*id).to_owned()),
+        uploads: Some(shown.into_iter().map(listed).collect()),
         bucket: Some(input.bucket.clone()),
-        is_truncated: Some(false),
+        is_truncated: Some(is_truncated),
         ..Default::default()
     })
+}
+
+fn listed((key, id, started): (&str, &str, SystemTime)) -> MultipartUpload {
+    MultipartUpload {
+        initiated: Some(started.into()),
+        key: Some(key.to_owned()),
+        upload_id: Some(id.to_owned()),
+        ..Default::default()
+    }
 }
 
 pub(super) fn list_parts(store: &Store, input: ListPartsInput) -> S3Result<ListPartsOutput> {
