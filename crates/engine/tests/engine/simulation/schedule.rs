@@ -1,7 +1,7 @@
 //! The schedule: one call at a time, of the actor that the seed chooses; and what befalls the
 //! calls.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,51 @@ use holdfast_testkit::MemoryStorage;
 use holdfast_testkit::clock::rng;
 use rand::Rng;
 use rand::rngs::StdRng;
+
+/// How rough it is. Rates are one in so many; 0 means never.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Weather {
+    /// Calls whose replies are lost, that fail, in which the process dies.
+    pub(super) lost: u32,
+    pub(super) fails: u32,
+    pub(super) dies: u32,
+    /// Snapshots that are stored some time after their writers were told that they failed.
+    pub(super) late: u32,
+    /// Suspensions before any call; and before one that lists, stores or deletes, where the rules
+    /// of the protocol part.
+    pub(super) suspended: u32,
+    pub(super) suspended_at_turns: u32,
+    /// Steps that a suspension lasts, at most; and that an actor rests between two processes.
+    pub(super) long: u64,
+    pub(super) rest: u64,
+    /// Steps at which the clock jumps by a day (a rate); and seconds that every step takes.
+    pub(super) jumps: u32,
+    pub(super) tick: i64,
+}
+
+fn one_in(rng: &mut StdRng, many: u32) -> bool {
+    many > 0 && rng.random_ratio(1, many)
+}
+
+/// What may come before a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// It is the first of a process, which begins whenever it likes.
+    Rest,
+    /// A turn.
+    Turn,
+    /// A call like any other, or all that could come has come.
+    Nothing,
+}
+
+/// A call, as far as the schedule looks at it.
+enum Call<'a> {
+    Read,
+    List,
+    Put(&'a ObjectName, &'a [u8]),
+    Upload,
+    Delete,
+}
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +76,7 @@ enum Fate {
 
 #[derive(Debug, Default)]
 struct Actor {
-    waiting: BTreeSet<u64>,
+    waiting: BTreeMap<u64, Before>,
     is_done: bool,
     /// Suspended until this step.
     until: u64,
@@ -40,6 +85,7 @@ struct Actor {
 #[derive(Debug)]
 struct State {
     rng: StdRng,
+    weather: Weather,
     actors: Vec<Actor>,
     tickets: u64,
     step: u64,
@@ -67,6 +113,21 @@ impl Shared {
     }
 }
 
+impl State {
+    fn fate(&mut self) -> Fate {
+        let Weather { lost, fails, dies, late, .. } = self.weather;
+        let fates = [
+            (lost, Fate::Lost),
+            (fails, Fate::Fails),
+            (dies, Fate::DiesBefore),
+            (dies, Fate::DiesAfter),
+            (late, Fate::Late),
+        ];
+        let befalls = |(many, _): &(u32, Fate)| one_in(&mut self.rng, *many);
+        fates.into_iter().find(befalls).map_or(Fate::Happens, |(_, fate)| fate)
+    }
+}
+
 pub(super) struct Schedule(Arc<Shared>);
 
 /// What an actor makes its processes with. Dropped when it is done.
@@ -79,6 +140,7 @@ pub(super) struct Handle {
 pub(super) struct Process {
     shared: Arc<Shared>,
     actor: usize,
+    has_begun: AtomicBool,
     is_dead: AtomicBool,
 }
 
@@ -89,9 +151,10 @@ impl fmt::Debug for Process {
 }
 
 impl Schedule {
-    pub(super) fn new(storage: MemoryStorage, seed: u64) -> Self {
+    pub(super) fn new(storage: MemoryStorage, weather: Weather, seed: u64) -> Self {
         let state = State {
             rng: rng(seed),
+            weather,
             actors: Vec::new(),
             tickets: 0,
             step: 0,
@@ -121,8 +184,10 @@ impl Schedule {
         let mut state = shared.lock();
         state.step += 1;
         let step = state.step;
+        let weather = state.weather;
+        shared.storage.clock().advance(weather.tick);
         // A clock that jumps makes whoever is at work look dead.
-        if state.rng.random_ratio(1, 80) {
+        if one_in(&mut state.rng, weather.jumps) {
             shared.storage.clock().advance(25 * 3600);
         }
         let (now, later) = std::mem::take(&mut state.late).into_iter().partition(|l| l.0 <= step);
@@ -131,37 +196,39 @@ impl Schedule {
         for (_, name, bytes) in arrived {
             let _ = shared.storage.put(&name, &bytes);
         }
-        let live = |state: &State, suspended: bool| -> Vec<usize> {
-            let may = |actor: &Actor| !actor.is_done && (suspended || actor.until <= step);
-            (0..state.actors.len()).filter(|number| may(&state.actors[*number])).collect()
-        };
-        let mut choice = live(&state, false);
+        let live: Vec<usize> =
+            (0..state.actors.len()).filter(|actor| !state.actors[*actor].is_done).collect();
+        let awake = |actor: &usize| state.actors[*actor].until <= step;
+        let mut choice: Vec<usize> = live.iter().copied().filter(awake).collect();
         if choice.is_empty() {
-            choice = live(&state, true);
-        }
-        if choice.is_empty() {
-            for (_, name, bytes) in std::mem::take(&mut state.late) {
-                let _ = shared.storage.put(&name, &bytes);
-            }
-            return false;
+            // All sleep: the first to wake wakes now.
+            let Some(first) = live.into_iter().min_by_key(|actor| state.actors[*actor].until)
+            else {
+                for (_, name, bytes) in std::mem::take(&mut state.late) {
+                    let _ = shared.storage.put(&name, &bytes);
+                }
+                return false;
+            };
+            state.actors[first].until = step;
+            choice.push(first);
         }
         let actor = choice[state.rng.random_range(0..choice.len())];
-        if state.rng.random_ratio(1, 60) {
-            state.actors[actor].until = step + state.rng.random_range(20..300);
-            return true;
-        }
         while state.actors[actor].waiting.is_empty() && !state.actors[actor].is_done {
             state = shared.wait(state);
         }
-        let Some(ticket) = state.actors[actor].waiting.pop_first() else { return true };
-        let fate = match state.rng.random_range(0..1000) {
-            0..8 => Fate::Lost,
-            8..14 => Fate::Fails,
-            14..24 => Fate::Late,
-            24..28 => Fate::DiesBefore,
-            28..32 => Fate::DiesAfter,
-            _ => Fate::Happens,
+        let Some((ticket, before)) = state.actors[actor].waiting.pop_first() else { return true };
+        let pause = match before {
+            Before::Rest => weather.rest,
+            Before::Turn if one_in(&mut state.rng, weather.suspended_at_turns) => weather.long,
+            _ if one_in(&mut state.rng, weather.suspended) => weather.long,
+            _ => 0,
         };
+        if pause > 0 {
+            state.actors[actor].waiting.insert(ticket, Before::Nothing);
+            state.actors[actor].until = step + state.rng.random_range(1..=pause);
+            return true;
+        }
+        let fate = state.fate();
         state.granted = Some((ticket, fate));
         shared.changed.notify_all();
         while state.granted.is_some() {
@@ -183,8 +250,8 @@ impl Drop for Over<'_> {
 
 impl Handle {
     pub(super) fn process(&self) -> Process {
-        let is_dead = AtomicBool::new(false);
-        Process { shared: self.shared.clone(), actor: self.actor, is_dead }
+        let (has_begun, is_dead) = Default::default();
+        Process { shared: self.shared.clone(), actor: self.actor, has_begun, is_dead }
     }
 }
 
@@ -203,16 +270,21 @@ impl Process {
     fn call<T>(
         &self,
         object: &str,
-        put: Option<(&ObjectName, &[u8])>,
+        call: &Call<'_>,
         happen: impl FnOnce() -> StorageResult<T>,
     ) -> StorageResult<T> {
         if self.is_dead.load(Ordering::SeqCst) {
             return Err(self.dead(object));
         }
+        let before = match call {
+            _ if !self.has_begun.swap(true, Ordering::SeqCst) => Before::Rest,
+            Call::Read => Before::Nothing,
+            _ => Before::Turn,
+        };
         let mut state = self.shared.lock();
         let ticket = state.tickets;
         state.tickets += 1;
-        state.actors[self.actor].waiting.insert(ticket);
+        state.actors[self.actor].waiting.insert(ticket, before);
         self.shared.changed.notify_all();
         let fate = loop {
             match state.granted {
@@ -221,14 +293,13 @@ impl Process {
                 _ => state = self.shared.wait(state),
             }
         };
-        let is_snapshot = object.starts_with("snapshots/");
         let answer = match fate {
             // Another thread of the process has died meanwhile.
             _ if self.is_dead.load(Ordering::SeqCst) => Err(self.dead(object)),
-            Fate::Late => match put {
-                Some((name, bytes)) if is_snapshot => {
+            Fate::Late => match call {
+                Call::Put(name, bytes) if object.starts_with("snapshots/") => {
                     let when = state.step + state.rng.random_range(1..400);
-                    state.late.push((when, name.clone(), bytes.to_vec()));
+                    state.late.push((when, (*name).clone(), bytes.to_vec()));
                     Err(self.dead(object))
                 }
                 _ => happen(),
@@ -251,6 +322,11 @@ impl Process {
     }
 }
 
+/// Whether it was written when the repository was made, once for all: no step of any protocol.
+fn is_fixed(name: &str) -> bool {
+    name == "config" || name.starts_with("keys/")
+}
+
 impl Storage for Process {
     fn location(&self) -> String {
         self.shared.storage.location()
@@ -262,7 +338,7 @@ impl Storage for Process {
 
     fn put(&self, name: &ObjectName, bytes: &[u8]) -> StorageResult<()> {
         let storage = &self.shared.storage;
-        self.call(name.as_str(), Some((name, bytes)), || storage.put(name, bytes))
+        self.call(name.as_str(), &Call::Put(name, bytes), || storage.put(name, bytes))
     }
 
     fn upload(&self) -> StorageResult<Box<dyn Upload + '_>> {
@@ -270,7 +346,10 @@ impl Storage for Process {
     }
 
     fn get(&self, name: &ObjectName) -> StorageResult<Vec<u8>> {
-        self.call(name.as_str(), None, || self.shared.storage.get(name))
+        if is_fixed(name.as_str()) {
+            return self.shared.storage.get(name);
+        }
+        self.call(name.as_str(), &Call::Read, || self.shared.storage.get(name))
     }
 
     fn get_range(
@@ -281,23 +360,31 @@ impl Storage for Process {
         into: &mut Vec<u8>,
     ) -> StorageResult<()> {
         let storage = &self.shared.storage;
-        self.call(name.as_str(), None, || storage.get_range(name, offset, length, into))
+        self.call(name.as_str(), &Call::Read, || storage.get_range(name, offset, length, into))
     }
 
     fn list(&self, folder: Folder, each: &mut dyn FnMut(ObjectInfo)) -> StorageResult<()> {
+        if folder == Folder::Keys {
+            return self.shared.storage.list(folder, each);
+        }
         let mut found = Vec::new();
         let storage = &self.shared.storage;
-        self.call(folder.name(), None, || storage.list(folder, &mut |info| found.push(info)))?;
+        self.call(folder.name(), &Call::List, || {
+            storage.list(folder, &mut |info| found.push(info))
+        })?;
         found.into_iter().for_each(each);
         Ok(())
     }
 
     fn stat(&self, name: &ObjectName) -> StorageResult<ObjectInfo> {
-        self.call(name.as_str(), None, || self.shared.storage.stat(name))
+        if is_fixed(name.as_str()) {
+            return self.shared.storage.stat(name);
+        }
+        self.call(name.as_str(), &Call::Read, || self.shared.storage.stat(name))
     }
 
     fn delete(&self, name: &ObjectName) -> StorageResult<()> {
-        self.call(name.as_str(), None, || self.shared.storage.delete(name))
+        self.call(name.as_str(), &Call::Delete, || self.shared.storage.delete(name))
     }
 
     fn concurrency(&self) -> usize {
@@ -317,6 +404,6 @@ impl Upload for ProcessUpload<'_> {
 
     fn finish(self: Box<Self>, name: &ObjectName) -> StorageResult<()> {
         let Self { process, inner } = *self;
-        process.call(name.as_str(), None, || inner.finish(name))
+        process.call(name.as_str(), &Call::Upload, || inner.finish(name))
     }
 }
