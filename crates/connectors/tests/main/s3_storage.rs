@@ -230,7 +230,7 @@ fn cold_objects_are_asked_for_once_and_counted() {
     let storage = FaultStorage::new(RecordStorage::new(Arc::new(storage)));
     let all: Vec<_> = (0..5).map(name).collect();
     let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
-    let told = |names: &[ObjectName], warm, cold, asked, wait| {
+    let told = |names: &[ObjectName], warm, cold, asked, wait: u64| {
         let warmth = storage.warm_up(names, 3).unwrap();
         assert_eq!(warmth, Warmth { warm, cold, asked, wait: hours(wait) });
     };
