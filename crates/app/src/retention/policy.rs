@@ -181,7 +181,7 @@ fn apply(question: &Question<'_>, decisions: &mut [Decision<'_>]) -> bool {
         }
     }
     let Some(newest) = complete.first().map(|(_, time)| time.clone()) else { return false };
-    let is_within = |age: &Age, time: &Zoned| age.before(&newest).is_none_or(|from| *time > from);
+    let is_within = |age: &Age, time: &Zoned| age.before(&newest).is_none_or(|from| *time >= from);
     let counter = |period, count: Option<Count>| {
         count.map(|count| Counter { period, count, kept: 0, seen: BTreeSet::new() })
     };

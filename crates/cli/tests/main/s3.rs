@@ -282,6 +282,7 @@ fn what_a_restore_needs_is_brought_back_from_an_archive() {
     let to = cloud.sandbox.text("back");
     let line = format!("at @s3 restore latest -to {to}");
     cloud.run(&line).fails(14, "archived").fails_with("restore … --warm-up");
+    std::fs::remove_dir_all(cloud.sandbox.path("back")).unwrap();
     let warm_up = format!("{line} --warm-up");
     let dry_run = format!("{warm_up} --dry-run");
     cloud.run(&dry_run).fails(2, "cannot be used with");
