@@ -93,7 +93,7 @@ fn keeps(
             "d" => Span::new().days(number),
             _ => Span::new().hours(number),
         };
-        local(one) > local(newest).checked_sub(span).expect("in range")
+        local(one) >= local(newest).checked_sub(span).expect("in range")
     };
     let bucket = |s: &SnapshotInfo, period: &str| {
         let form = match period {
@@ -252,6 +252,12 @@ fn the_hour_that_comes_twice_is_two_hours_and_its_day_one() {
     let all = history(&["2026-10-24T01:29:00Z", "2026-10-24T01:31:00Z", "2026-10-25T02:30:00Z"]);
     assert_eq!(numbers(&rules(&[("within", "1d")]), &all, BERLIN), [2, 3]);
     assert_eq!(numbers(&rules(&[("within", "24h")]), &all, BERLIN), [3]);
+}
+
+#[test]
+fn what_is_exactly_as_old_as_an_age_stays() {
+    let all = history(&["2026-11-01T11:59:59Z", "2026-11-01T12:00:00Z", "2026-11-02T12:00:00Z"]);
+    assert_eq!(numbers(&rules(&[("within", "24h")]), &all, "UTC0"), [2, 3]);
 }
 
 #[test]

@@ -62,7 +62,9 @@ fn problems(file: &str, text: &str) -> Vec<String> {
         let (first, second) = (path[0], path.get(1).copied().unwrap_or_default());
         let target = if matches!(first, "Error" | "Result") { "error" } else { first };
         let is_other_verb = target == "ops"
-            && module.get(1).is_some_and(|verb| *verb != second && !USES.contains(&(*verb, second)));
+            && module
+                .get(1)
+                .is_some_and(|verb| *verb != second && !USES.contains(&(*verb, second)));
         let is_allowed = target == *room || allowed.split(' ').any(|name| name == target);
         if !is_allowed || is_other_verb {
             found.push(format!("{file} uses {}", path.join("::")));
