@@ -405,6 +405,44 @@ impl Cloud {
     }
 }
 
+impl Cloud {
+    /// Makes the named location `nas`: a folder of the sandbox on an SFTP server, which is returned.
+    fn nas(&self, folder: &str) -> Sshd {
+        let made = self.run("config repository generate-key nas").ok();
+        let authorized_keys = vec![made.out.trim_end().to_owned()];
+        let sshd = Sshd::start(SshdOptions { authorized_keys, ..SshdOptions::default() }).unwrap();
+        let known = sshd.known_hosts_line(HostKeyKind::Ed25519).unwrap();
+        self.sandbox.write("home/.ssh/known_hosts", known.as_bytes());
+        let there = self.sandbox.text(folder);
+        let location = format!("sftp://{}@127.0.0.1:{}{there}", sshd.user(), sshd.port());
+        self.set("nas", "location", &location);
+        sshd
+    }
+}
+
+#[test]
+fn c4_sync_from_s3_to_sftp_to_local_and_back() {
+    let cloud = Cloud::with_snapshot();
+    let _sshd = cloud.nas("far");
+    cloud.run("at @nas create --key-file home/key").ok();
+    cloud.run("at @s3 sync to @nas").ok();
+    cloud.run("at local create --key-file home/key").ok();
+    cloud.run("at local sync from @nas").ok();
+    cloud.sandbox.write("src/more", b"more");
+    cloud.run("at local backup src").ok();
+    let back = cloud.run("at local sync to @s3").ok().out;
+    assert!(back.contains("1 snapshot copied"), "what came from there is there: {back}");
+    let src = cloud.sandbox.text("src");
+    for (number, at) in ["@nas", "local", "@s3"].into_iter().enumerate() {
+        cloud.run(&format!("at {at} check --read-data")).ok();
+        let to = format!("back{number}");
+        cloud.run(&format!("at {at} restore latest:{src} --to {to}")).ok();
+        let mut wanted = files(&cloud.sandbox.path("src"));
+        wanted.retain(|(name, _)| at != "@nas" || name != "more");
+        assert_eq!(files(&cloud.sandbox.path(&to)), wanted, "{at}");
+    }
+}
+
 #[test]
 fn c2_a_bucket_is_a_source() {
     let cloud = Cloud::with_snapshot();
@@ -461,17 +499,7 @@ fn c4_from_s3_by_a_local_repository_to_sftp() {
     cloud.put("deep/er/x", &[1; 5000]);
     cloud.put("y", b"y");
     cloud.run("at repo backup @mys3").ok();
-    let made = cloud.run("config repository generate-key nas").ok();
-    let authorized_keys = vec![made.out.trim_end().to_owned()];
-    let sshd = Sshd::start(SshdOptions { authorized_keys, ..SshdOptions::default() }).unwrap();
-    let known = sshd.known_hosts_line(HostKeyKind::Ed25519).unwrap();
-    cloud.sandbox.write("home/.ssh/known_hosts", known.as_bytes());
-    let there = cloud.sandbox.text("there");
-    cloud.set(
-        "nas",
-        "location",
-        &format!("sftp://{}@127.0.0.1:{}{there}", sshd.user(), sshd.port()),
-    );
+    let _sshd = cloud.nas("there");
     cloud.run("at repo restore -to @nas latest:/mybucket").ok();
     assert_eq!(files(&cloud.sandbox.path("there")), cloud.objects(""));
 }
