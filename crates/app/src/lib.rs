@@ -18,6 +18,7 @@ mod keyring;
 pub mod kit;
 pub mod location;
 pub mod open;
+pub mod paths;
 pub mod patterns;
 pub mod problem;
 pub mod resolve;

@@ -1,0 +1,1 @@
+//! The console in the browser: server-rendered pages over what `holdfast-app` does.
