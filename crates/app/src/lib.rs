@@ -30,6 +30,7 @@ pub mod select;
 pub mod sftp;
 pub mod text;
 pub mod times;
+pub mod unattended;
 
 pub use access::Access;
 pub use ask::Ask;

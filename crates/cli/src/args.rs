@@ -133,6 +133,7 @@ pub(crate) enum Verb {
     Key(verbs::key::Key),
     Config(verbs::config::Config),
     Test(verbs::test::Test),
+    Ui(verbs::ui::Ui),
     Completions(verbs::completions::Completions),
     Version(verbs::version::Version),
 }

@@ -25,6 +25,7 @@ pub(crate) mod restore;
 pub(crate) mod sync;
 pub(crate) mod tag;
 pub(crate) mod test;
+pub(crate) mod ui;
 pub(crate) mod version;
 mod warm_up;
 
@@ -58,6 +59,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Key(options) => key::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),
+        Verb::Ui(options) => ui::run(context, &options),
         Verb::Completions(options) => completions::run(context, &options),
         Verb::Version(options) => version::run(context, &options),
     }

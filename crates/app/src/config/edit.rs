@@ -281,6 +281,11 @@ impl Config {
         name
     }
 
+    /// The plans that use the entry `name`.
+    pub fn plans_using(&mut self, name: &str) -> Vec<String> {
+        self.plans(name, None)
+    }
+
     /// The plans that use `name`. With `new`, they use that from now on.
     fn plans(&mut self, name: &str, new: Option<&str>) -> Vec<String> {
         let mut found = Vec::new();
