@@ -15,6 +15,7 @@ use holdfast_engine::storage::Storage;
 use crate::ask::Nobody;
 use crate::catalogue;
 use crate::config::Config;
+use crate::jobs;
 use crate::open::open_storage;
 use crate::paths::Paths;
 use crate::problem::{Class, Problem};
@@ -88,14 +89,40 @@ pub fn adopt(
     let storage = storage(paths, &place)?;
     let options = OpenOptions { secret: Some(passphrase), cache: paths.cache.clone() };
     let repository = open::open(storage, options).map_err(explain)?;
-    if repository.config().is_encrypted() {
-        let (path, key) = key_file(paths, name)?;
-        repository
-            .add_slot(&key, Cost::default(), &label(host), host, times::now())
-            .map_err(explain)?;
-        remember(paths, name, &path)?;
-    }
+    add_key(paths, name, &repository, host)?;
     Ok(repository)
+}
+
+/// Whether the configuration says what opens the repository at `place`, if anything is needed.
+pub fn is_ready(place: &Resolved) -> bool {
+    place.options.has("passphrase") || place.options.path("repository_key_file").is_some()
+}
+
+/// Makes it possible to open the repository of a named location without asking: a key file, a key
+/// slot that it opens, and `repository_key_file` in the configuration. `repository` was opened with
+/// what somebody typed. The key file, or `None` where the repository is not encrypted.
+pub fn enroll(
+    paths: &Paths,
+    name: &str,
+    repository: &Repository,
+) -> Result<Option<PathBuf>, Problem> {
+    let name = paths.load_config()?.existing(name)?;
+    add_key(paths, &name, repository, &jobs::host())
+}
+
+fn add_key(
+    paths: &Paths,
+    name: &str,
+    repository: &Repository,
+    host: &str,
+) -> Result<Option<PathBuf>, Problem> {
+    if !repository.config().is_encrypted() {
+        return Ok(None);
+    }
+    let (path, key) = key_file(paths, name)?;
+    repository.add_slot(&key, Cost::default(), &label(host), host, times::now()).map_err(explain)?;
+    remember(paths, name, &path)?;
+    Ok(Some(path))
 }
 
 fn named(paths: &Paths, name: &str) -> Result<Resolved, Problem> {
