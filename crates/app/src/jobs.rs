@@ -1,14 +1,20 @@
 //! What takes longer than a moment: one file a job, each a function that the command line's verb
 //! uses as well, wherever both do the same. A [`Runner`](crate::runner::Runner) runs them.
 
-use holdfast_engine::monitor::{Interrupt, Monitor, Phase};
+use std::sync::Arc;
 
+use holdfast_engine::monitor::{Interrupt, Monitor, Phase};
+use holdfast_engine::repo::Repository;
+
+use crate::ask::Nobody;
 use crate::paths::Paths;
 use crate::problem::Problem;
 use crate::runs::{By, Level, NewRun, Report};
 
 pub mod backup;
+pub mod forget;
 pub mod plan;
+pub mod restore;
 
 /// Something to run.
 #[derive(Debug, Clone)]
@@ -17,6 +23,10 @@ pub enum Job {
     Plan(String),
     /// A backup without a plan.
     Backup(backup::Backup),
+    /// A restore.
+    Restore(restore::Restore),
+    /// Forgetting snapshots.
+    Forget(forget::Forget),
 }
 
 impl Job {
@@ -35,6 +45,8 @@ impl Job {
                 new(Some(name), "backup", plan.repository_location())
             }
             Self::Backup(backup) => new(None, "backup", backup.repository.clone()),
+            Self::Restore(restore) => new(None, "restore", restore.from.location.clone()),
+            Self::Forget(forget) => new(None, "forget", forget.from.location.clone()),
         })
     }
 
@@ -43,7 +55,30 @@ impl Job {
         match self {
             Self::Plan(name) => plan::run(work, name),
             Self::Backup(backup) => backup::run(work, backup),
+            Self::Restore(restore) => restore::run(work, restore),
+            Self::Forget(forget) => forget::run(work, forget),
         }
+    }
+}
+
+/// The repository of a job that somebody looked into before.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its location.
+    pub location: String,
+    /// The repository, where it is open already: perhaps with a passphrase that is kept nowhere.
+    pub opened: Option<Arc<Repository>>,
+}
+
+impl Target {
+    /// The repository, open.
+    fn open(&self, work: &Work<'_>) -> Result<Arc<Repository>, Problem> {
+        if let Some(opened) = &self.opened {
+            return Ok(opened.clone());
+        }
+        let place = work.paths.resolve(self.location.as_ref(), &work.paths.load_config()?)?;
+        let access = work.paths.access(Arc::new(Nobody));
+        Ok(Arc::new(work.paths.open_repository(&place, &access)?))
     }
 }
 

@@ -14,6 +14,7 @@ pub mod catalogue;
 pub mod command;
 pub mod config;
 pub mod connection_test;
+pub mod entries;
 pub mod jobs;
 pub mod keypair;
 mod keyring;

@@ -10,7 +10,6 @@ pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod digest;
 pub(crate) mod dup;
-pub(crate) mod entries;
 pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod gc;
