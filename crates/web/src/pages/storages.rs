@@ -13,10 +13,10 @@ use axum::Router;
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use holdfast_app::adopt::{self, Found};
 use holdfast_app::config::keys::Kind;
 use holdfast_app::text::{plural, shell_word};
 use holdfast_app::times::local;
-use holdfast_app::unattended::{self, Found};
 use holdfast_app::{Class, Config, Location, Options, Problem, Resolved};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -39,7 +39,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/storages/{name}/remove", post(remove))
         .route("/storages/{name}/ready", get(ready::show))
         .route("/storages/{name}/create", post(ready::create))
-        .route("/storages/{name}/open", post(ready::adopt))
+        .route("/storages/{name}/open", post(ready::open))
         .route("/storages/{name}/kit", post(ready::kit))
         .route("/storage-form/test", post(test_typed))
         .route("/storage-form/save", post(save))
@@ -126,7 +126,7 @@ async fn state(view: View, Path(name): Path<String>) -> Result<Response, Failure
 
 fn stands(state: &State, name: String) -> Stands {
     let since = Instant::now();
-    let found = unattended::look(&state.paths, &name).and_then(|found| {
+    let found = adopt::look(&state.paths, &name).and_then(|found| {
         let snapshots = match &found {
             Found::Open(repository) => Some(
                 repository.snapshots().map_err(|e| holdfast_app::catalogue::explain(&e, None))?,

@@ -5,8 +5,8 @@
 use askama::Template;
 use axum::extract::Path;
 use axum::response::Response;
+use holdfast_app::adopt::{self, Found};
 use holdfast_app::text::shell_word;
-use holdfast_app::unattended::{self, Found};
 use holdfast_app::{Class, Problem, catalogue, kit as recovery, secrets};
 use zeroize::Zeroizing;
 
@@ -61,7 +61,7 @@ pub(super) async fn show(view: View, Path(name): Path<String>) -> Result<Respons
             let config = state.paths.load_config()?;
             let entry = config.expect(&name)?;
             let title = entry.title().unwrap_or(entry.name()).to_owned();
-            let offer = match unattended::look(&state.paths, &name) {
+            let offer = match adopt::look(&state.paths, &name) {
                 Ok(Found::Vacant) => Offer::Create,
                 Ok(Found::Locked) => Offer::Open,
                 Ok(Found::Open(_)) => Offer::Done,
@@ -89,7 +89,7 @@ pub(super) async fn create(
                     .hint("nothing was made; type the same twice"));
             }
             let secret = secrets::passphrase(passphrase, "the form")?;
-            let repository = unattended::create(&state.paths, &name, secret, &state.machine)?;
+            let repository = adopt::create(&state.paths, &name, secret)?;
             Ok(Made { name, created: true, id: repository.id().short() })
         })
         .await?;
@@ -97,7 +97,7 @@ pub(super) async fn create(
 }
 
 /// `POST /storages/{name}/open`
-pub(super) async fn adopt(
+pub(super) async fn open(
     view: View,
     Path(name): Path<String>,
     posted: Posted,
@@ -105,7 +105,7 @@ pub(super) async fn adopt(
     let made = view
         .blocking(move |state| {
             let secret = secrets::passphrase(posted.text("passphrase"), "the form")?;
-            let repository = unattended::adopt(&state.paths, &name, secret, &state.machine)?;
+            let repository = adopt::adopt(&state.paths, &name, secret)?;
             Ok::<_, Problem>(Made { name, created: false, id: repository.id().short() })
         })
         .await?;
@@ -119,7 +119,7 @@ pub(super) async fn kit(view: View, Path(name): Path<String>) -> Result<Response
 }
 
 fn make_kit(state: &State, name: &str) -> Result<Zeroizing<String>, Problem> {
-    match unattended::look(&state.paths, name)? {
+    match adopt::look(&state.paths, name)? {
         Found::Open(repository) => {
             let kit = recovery::make(&repository, &state.machine);
             Ok(kit.map_err(|e| catalogue::explain(&e, None))?.text)
