@@ -287,8 +287,8 @@ impl Config {
     }
 
     /// The plans that use the entry `name`.
-    pub fn plans_using(&mut self, name: &str) -> Vec<String> {
-        self.plans(name, None)
+    pub fn plans_of(&mut self, name: &str) -> Vec<String> {
+        self.plans_using(name, None)
     }
 
     /// The plans that use `name`. With `new`, they use that from now on.
