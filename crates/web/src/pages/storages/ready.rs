@@ -53,26 +53,45 @@ struct Made {
     id: String,
 }
 
+#[derive(Template)]
+#[template(path = "ready-part.html")]
+struct Part {
+    frame: Frame,
+    name: String,
+    title: String,
+    offer: Offer,
+}
+
+/// The offer alone, as a part of the first start.
+pub(crate) async fn part(view: &View, name: String) -> Result<Response, Failure> {
+    let (offer, name, title) = offer(view, name).await?;
+    Ok(html(&Part { frame: view.frame("", Nav::None, ""), name, title, offer }))
+}
+
 /// `GET /storages/{name}/ready`
 pub(super) async fn show(view: View, Path(name): Path<String>) -> Result<Response, Failure> {
     let line = format!("holdfast at @{} create", shell_word(&name));
-    let (offer, name, title) = view
-        .blocking(move |state| {
-            let config = state.paths.load_config()?;
-            let entry = config.expect(&name)?;
-            let title = entry.title().unwrap_or(entry.name()).to_owned();
-            let offer = match adopt::look(&state.paths, &name) {
-                Ok(Found::Vacant) => Offer::Create,
-                Ok(Found::Locked) => Offer::Open,
-                Ok(Found::Open(_)) => Offer::Done,
-                Err(problem) if problem.class == Class::NotARepository => Offer::Source,
-                Err(problem) => Offer::Problem(Note::from(&problem)),
-            };
-            Ok::<_, Problem>((offer, name, title))
-        })
-        .await?;
+    let (offer, name, title) = offer(&view, name).await?;
     let frame = view.frame(&title, Nav::Storages, &line);
     Ok(html(&Page { frame, name, title, offer }))
+}
+
+/// What can be done there, with the storage's name and title.
+async fn offer(view: &View, name: String) -> Result<(Offer, String, String), Failure> {
+    view.blocking(move |state| {
+        let config = state.paths.load_config()?;
+        let entry = config.expect(&name)?;
+        let title = entry.title().unwrap_or(entry.name()).to_owned();
+        let offer = match adopt::look(&state.paths, &name) {
+            Ok(Found::Vacant) => Offer::Create,
+            Ok(Found::Locked) => Offer::Open,
+            Ok(Found::Open(_)) => Offer::Done,
+            Err(problem) if problem.class == Class::NotARepository => Offer::Source,
+            Err(problem) => Offer::Problem(Note::from(&problem)),
+        };
+        Ok::<_, Problem>((offer, name, title))
+    })
+    .await
 }
 
 /// `POST /storages/{name}/create`
