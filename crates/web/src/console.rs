@@ -14,6 +14,8 @@ use crate::{pages, router};
 
 /// How often an interrupt is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
+/// How often repositories are looked for that nobody looks at.
+const SWEEP: Duration = Duration::from_secs(60);
 /// How long requests under way may take to end.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -77,6 +79,14 @@ impl Console {
         runtime.spawn(async move {
             let service = app.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, service).await
+        });
+        let watched = state.clone();
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let state = watched.clone();
+                let _ = tokio::task::spawn_blocking(move || state.shelf.sweep(IDLE)).await;
+            }
         });
         Ok(Self { address, state, runtime: Some(runtime) })
     }

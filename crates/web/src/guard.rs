@@ -80,8 +80,9 @@ pub(crate) async fn signed_in(
     let Some(session) = state.sessions.find(&cookies) else {
         return failure::sign_in(&cookies);
     };
-    let view = View::new(state, session.clone(), &cookies, request.uri().path());
     let fragment = request.headers().contains_key("x-fragment");
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let view = View::new(state, session.clone(), &cookies, path, fragment);
     request.extensions_mut().insert(view.clone());
     if changes(request.method()) {
         match with_token(request, &session).await {

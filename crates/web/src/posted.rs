@@ -29,6 +29,11 @@ impl Posted {
         self.0.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// All values of a field, in order.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
     /// The last value of a field; empty if it was not sent.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.sent(name).unwrap_or_default()

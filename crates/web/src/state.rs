@@ -10,6 +10,7 @@ use holdfast_app::runner::Runner;
 
 use crate::console::Options;
 use crate::live::Hub;
+use crate::opened::Shelf;
 use crate::pages::storages::Trials;
 use crate::sessions::Sessions;
 
@@ -32,6 +33,8 @@ pub(crate) struct State {
     pub(crate) hub: Hub,
     /// Connection tests.
     pub(crate) trials: Trials,
+    /// Repositories that are open.
+    pub(crate) shelf: Shelf,
 }
 
 pub(crate) type Shared = Arc<State>;
@@ -50,6 +53,7 @@ impl State {
             sessions: Sessions::new(port),
             hub: Hub::new()?,
             trials: Trials::default(),
+            shelf: Shelf::default(),
         }))
     }
 

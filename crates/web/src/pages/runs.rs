@@ -242,6 +242,9 @@ async fn show(view: View, Path(id): Path<RunId>) -> Result<Response, Failure> {
 
 /// What a run that ended did, in figures; those that are 0 are left out, files and bytes aside.
 fn figures(run: &Run) -> Vec<Figure> {
+    if run.verb == "restore" {
+        return super::restore::figures(run);
+    }
     let report = &run.report;
     let mut figures = Vec::new();
     let mut add =

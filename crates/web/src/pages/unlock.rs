@@ -31,6 +31,7 @@ pub(crate) enum Refused {
     Locked {
         at: String,
         back: String,
+        is_fragment: bool,
     },
     Failed(Failure),
 }
@@ -51,11 +52,14 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         match self {
             Self::Failed(failure) => failure.into_response(),
-            Self::Locked { at, back } => {
-                let back = crate::names::escape(back.as_bytes());
-                let to = format!("/unlock/{at}?back={back}");
-                // The header leads our script there where it asked for a part of a page.
-                ([("x-location", to.clone())], Redirect::to(&to)).into_response()
+            Self::Locked { at, back, is_fragment } => {
+                // A part of a page is no place to come back to.
+                let back = if is_fragment { format!("/snapshots?at={at}") } else { back };
+                let to = format!("/unlock/{at}?back={}", crate::names::escape(back.as_bytes()));
+                match is_fragment {
+                    true => [("x-location", to)].into_response(),
+                    false => Redirect::to(&to).into_response(),
+                }
             }
         }
     }
@@ -78,7 +82,7 @@ pub(crate) async fn with<T: Send + 'static>(
             work(state, &open).map(Some)
         })
         .await?;
-    done.ok_or(Refused::Locked { at, back })
+    done.ok_or(Refused::Locked { at, back, is_fragment: view.is_fragment })
 }
 
 #[derive(Debug, Deserialize)]
