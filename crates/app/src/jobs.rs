@@ -121,6 +121,9 @@ impl Target {
         let place = work.paths.resolve(self.location.as_ref(), &work.paths.load_config()?)?;
         let access = work.paths.access(Arc::new(Nobody));
         Ok(Arc::new(work.paths.open_repository(&place, &access)?))
+    }
+}
+
 /// How fast a job may be over its places.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {

@@ -9,6 +9,7 @@ use holdfast_app::{Class, Problem, catalogue};
 use holdfast_engine::monitor::Interrupt;
 use tokio::runtime::Runtime;
 
+use crate::opened::IDLE;
 use crate::state::{Shared, State};
 use crate::{pages, router};
 

@@ -66,7 +66,17 @@ impl Open {
         let mut warnings = index_warnings.clone();
         warnings.extend(notes.unreadable().map(|(_, e)| chain_text(e)));
         let name = name.to_owned();
-        Ok(Self { name, title, repository, index, snapshots, notes, warnings, index_warnings, read })
+        Ok(Self {
+            name,
+            title,
+            repository,
+            index,
+            snapshots,
+            notes,
+            warnings,
+            index_warnings,
+            read,
+        })
     }
 
     /// A reader of its blobs.
@@ -95,10 +105,7 @@ impl Open {
 
     /// The repository for a job.
     pub(crate) fn target(&self) -> Target {
-        Target {
-            location: format!("@{}", self.name),
-            opened: Some(self.repository.clone()),
-        }
+        Target { location: format!("@{}", self.name), opened: Some(self.repository.clone()) }
     }
 
     /// The snapshots of these ids, oldest first. Errors: one is not there.
@@ -178,8 +185,7 @@ impl Shelf {
         let (place, title) = named(paths, name)?;
         let storage = open_storage(&place, &paths.access(Arc::new(Nobody)))?;
         let options = OpenOptions { secret: Some(secret), cache: paths.cache.clone() };
-        let repository =
-            open::open(storage, options).map_err(|e| catalogue::explain(&e, None))?;
+        let repository = open::open(storage, options).map_err(|e| catalogue::explain(&e, None))?;
         let open = Arc::new(Open::read(name, title, Arc::new(repository), None)?);
         let slot = Slot { place: place.place, open, used: Instant::now() };
         *lock(&self.slot(name)) = Some(slot);
@@ -191,9 +197,8 @@ impl Shelf {
         let mut slots = lock(&self.slots);
         slots.retain(|_, slot| {
             // One that is locked is in use.
-            slot.try_lock().map_or(true, |slot| {
-                slot.as_ref().is_some_and(|slot| slot.used.elapsed() < idle)
-            })
+            slot.try_lock()
+                .map_or(true, |slot| slot.as_ref().is_some_and(|slot| slot.used.elapsed() < idle))
         });
     }
 }
@@ -227,8 +232,7 @@ mod tests {
         let set = |key: &str, value: &str| {
             Config::edit(&paths.config, None, |config| config.set("disk", key, value).map(drop))
         };
-        let passphrase =
-            || Secret::Passphrase(zeroize::Zeroizing::new(b"right one".to_vec()));
+        let passphrase = || Secret::Passphrase(zeroize::Zeroizing::new(b"right one".to_vec()));
         set("location", &at("one"))?;
         adopt::create(&paths, "disk", passphrase())?;
         let shelf = Shelf::default();
@@ -250,12 +254,18 @@ mod tests {
         assert!(shelf.open(&paths, "disk", false).is_ok(), "closed without a reason");
         shelf.sweep(Duration::ZERO);
         let class = |result: Result<_, Problem>| result.err().map(|p: Problem| p.class);
-        assert_eq!(class(shelf.open(&paths, "disk", false).map(drop)), Some(Class::PassphraseNeeded));
+        assert_eq!(
+            class(shelf.open(&paths, "disk", false).map(drop)),
+            Some(Class::PassphraseNeeded)
+        );
         let wrong = Secret::Passphrase(zeroize::Zeroizing::new(b"wrong one".to_vec()));
         assert_eq!(class(shelf.unlock(&paths, "disk", wrong)), Some(Class::WrongPassphrase));
         shelf.unlock(&paths, "disk", passphrase())?;
         assert!(shelf.open(&paths, "disk", true).is_ok());
-        assert_eq!(class(Shelf::default().open(&paths, "disk", false).map(drop)), Some(Class::PassphraseNeeded));
+        assert_eq!(
+            class(Shelf::default().open(&paths, "disk", false).map(drop)),
+            Some(Class::PassphraseNeeded)
+        );
         // Another place under the same name is another repository.
         set("location", &at("two"))?;
         assert_eq!(class(shelf.open(&paths, "disk", false).map(drop)), Some(Class::NoRepository));

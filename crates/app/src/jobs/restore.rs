@@ -181,8 +181,7 @@ fn tell(work: &Work<'_>, done: &RestoreReport, target: &str) {
     let unset = unset_names(done.unset);
     if !unset.is_empty() {
         let hint = if done.unset.owner { " (owners need root)" } else { "" };
-        work.watch
-            .log(Level::Warning, &format!("could not be set: {}{hint}", unset.join(", ")));
+        work.watch.log(Level::Warning, &format!("could not be set: {}{hint}", unset.join(", ")));
     }
 }
 

@@ -25,6 +25,8 @@ impl Begin for Arc<Noting> {
             Job::Check(check) => (check.plan.clone().unwrap_or_default(), "check"),
             Job::Gc(gc) => (gc.plan.clone().unwrap_or_default(), "gc"),
             Job::Backup(_) => (String::new(), "backup"),
+            Job::Restore(_) => (String::new(), "restore"),
+            Job::Forget(_) => (String::new(), "forget"),
         };
         let new =
             NewRun { plan: Some(plan.clone()), verb: verb.into(), place: "@nas".into(), by, due };

@@ -182,8 +182,12 @@ fn page(
             icon: folder::icon(&entry),
             name: printable(&entry.name),
             size: if has_size { size(bytes) } else { m.kind.name().to_owned() },
-            share: (is_folder && whole > 0).then(|| (u128::from(bytes) * 100 / u128::from(whole)).min(100) as u64),
-            changed: words::moment(sum.map_or(m.mtime.total_nanos(), |s| s.latest.max(m.mtime.total_nanos())), now),
+            share: (is_folder && whole > 0)
+                .then(|| (u128::from(bytes) * 100 / u128::from(whole)).min(100) as u64),
+            changed: words::moment(
+                sum.map_or(m.mtime.total_nanos(), |s| s.latest.max(m.mtime.total_nanos())),
+                now,
+            ),
             owner: folder::owner(&entry),
             target: printable(&entry.target),
             error: entry.error.clone(),

@@ -65,7 +65,6 @@ struct Page {
     before: Side,
     after: Side,
     path: String,
-    key: String,
     figures: Vec<(&'static str, String, String)>,
     rows: Vec<Row>,
     more: String,
@@ -96,14 +95,15 @@ fn compare(view: &View, open: &Open, asked: &Asked) -> Result<Page, Problem> {
     let reader = open.reader();
     let (mut rows, now) = (Vec::new(), now());
     let at = &open.name;
-    let totals = diff(&reader, before, after, &options, &NoMonitor, &Interrupt::new(), &mut |change| {
-        if rows.len() < SHOWN {
-            let id = if change.after.is_some() { after.id } else { before.id };
-            rows.push(row(at, &id.to_string(), &change, now));
-        }
-        Ok(())
-    })
-    .map_err(|e| catalogue::explain(&e, None))?;
+    let totals =
+        diff(&reader, before, after, &options, &NoMonitor, &Interrupt::new(), &mut |change| {
+            if rows.len() < SHOWN {
+                let id = if change.after.is_some() { after.id } else { before.id };
+                rows.push(row(at, &id.to_string(), &change, now));
+            }
+            Ok(())
+        })
+        .map_err(|e| catalogue::explain(&e, None))?;
     let all = totals.added + totals.removed + totals.changed + totals.touched;
     let more = match all.saturating_sub(SHOWN as u64) {
         0 => String::new(),
@@ -124,7 +124,6 @@ fn compare(view: &View, open: &Open, asked: &Asked) -> Result<Page, Problem> {
         frame: view.frame("Compare", Nav::Snapshots, &line(at, &words)),
         before: side(before),
         after: side(after),
-        key: path.as_deref().map(escape).unwrap_or_default(),
         path: shown_path,
         figures: figures(&totals),
         rows,
@@ -137,7 +136,11 @@ fn figures(totals: &DiffTotals) -> Vec<(&'static str, String, String)> {
     vec![
         ("New", count(totals.added), format!("{} with what changed", size(totals.bytes_added))),
         ("Changed", count(totals.changed), String::new()),
-        ("Gone", count(totals.removed), format!("{} with what changed", size(totals.bytes_removed))),
+        (
+            "Gone",
+            count(totals.removed),
+            format!("{} with what changed", size(totals.bytes_removed)),
+        ),
         ("Only rights or times", count(totals.touched), String::new()),
     ]
 }

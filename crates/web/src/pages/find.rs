@@ -82,9 +82,12 @@ impl Asked {
         if let Some(pattern) = self.pattern() {
             words.push_str(&format!(" {}", shell_word(pattern)));
         }
-        for (name, value) in
-            [("below", &self.below), ("type", &self.kind), ("larger", &self.larger), ("newer", &self.newer)]
-        {
+        for (name, value) in [
+            ("below", &self.below),
+            ("type", &self.kind),
+            ("larger", &self.larger),
+            ("newer", &self.newer),
+        ] {
             if !value.trim().is_empty() {
                 words.push_str(&format!(" --{name} {}", shell_word(value.trim())));
             }
@@ -201,7 +204,9 @@ fn search(open: &Open, asked: &Asked) -> Result<Results, Problem> {
     let hits = report.found.iter().take(SHOWN).map(|found| hit(open, &by_id, found)).collect();
     let more = match all.saturating_sub(SHOWN) {
         0 => String::new(),
-        more => format!("{} further paths fit: say more of the name, or a folder.", count(more as u64)),
+        more => {
+            format!("{} further paths fit: say more of the name, or a folder.", count(more as u64))
+        }
     };
     let unread = match report.unread {
         0 => String::new(),

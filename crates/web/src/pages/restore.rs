@@ -130,7 +130,11 @@ fn asked(open: &Open, id: &str, posted: &Posted) -> Result<Restore, Problem> {
         "storage" => {
             let below = posted.text("below").trim().trim_matches('/');
             let name = posted.text("storage");
-            To::Location(if below.is_empty() { format!("@{name}") } else { format!("@{name}/{below}") })
+            To::Location(if below.is_empty() {
+                format!("@{name}")
+            } else {
+                format!("@{name}/{below}")
+            })
         }
         _ => {
             let folder = posted.text("folder").trim();

@@ -51,14 +51,10 @@ pub(crate) struct Storage {
 /// All named locations; the default one first.
 pub(crate) fn storages(state: &State) -> Result<Vec<Storage>, Problem> {
     let config = state.paths.load_config()?;
-    let title = |name: &str| {
-        config.entry(name).and_then(|entry| entry.title()).unwrap_or(name).to_owned()
-    };
-    let mut storages: Vec<_> = config
-        .names()
-        .into_iter()
-        .map(|name| Storage { title: title(&name), name })
-        .collect();
+    let title =
+        |name: &str| config.entry(name).and_then(|entry| entry.title()).unwrap_or(name).to_owned();
+    let mut storages: Vec<_> =
+        config.names().into_iter().map(|name| Storage { title: title(&name), name }).collect();
     let default = config.default_name();
     storages.sort_by_key(|storage| Some(storage.name.as_str()) != default);
     Ok(storages)
@@ -217,7 +213,6 @@ fn row(info: &SnapshotInfo) -> Row {
 struct List {
     frame: Frame,
     at: String,
-    title: String,
     storages: Vec<Storage>,
     plans: Vec<String>,
     asked: Asked,
@@ -233,7 +228,6 @@ struct List {
 
 /// What the list shows.
 struct Shown {
-    title: String,
     sub: String,
     rows: Vec<Row>,
     partial: usize,
@@ -272,7 +266,6 @@ async fn list(view: View, Query(mut asked): Query<Asked>) -> Result<Response, Re
     Ok(html(&List {
         frame,
         at,
-        title: shown.title,
         storages,
         plans: shown.plans,
         asked,
@@ -297,9 +290,8 @@ fn shown(open: &Open, asked: &Asked, plans: Vec<String>) -> Shown {
             false => with_partial.admits(&info.record) && info.record.partial,
         })
         .collect();
-    let admitted = |filter: &Filter| {
-        open.snapshots.iter().filter(|info| filter.admits(&info.record)).count()
-    };
+    let admitted =
+        |filter: &Filter| open.snapshots.iter().filter(|info| filter.admits(&info.record)).count();
     let partial = admitted(&with_partial) - admitted(&filter);
     let now = times::now();
     let sub = match (fitting.first(), fitting.last()) {
@@ -322,7 +314,6 @@ fn shown(open: &Open, asked: &Asked, plans: Vec<String>) -> Shown {
     }
     let older = fitting.len().saturating_sub(asked.from + PAGE);
     Shown {
-        title: open.title.clone(),
         sub,
         rows,
         partial,
@@ -351,9 +342,7 @@ async fn picked(
             [after, before] => {
                 Ok(Redirect::to(&format!("/compare?at={at}&a={before}&b={after}")).into_response())
             }
-            [only] => {
-                Ok(Redirect::to(&format!("/compare?at={at}&b={only}")).into_response())
-            }
+            [only] => Ok(Redirect::to(&format!("/compare?at={at}&b={only}")).into_response()),
             _ => Err(Problem::usage("more than two snapshots are picked")
                 .hint("go back, and pick the two to compare")
                 .into()),

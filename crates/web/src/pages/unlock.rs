@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use askama::Template;
+use axum::Router;
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use axum::Router;
 use holdfast_app::{Class, Problem, adopt, secrets};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -101,7 +101,12 @@ struct Page {
     note: Option<Note>,
 }
 
-async fn page(view: &View, at: String, back: String, note: Option<Note>) -> Result<Response, Failure> {
+async fn page(
+    view: &View,
+    at: String,
+    back: String,
+    note: Option<Note>,
+) -> Result<Response, Failure> {
     let name = at.clone();
     let title = view
         .blocking(move |state| {
@@ -139,10 +144,13 @@ async fn unlock(
             } else {
                 state.shelf.unlock(&state.paths, &name, secret)
             }
-            .map_or_else(|problem| match problem.class {
-                Class::WrongPassphrase => Ok(Some(Note::from(&problem))),
-                _ => Err(problem),
-            }, |()| Ok(None))
+            .map_or_else(
+                |problem| match problem.class {
+                    Class::WrongPassphrase => Ok(Some(Note::from(&problem))),
+                    _ => Err(problem),
+                },
+                |()| Ok(None),
+            )
         })
         .await?;
     if opened.is_some() {

@@ -3,5 +3,7 @@
 mod browser;
 mod first;
 mod guard;
+mod looking;
 mod site;
 mod storages;
+mod stored;

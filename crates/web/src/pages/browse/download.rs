@@ -194,9 +194,8 @@ pub(super) async fn archive(
         Some("tar.zst") => (Format::TarZst, "tar.zst", "application/zstd"),
         _ => (Format::Zip, "zip", "application/zip"),
     };
-    let open = with(&view, &at, false, move |_, open| {
-        Ok((open.clone(), open.snapshot(&id)?.clone()))
-    });
+    let open =
+        with(&view, &at, false, move |_, open| Ok((open.clone(), open.snapshot(&id)?.clone())));
     let (open, snapshot) = open.await?;
     let folder = path.as_deref().map(|path| split(path).1).unwrap_or_default();
     let short = snapshot.id.short();
@@ -206,8 +205,7 @@ pub(super) async fn archive(
     let body = streamed(move |pipe| {
         let reader = open.reader();
         let (monitor, interrupt) = (NoMonitor, Interrupt::new());
-        let made =
-            write_archive(&reader, &snapshot, &options, format, pipe, &monitor, &interrupt);
+        let made = write_archive(&reader, &snapshot, &options, format, pipe, &monitor, &interrupt);
         match made {
             Ok(report) if report.failures == 0 => Ok(()),
             // An archive that lacks files must not look like a whole one.

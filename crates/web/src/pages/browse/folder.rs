@@ -139,9 +139,9 @@ impl<'a> Folder<'a> {
             }
             Ok(())
         };
-        entries::list(self.reader, self.snapshot, &self.path, false, &mut each)
-            .map_err(explain)?;
-        let size = |(entry, sum): &(Entry, Option<Sum>)| sum.map_or(entry.metadata.size, |s| s.bytes);
+        entries::list(self.reader, self.snapshot, &self.path, false, &mut each).map_err(explain)?;
+        let size =
+            |(entry, sum): &(Entry, Option<Sum>)| sum.map_or(entry.metadata.size, |s| s.bytes);
         let time = |(entry, sum): &(Entry, Option<Sum>)| {
             let own = entry.metadata.mtime.total_nanos();
             sum.map_or(own, |sum| sum.latest.max(own))
@@ -162,12 +162,7 @@ impl<'a> Folder<'a> {
         let count = all.len();
         let rows: Vec<_> = all.into_iter().skip(wanted.from).take(PAGE).collect();
         let end = wanted.from + rows.len();
-        Ok(Found {
-            rows,
-            after: None,
-            from: (end < count).then_some(end),
-            all: Some(count as u64),
-        })
+        Ok(Found { rows, after: None, from: (end < count).then_some(end), all: Some(count as u64) })
     }
 
     fn sum_of(&self, path: &[u8], name: &[u8]) -> Option<Sum> {

@@ -95,9 +95,9 @@ pub(super) fn file(open: &Open, info: &SnapshotInfo, path: &[u8]) -> Result<Entr
 fn entry(open: &Open, info: &SnapshotInfo, path: &[u8]) -> Result<Entry, Problem> {
     let reader = open.reader();
     let found = entries::find(&reader, info, path).map_err(explain)?;
-    found.map(|found| found.entry).ok_or_else(|| {
-        Problem::new(Class::NoSuchPath, format!("{} is a folder", printable(path)))
-    })
+    found
+        .map(|found| found.entry)
+        .ok_or_else(|| Problem::new(Class::NoSuchPath, format!("{} is a folder", printable(path))))
 }
 
 fn explain(error: Error) -> Problem {
@@ -123,20 +123,19 @@ pub(super) fn begin(open: &Open, entry: &Entry, most: usize) -> Result<Vec<u8>, 
 /// What is shown of a file.
 #[derive(Debug)]
 pub(super) struct Preview {
-    name: String,
-    key: String,
-    about: String,
-    error: String,
-    problem: String,
-    text: Option<String>,
-    image: bool,
-    pdf: bool,
-    target: String,
-    is_file: bool,
-    raw: String,
-    download: String,
-    restore: String,
-    versions: String,
+    pub(super) name: String,
+    pub(super) about: String,
+    pub(super) error: String,
+    pub(super) problem: String,
+    pub(super) text: Option<String>,
+    pub(super) image: bool,
+    pub(super) pdf: bool,
+    pub(super) target: String,
+    pub(super) is_file: bool,
+    pub(super) raw: String,
+    pub(super) download: String,
+    pub(super) restore: String,
+    pub(super) versions: String,
 }
 
 impl Preview {
@@ -147,7 +146,11 @@ impl Preview {
         let (key, at) = (escape(path), format!("{}/{}", open.name, info.id));
         let mut preview = Self {
             name: name(path),
-            about: if is_file { size(entry.metadata.size) } else { entry.metadata.kind.name().into() },
+            about: if is_file {
+                size(entry.metadata.size)
+            } else {
+                entry.metadata.kind.name().into()
+            },
             error: printable(entry.error.as_bytes()),
             problem: String::new(),
             text: None,
@@ -159,7 +162,6 @@ impl Preview {
             download: format!("/download/{at}?path={key}"),
             restore: format!("/restore/{at}?path={}&pick={key}", escape(parent(path))),
             versions: format!("/browse/{at}/versions?path={key}"),
-            key,
         };
         if !is_file {
             return Ok(preview);

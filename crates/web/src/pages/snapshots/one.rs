@@ -94,9 +94,8 @@ fn shown(open: &Open, info: &SnapshotInfo, at: &str) -> Shown {
         facts.push(("Left out", text(&record.excludes.join("  "))));
     }
     let id = info.id.to_string();
-    let places = record.roots.iter().map(|root| {
-        (printable(&root.path), browse(at, &id, &root.path))
-    });
+    let places =
+        record.roots.iter().map(|root| (printable(&root.path), browse(at, &id, &root.path)));
     let unread = record.unread.iter().take(NAMED);
     Shown {
         title: open.title.clone(),
