@@ -103,6 +103,12 @@ impl Console {
         Ok(format!("http://{}/open?token={token}", self.address))
     }
 
+    /// The same, to begin with the snapshots of the repository of this name.
+    pub fn one_time_url_at(&self, name: &str) -> Result<String, Problem> {
+        let name = pages::snapshots::encode(name);
+        Ok(format!("{}&at={name}", self.one_time_url()?))
+    }
+
     /// Serves until `interrupt` is raised.
     pub fn wait(self, interrupt: &Interrupt) {
         while !interrupt.is_raised() {

@@ -5,8 +5,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use clap::Args;
-use holdfast_app::catalogue;
 use holdfast_app::runner::{self, Runner};
+use holdfast_app::text::printable_os;
+use holdfast_app::{Location, Problem, catalogue};
 use holdfast_web::{Console, Options};
 use serde::Serialize;
 
@@ -17,11 +18,13 @@ use crate::interrupt;
 /// Open the console in the browser
 ///
 /// Prints an address that opens the console once, and opens it where there is a desktop. The
-/// console listens on this machine alone, and ends with the command.
+/// console listens on this machine alone, and ends with the command. With `at @NAME` it begins with
+/// the snapshots of that repository.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   holdfast ui
-  holdfast ui --no-open --port 9090")]
+  holdfast ui --no-open --port 9090
+  holdfast at @nas ui")]
 pub(crate) struct Ui {
     /// Listen on this port; 0 takes any free one
     #[arg(long, default_value_t = 9847)]
@@ -37,12 +40,16 @@ struct Opened<'a> {
 }
 
 pub(crate) fn run(context: &Context, options: &Ui) -> Result {
+    let name = name(context)?;
     let runner = Runner::new(context.paths()?, runner::Options::default())?;
     let state = runner.paths().state.clone();
     let listen = Console::loopback(options.port);
     let console = Console::start(Options { runner, listen, machine: host(), is_foreground: true })?;
     let interrupt = interrupt::watch();
-    let url = console.one_time_url()?;
+    let url = match &name {
+        Some(name) => console.one_time_url_at(name)?,
+        None => console.one_time_url()?,
+    };
     if context.ui.is_json() {
         context.ui.event("console", &Opened { url: &url })?;
     } else {
@@ -55,6 +62,25 @@ pub(crate) fn run(context: &Context, options: &Ui) -> Result {
     }
     console.wait(interrupt);
     Ok(Outcome::Done)
+}
+
+/// The name of the repository that the command line means, if it means one.
+fn name(context: &Context) -> Result<Option<String>> {
+    let Some(at) = context.at() else { return Ok(None) };
+    match Location::parse(at)? {
+        Location::Named { name, .. } => {
+            let config = context.config()?;
+            config.map_or(Ok(()), |config| config.expect(&name).map(drop))?;
+            Ok(Some(name))
+        }
+        _ => {
+            let shown = printable_os(at);
+            Err(Problem::usage(format!("the console knows repositories by their names, not {shown}"))
+                .hint(format!("give it one: holdfast config repository set NAME location {shown}"))
+                .hint("then: holdfast at @NAME ui")
+                .into())
+        }
+    }
 }
 
 fn has_desktop() -> bool {
