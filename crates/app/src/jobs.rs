@@ -1,22 +1,41 @@
 //! What takes longer than a moment: one file a job, each a function that the command line's verb
 //! uses as well, wherever both do the same. A [`Runner`](crate::runner::Runner) runs them.
 
+use std::time::{Duration, Instant};
+
 use holdfast_engine::monitor::{Interrupt, Monitor, Phase};
 
 use crate::paths::Paths;
+use crate::plans::{Part, Plan};
 use crate::problem::Problem;
+use crate::resolve::Resolved;
 use crate::runs::{By, Level, NewRun, Report};
 
 pub mod backup;
+pub mod check;
+pub mod drill;
+pub mod gc;
+pub mod hooks;
+mod mirror;
+mod network;
 pub mod plan;
+mod retention;
+#[cfg(test)]
+mod tests;
 
 /// Something to run.
 #[derive(Debug, Clone)]
 pub enum Job {
     /// A plan of the configuration: its backup and what follows it.
     Plan(String),
-    /// A backup without a plan.
+    /// A backup without what follows it.
     Backup(backup::Backup),
+    /// Freeing space.
+    Gc(gc::Gc),
+    /// A check of a repository.
+    Check(check::Check),
+    /// The restore drill of a plan.
+    Drill(String),
 }
 
 impl Job {
@@ -29,13 +48,34 @@ impl Job {
             by: By::Command,
             due: None,
         };
+        let of_plan = |name: &str, verb: &str| -> Result<NewRun, Problem> {
+            let plan = paths.load_config()?.plan(name)?;
+            Ok(new(Some(name), verb, plan.repository_location()))
+        };
         Ok(match self {
-            Self::Plan(name) => {
-                let plan = paths.load_config()?.plan(name)?;
-                new(Some(name), "backup", plan.repository_location())
+            Self::Plan(name) => of_plan(name, "backup")?,
+            Self::Drill(name) => of_plan(name, "drill")?,
+            Self::Backup(backup) => {
+                new(backup.plan.as_deref(), "backup", backup.repository.clone())
             }
-            Self::Backup(backup) => new(None, "backup", backup.repository.clone()),
+            Self::Gc(gc) => new(gc.plan.as_deref(), "gc", gc.repository.clone()),
+            Self::Check(check) => new(check.plan.as_deref(), "check", check.repository.clone()),
         })
+    }
+
+    /// What the schedule of a part of a plan asks for.
+    pub fn of_part(plan: &Plan, part: Part) -> Self {
+        let (name, limits) = (Some(plan.name.clone()), Limits::of(plan));
+        let repository = plan.repository_location();
+        match part {
+            Part::Backup => Self::Plan(plan.name.clone()),
+            Part::Drill => Self::Drill(plan.name.clone()),
+            Part::Gc => Self::Gc(gc::Gc { plan: name, repository, limits }),
+            Part::Check => {
+                let data = plan.check.as_ref().map_or(0, |check| check.data);
+                Self::Check(check::Check { plan: name, repository, data, limits })
+            }
+        }
     }
 
     /// Does it.
@@ -43,7 +83,37 @@ impl Job {
         match self {
             Self::Plan(name) => plan::run(work, name),
             Self::Backup(backup) => backup::run(work, backup),
+            Self::Gc(gc) => gc::run(work, gc),
+            Self::Check(check) => check::run(work, check),
+            Self::Drill(name) => drill::run(work, name),
         }
+    }
+}
+
+/// How fast a job may be over its places.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes a second to be sent at most.
+    pub upload: Option<u64>,
+    /// Bytes a second to be received at most.
+    pub download: Option<u64>,
+}
+
+impl Limits {
+    /// Those of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        Self { upload: plan.limit_upload, download: plan.limit_download }
+    }
+
+    /// A location with these limits in place of its own.
+    pub(crate) fn place(self, paths: &Paths, text: &str) -> Result<Resolved, Problem> {
+        let mut place = paths.resolve(text.as_ref(), &paths.load_config()?)?;
+        for (name, limit) in [("limit_upload", self.upload), ("limit_download", self.download)] {
+            if let Some(limit) = limit {
+                place.options.set_limit(name, limit);
+            }
+        }
+        Ok(place)
     }
 }
 
@@ -65,6 +135,19 @@ pub trait Watch: Monitor {
 
     /// Something for the log.
     fn log(&self, level: Level, text: &str);
+}
+
+/// How often a wait looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Waits; `false` if the run is to end.
+fn pause(work: &Work<'_>, wait: Duration) -> bool {
+    let until = Instant::now() + wait;
+    while !work.interrupt.is_raised() {
+        let Some(left) = until.checked_duration_since(Instant::now()) else { return true };
+        std::thread::sleep(left.min(LOOK));
+    }
+    false
 }
 
 /// The program's name and version, for the record.

@@ -3,7 +3,8 @@
 //! [`connection_test`]), what opens them ([`secrets`], [`ask`], [`keypair`]), what is backed up
 //! ([`roots`]), what an archive looks like ([`archive`]), which snapshot is meant ([`select`],
 //! [`times`]), which ones stay ([`retention`]), what is done by itself and what came of it
-//! ([`plans`], [`schedule`], [`jobs`], [`runner`], [`runs`], [`unattended`]), and what to say when something fails
+//! ([`plans`], [`schedule`], [`jobs`], [`runner`], [`runs`], [`service`], [`notify`],
+//! [`unattended`], [`seal`]), and what to say when something fails
 //! ([`catalogue`]). It never prints.
 
 pub mod access;
@@ -20,6 +21,7 @@ pub mod keypair;
 mod keyring;
 pub mod kit;
 pub mod location;
+pub mod notify;
 pub mod open;
 pub mod paths;
 pub mod patterns;
@@ -32,8 +34,10 @@ pub mod runner;
 pub mod runs;
 pub mod s3;
 pub mod schedule;
+pub mod seal;
 pub mod secrets;
 pub mod select;
+pub mod service;
 pub mod sftp;
 pub mod text;
 pub mod times;

@@ -385,9 +385,13 @@ pub struct Drill {
 }
 
 impl Drill {
+    /// Files and bytes of a drill, if nothing else is said.
+    pub const USUAL: (u64, u64) = (20, 1 << 30);
+
     /// A drill of the usual size.
     pub fn new(schedule: Schedule) -> Self {
-        Self { schedule, files: 20, bytes: 1 << 30 }
+        let (files, bytes) = Self::USUAL;
+        Self { schedule, files, bytes }
     }
 }
 
@@ -418,7 +422,7 @@ impl Config {
     pub fn plan_as_written(&self, name: &str) -> Result<Plan, Problem> {
         let found = self.plan_tables().find(|(known, _)| *known == name);
         let (_, table) = found.ok_or_else(|| self.no_plan(name))?;
-        keys::read(name, table, self)
+        keys::read_plan(name, table, self)
     }
 
     fn no_plan(&self, name: &str) -> Problem {

@@ -90,6 +90,8 @@ pub enum Class {
     AlreadyExists,
     /// It changed while it was read.
     Changed,
+    /// A command of a plan failed.
+    Hook,
     /// A fault of the program itself.
     Internal,
 }
@@ -138,6 +140,7 @@ impl Class {
         Self::Unsupported,
         Self::AlreadyExists,
         Self::Changed,
+        Self::Hook,
         Self::Internal,
     ];
 
@@ -186,6 +189,7 @@ impl Class {
             Self::Unsupported => "unsupported",
             Self::AlreadyExists => "already exists",
             Self::Changed => "changed",
+            Self::Hook => "hook",
             Self::Internal => "internal",
         }
     }

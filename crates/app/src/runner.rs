@@ -11,13 +11,15 @@ use holdfast_engine::monitor::Interrupt;
 pub use tokio::sync::broadcast;
 
 use crate::jobs::{Job, Watch, Work};
+use crate::notify;
 use crate::paths::Paths;
+use crate::plans;
 use crate::problem::{Class, Problem};
 use crate::runs::{By, History, Level, LogLine, NewRun, Outcome, Owner, ProblemRecord, RunId};
 
 mod recorder;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use recorder::{Progress, Recorder};
 
@@ -85,6 +87,8 @@ struct Inner {
     state: Mutex<State>,
     /// Somebody's turn may have come.
     turn: Condvar,
+    /// Runs that were found to be cut off when this runner was made.
+    interrupted: Vec<RunId>,
     events: broadcast::Sender<Event>,
 }
 
@@ -127,11 +131,12 @@ impl Runner {
     /// A runner over the history of `paths`. Runs of processes that are gone become interrupted.
     pub fn new(paths: Paths, options: Options) -> Result<Self, Problem> {
         let history = Arc::new(History::open(&paths.state)?);
-        history.reconcile()?;
+        let interrupted = history.reconcile()?;
         let owner = history.own()?;
         let (events, _) = broadcast::channel(EVENTS);
         let (state, turn) = (Mutex::default(), Condvar::new());
-        let inner = Arc::new(Inner { paths, history, owner, options, state, turn, events });
+        let inner = Inner { paths, history, owner, options, state, turn, interrupted, events };
+        let inner = Arc::new(inner);
         let weak = Arc::downgrade(&inner);
         spawn("history", move || beat(&weak))?;
         Ok(Self(inner))
@@ -140,6 +145,11 @@ impl Runner {
     /// Where things are.
     pub fn paths(&self) -> &Paths {
         &self.0.paths
+    }
+
+    /// Runs that were cut off before this runner was made, and found to be.
+    pub fn interrupted_before(&self) -> Vec<RunId> {
+        self.0.interrupted.clone()
     }
 
     /// The history.
@@ -243,7 +253,13 @@ impl Runner {
         true
     }
 
-    /// Waits until a run of this process ended.
+    /// Tells who wants to know that a run did not take place, or was cut off by a crash.
+    pub fn notify(&self, run: RunId, event: plans::Event) -> Result<(), Problem> {
+        let inner = self.0.clone();
+        spawn("notify", move || inner.notify(run, event))
+    }
+
+    /// Waits until a run of this process ended, and who wants to know was told.
     pub fn wait(&self, run: RunId) {
         let mut state = self.0.state();
         while state.live.contains_key(&run) {
@@ -271,6 +287,7 @@ impl Inner {
             return self.ended(run, live, Outcome::Failed, Some(&problem));
         }
         self.tell(run, What::Started);
+        self.notify(run, plans::Event::Start);
         let work = Work { paths: &self.paths, watch: &live.recorder, interrupt: &live.interrupt };
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| job.run(&work)));
         let result = result.unwrap_or_else(|panic| {
@@ -334,9 +351,23 @@ impl Inner {
         if let Err(problem) = kept.and(ended) {
             live.recorder.log(Level::Error, &problem.to_string());
         }
+        self.tell(run, What::Ended(outcome));
+        if let Some(event) = notify::event_of(outcome) {
+            self.notify(run, event);
+        }
         self.state().live.remove(&run);
         self.turn.notify_all();
-        self.tell(run, What::Ended(outcome));
+    }
+
+    /// Tells who wants to know. What does not come through is in the log of deliveries.
+    fn notify(&self, run: RunId, event: plans::Event) {
+        let told = self.paths.load_config().and_then(|config| {
+            let run = self.history.run(run)?;
+            notify::tell(&config, &self.history, &run, event)
+        });
+        if let (Err(problem), Some(live)) = (told, self.state().live.get(&run)) {
+            live.recorder.log(Level::Warning, &problem.to_string());
+        }
     }
 }
 

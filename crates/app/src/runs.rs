@@ -303,6 +303,19 @@ impl History {
         })
     }
 
+    /// Records that a channel was told of something, or was not.
+    pub fn delivered(&self, delivery: &Delivery) -> Result<(), Problem> {
+        self.write(|transaction| {
+            let Delivery { time, channel, event, plan, run, error } = delivery;
+            transaction.execute(
+                "INSERT INTO deliveries (time, channel, event, plan, run, error)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![time, channel, event, plan, run, error],
+            )?;
+            Ok(())
+        })
+    }
+
     /// History follows a plan to its new name.
     pub fn rename_plan(&self, old: &str, new: &str) -> Result<(), Problem> {
         self.write(|transaction| {
@@ -312,7 +325,8 @@ impl History {
         })
     }
 
-    /// Deletes runs that ended before `before`, and logs of those that ended before `logs`. The
+    /// Deletes runs that ended before `before`, and logs and deliveries older than
+    /// `logs`. The
     /// newest run of each plan, verb and outcome stays.
     pub fn rotate(&self, before: i64, logs: i64) -> Result<usize, Problem> {
         self.write(|transaction| {
@@ -320,6 +334,7 @@ impl History {
                 "DELETE FROM log WHERE run IN (SELECT id FROM runs WHERE ended < ?1)",
                 [logs],
             )?;
+            transaction.execute("DELETE FROM deliveries WHERE time < ?1", [logs])?;
             transaction.execute(
                 "DELETE FROM runs WHERE ended < ?1
                  AND id NOT IN (SELECT max(id) FROM runs GROUP BY plan, verb, outcome)",
@@ -342,6 +357,23 @@ pub struct NewRun {
     pub by: By,
     /// When it was due, if it was.
     pub due: Option<i64>,
+}
+
+/// What was told to a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// When; nanoseconds since the epoch.
+    pub time: i64,
+    /// Name of the channel.
+    pub channel: String,
+    /// Name of the event, or "test".
+    pub event: String,
+    /// Plan that it was about.
+    pub plan: Option<String>,
+    /// Run that it was about.
+    pub run: Option<RunId>,
+    /// Why it did not come through.
+    pub error: Option<String>,
 }
 
 /// Runs that did not take place.

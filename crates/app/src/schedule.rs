@@ -17,7 +17,7 @@ mod parse;
 mod tests;
 mod times;
 
-pub use times::{Calendar, Due, time_zone};
+pub use times::{Calendar, Due, Overdue, time_zone};
 
 /// The days of the week, as they are written.
 const DAYS: [(&str, Weekday); 7] = [

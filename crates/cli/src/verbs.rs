@@ -3,12 +3,14 @@
 pub(crate) mod archive;
 pub(crate) mod backup;
 pub(crate) mod cat;
+pub(crate) mod channel;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod digest;
+pub(crate) mod drill;
 pub(crate) mod dup;
 pub(crate) mod entries;
 pub(crate) mod find;
@@ -21,10 +23,12 @@ pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod plan;
 pub(crate) mod prune;
+pub(crate) mod recover;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod serve;
 pub(crate) mod sync;
 pub(crate) mod tag;
 pub(crate) mod test;
@@ -62,6 +66,10 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Key(options) => key::run(context, &options),
         Verb::Plan(options) => plan::run(context, &options),
         Verb::Run(options) => run::run(context, &options),
+        Verb::Drill(options) => drill::run(context, &options),
+        Verb::Serve(options) => serve::run(context, &options),
+        Verb::Recover(options) => recover::run(context, &options),
+        Verb::Channel(options) => channel::run(context, &options),
         Verb::Runs(options) => runs::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),

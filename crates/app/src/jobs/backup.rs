@@ -10,14 +10,15 @@ use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, backup};
 use holdfast_engine::repo::Repository;
 use holdfast_engine::repo::writer::WriterOptions;
 
-use super::{Work, host, program, user};
+use super::{Limits, Work, host, program, user};
 use crate::ask::Nobody;
 use crate::catalogue;
 use crate::open::SourceContext;
 use crate::problem::Problem;
-use crate::resolve::Resolved;
+use crate::resolve::Place;
 use crate::roots::{self, Origin};
 use crate::runs::Report;
+use crate::seal::seal;
 use crate::times;
 
 /// How often what was done so far is kept, so that a run that is killed costs no more than this.
@@ -26,6 +27,8 @@ pub const PARTIAL_EVERY: Duration = Duration::from_secs(300);
 /// A backup that asks nobody.
 #[derive(Debug, Clone, Default)]
 pub struct Backup {
+    /// The plan that it is of, if any. It and its locations go into the snapshot, without secrets.
+    pub plan: Option<String>,
     /// The repository, as a location.
     pub repository: String,
     /// What to back up, as locations.
@@ -40,36 +43,18 @@ pub struct Backup {
     pub one_file_system: bool,
     /// Tags of the snapshots.
     pub tags: Vec<String>,
-    /// Send no more bytes a second.
-    pub limit_upload: Option<u64>,
-    /// Receive no more bytes a second.
-    pub limit_download: Option<u64>,
-}
-
-impl Backup {
-    /// A location with the limits of this backup.
-    fn place(&self, work: &Work<'_>, text: &str) -> Result<Resolved, Problem> {
-        let config = work.paths.load_config()?;
-        let mut place = work.paths.resolve(text.as_ref(), &config)?;
-        for (name, limit) in
-            [("limit_upload", self.limit_upload), ("limit_download", self.limit_download)]
-        {
-            if let Some(limit) = limit {
-                place.options.set_limit(name, limit);
-            }
-        }
-        Ok(place)
-    }
+    /// How fast.
+    pub limits: Limits,
 }
 
 /// Runs a backup.
 pub fn run(work: &Work<'_>, options: &Backup) -> Result<Report, Problem> {
     let access = work.paths.access(Arc::new(Nobody));
-    let place = options.place(work, &options.repository)?;
+    let place = options.limits.place(work.paths, &options.repository)?;
     let mut places = Vec::with_capacity(options.places.len());
     for text in &options.places {
-        let source = options.place(work, text)?;
-        if source.place == crate::resolve::Place::Stream {
+        let source = options.limits.place(work.paths, text)?;
+        if source.place == Place::Stream {
             return Err(Problem::usage(
                 "standard input cannot be backed up without a command line",
             ));
@@ -92,11 +77,16 @@ pub fn run(work: &Work<'_>, options: &Backup) -> Result<Report, Problem> {
         work.watch.note(note);
     }
     let repository = work.paths.open_repository(&place, &access)?;
-    let settings = Settings {
+    let mut settings = Settings {
         tags: options.tags.clone(),
         excludes: options.exclude.clone(),
         ..Settings::default()
     };
+    let sealed = options.plan.as_ref().map(|name| {
+        let config = work.paths.load_config()?;
+        seal(&config, &config.plan(name)?)
+    });
+    settings.plan = sealed.transpose()?.unwrap_or_default();
     let mut report = Report::default();
     for origin in plan.origins {
         let done = snapshot(&repository, origin, &settings, work.watch, work.interrupt)
@@ -150,6 +140,8 @@ pub struct Settings {
     pub dry_run: bool,
     /// Make no snapshot if nothing has changed.
     pub skip_if_unchanged: bool,
+    /// The plan that asks for it, sealed.
+    pub plan: String,
     /// Exclude rules in force, for the record.
     pub excludes: Vec<String>,
     /// How to write.
@@ -180,6 +172,7 @@ pub fn snapshot(
         process: std::process::id(),
         time: times::now(),
         excludes: settings.excludes.clone(),
+        plan: settings.plan.clone(),
         parent: settings.parent,
         dry_run: settings.dry_run,
         skip_if_unchanged: settings.skip_if_unchanged,

@@ -1,22 +1,155 @@
-//! A run of a plan: its backup, tried again after what may pass, and what follows it.
+//! A run of a plan: its hooks, its backup, tried again after what may pass, and what follows: rules,
+//! gc, check and copies. What follows is done even if a part of it fails: the backup is there by then,
+//! and the run says what is not.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use super::Work;
 use super::backup::{self, Backup};
-use crate::plans::Plan;
+use super::{Limits, Work, check, gc, hooks, mirror, network, pause, retention};
+use crate::ask::Nobody;
+use crate::config::Config;
+use crate::plans::{Follows, Plan};
 use crate::problem::{Class, Problem};
-use crate::runs::{Level, Report};
+use crate::runs::{Level, ProblemRecord, Report};
 use crate::text::duration;
-
-/// How often a wait looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Runs the plan of this name, as the configuration says now.
 pub fn run(work: &Work<'_>, name: &str) -> Result<Report, Problem> {
-    let plan = work.paths.load_config()?.plan(name)?;
+    let config = work.paths.load_config()?;
+    let plan = config.plan(name)?;
+    hooks::allow(&plan, &config)?;
+    reach(work, &plan, &config)?;
+    let mut facts = vec![("HOLDFAST_PLAN", plan.name.clone())];
+    if !plan.hooks.before.is_empty() {
+        work.watch.step("before");
+    }
+    let before = hooks::run(work, &plan.hooks, &plan.hooks.before, &facts, true);
+    let mut result = before.and_then(|()| main(work, &plan));
+    let (outcome, commands) = match &result {
+        _ if work.interrupt.is_raised() => ("cancelled", None),
+        Ok(report) if report.problem.is_none() => ("success", Some(&plan.hooks.success)),
+        _ => ("failure", Some(&plan.hooks.failure)),
+    };
+    let report = result.as_ref().ok();
+    facts.push(("HOLDFAST_OUTCOME", outcome.into()));
+    let snapshots = report.map(|report| report.snapshots.join(" ")).unwrap_or_default();
+    facts.push(("HOLDFAST_SNAPSHOTS", snapshots));
+    let last = [commands, Some(&plan.hooks.after)];
+    for commands in last.into_iter().flatten().filter(|commands| !commands.is_empty()) {
+        work.watch.step("after");
+        // What was stopped before the run must be started again even after a cancelled one.
+        let after = hooks::run(work, &plan.hooks, commands, &facts, false);
+        note(work, &mut result, "after", after.map(|()| Report::default()));
+    }
+    result
+}
+
+/// The backup, and what follows it.
+fn main(work: &Work<'_>, plan: &Plan) -> Result<Report, Problem> {
     work.watch.step("backup");
-    retried(work, &plan, || backup::run(work, &backup_of(&plan)))
+    let report = retried(work, plan, || backup::run(work, &backup_of(plan)))?;
+    let mut result = Ok(report);
+    if work.interrupt.is_raised() {
+        return result;
+    }
+    let steps = steps(plan);
+    if steps.is_empty() {
+        return result;
+    }
+    let at = plan.repository_location();
+    let access = work.paths.access(Arc::new(Nobody));
+    let place = Limits::of(plan).place(work.paths, &at)?;
+    let repository = retried(work, plan, || work.paths.open_repository(&place, &access));
+    let repository = match repository {
+        Ok(repository) => repository,
+        Err(problem) => {
+            note(work, &mut result, "opening the repository again", Err(problem));
+            return result;
+        }
+    };
+    for step in steps {
+        if work.interrupt.is_raised() {
+            break;
+        }
+        work.watch.step(step.name());
+        let done = retried(work, plan, || match &step {
+            Step::Retention => retention::run(work, plan, &repository),
+            Step::Gc => gc::collect(work, &repository, &at),
+            Step::Check(data) => check::look(work, &repository, &at, *data),
+            Step::Mirror(to) => mirror::run(work, plan, &repository, to),
+        });
+        note(work, &mut result, step.name(), done);
+    }
+    result
+}
+
+enum Step {
+    Retention,
+    Gc,
+    Check(u8),
+    Mirror(String),
+}
+
+impl Step {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Retention => "retention",
+            Self::Gc => "gc",
+            Self::Check(_) => "check",
+            Self::Mirror(_) => "mirror",
+        }
+    }
+}
+
+/// What follows the backup, in order: copies come before the check, which may take long.
+fn steps(plan: &Plan) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if !plan.keep.is_empty() {
+        steps.push(Step::Retention);
+    }
+    if plan.gc == Follows::Run {
+        steps.push(Step::Gc);
+    }
+    steps.extend(plan.mirror_locations().into_iter().map(Step::Mirror));
+    if let Some(check) = plan.check.as_ref().filter(|check| check.schedule.is_none()) {
+        steps.push(Step::Check(check.data));
+    }
+    steps
+}
+
+/// Adds what a step did; of its problem, if none was there before.
+fn note(
+    work: &Work<'_>,
+    result: &mut Result<Report, Problem>,
+    step: &str,
+    done: Result<Report, Problem>,
+) {
+    let mut done = done.unwrap_or_else(|problem| Report {
+        problem: Some(ProblemRecord::from(&problem)),
+        ..Report::default()
+    });
+    if let Some(problem) = &mut done.problem {
+        problem.message = format!("{step}: {}", problem.message);
+        let causes = problem.causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
+        work.watch.log(Level::Error, &format!("{}{causes}", problem.message));
+    }
+    if let Ok(report) = result {
+        let first = report.problem.take();
+        report.merge(done);
+        report.problem = first.or(report.problem.take());
+    }
+}
+
+/// Waits for the network, if any of the plan's places is beyond it.
+fn reach(work: &Work<'_>, plan: &Plan, config: &Config) -> Result<(), Problem> {
+    if plan.wait_for_network.is_zero() {
+        return Ok(());
+    }
+    let mut places = Vec::new();
+    for text in plan.sources.iter().cloned().chain([plan.repository_location()]) {
+        places.push(work.paths.resolve(text.as_ref(), config)?);
+    }
+    network::wait(work, &places, plan.wait_for_network)
 }
 
 /// The backup that a plan asks for.
@@ -24,6 +157,7 @@ pub fn backup_of(plan: &Plan) -> Backup {
     let mut tags = plan.tags.clone();
     tags.push(plan.tag());
     Backup {
+        plan: Some(plan.name.clone()),
         repository: plan.repository_location(),
         places: plan.sources.clone(),
         exclude: plan.exclude.clone(),
@@ -31,8 +165,7 @@ pub fn backup_of(plan: &Plan) -> Backup {
         exclude_caches: plan.exclude_caches,
         one_file_system: plan.one_file_system,
         tags,
-        limit_upload: plan.limit_upload,
-        limit_download: plan.limit_download,
+        limits: Limits::of(plan),
     }
 }
 
@@ -43,34 +176,21 @@ fn retried<T>(
     plan: &Plan,
     mut body: impl FnMut() -> Result<T, Problem>,
 ) -> Result<T, Problem> {
-    for tries in 0.. {
+    let mut tries = 0;
+    loop {
         let problem = match body() {
             Err(problem) if may_pass(problem.class) && !work.interrupt.is_raised() => problem,
             result => return result,
         };
         let Some(wait) = plan.retry.wait(tries) else { return Err(problem) };
-        let text = format!(
-            "{problem}; trying again in {}, {} of {}",
-            duration(wait),
-            tries + 1,
-            plan.retry.times
-        );
+        tries += 1;
+        let of = plan.retry.times;
+        let text = format!("{problem}; trying again in {}, {tries} of {of}", duration(wait));
         work.watch.log(Level::Warning, &text);
         if !pause(work, wait) {
             return Err(problem);
         }
     }
-    Err(Problem::new(Class::Internal, "the plan was tried too often"))
-}
-
-/// Waits; `false` if the run is to end.
-fn pause(work: &Work<'_>, wait: Duration) -> bool {
-    let until = Instant::now() + wait;
-    while !work.interrupt.is_raised() {
-        let Some(left) = until.checked_duration_since(Instant::now()) else { return true };
-        std::thread::sleep(left.min(LOOK));
-    }
-    false
 }
 
 /// Whether what failed may be well by itself after a while.

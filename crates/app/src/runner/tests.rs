@@ -12,14 +12,14 @@ type Test = Result<(), Box<dyn std::error::Error>>;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A home with a configuration, sources and an unencrypted repository.
-struct Bench {
+pub(crate) struct Bench {
     _dir: tempfile::TempDir,
-    root: PathBuf,
-    paths: Paths,
+    pub(crate) root: PathBuf,
+    pub(crate) paths: Paths,
 }
 
 impl Bench {
-    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) fn new() -> Result<Self, Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         let root = dir.path().to_path_buf();
         std::fs::create_dir(root.join("src"))?;
@@ -35,7 +35,7 @@ impl Bench {
         Ok(bench)
     }
 
-    fn create(&self, name: &str) -> Test {
+    pub(crate) fn create(&self, name: &str) -> Test {
         let text = self.root.join(name);
         let place = self.paths.resolve(text.as_os_str(), &self.paths.load_config()?)?;
         let access = self.paths.access(Arc::new(crate::ask::Nobody));
@@ -44,12 +44,12 @@ impl Bench {
         Ok(())
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.root.join(name).to_string_lossy().into_owned()
     }
 
     /// A configuration with plans of these names and further lines each.
-    fn configure(&self, plans: &[(&str, &str)]) -> Test {
+    pub(crate) fn configure(&self, plans: &[(&str, &str)]) -> Test {
         let mut text = format!("[repository.nas]\nlocation = {:?}\n", self.text("repo"));
         for (name, more) in plans {
             let source = self.text("src");
@@ -60,7 +60,7 @@ impl Bench {
         Ok(std::fs::write(&self.paths.config, text)?)
     }
 
-    fn runner(&self, concurrent: usize) -> Result<Runner, Problem> {
+    pub(crate) fn runner(&self, concurrent: usize) -> Result<Runner, Problem> {
         Runner::new(self.paths.clone(), Options { concurrent })
     }
 }

@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{By, History, Level, LogLine, Outcome, Report, Run, RunId};
+use super::{By, Delivery, History, Level, LogLine, Outcome, Report, Run, RunId};
 use crate::problem::{Class, Problem};
 
 const COLUMNS: &str =
@@ -128,6 +128,27 @@ impl History {
                     let level = Level::from_name(&row.get::<_, String>(2)?);
                     Ok((row.get(0)?, LogLine { time: row.get(1)?, level, text: row.get(3)? }))
                 })?;
+            rows.collect()
+        })
+    }
+
+    /// What channels were told, the newest first, at most `limit` of it.
+    pub fn deliveries(&self, limit: Option<u32>) -> Result<Vec<Delivery>, Problem> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT time, channel, event, plan, run, error FROM deliveries
+                 ORDER BY id DESC LIMIT ?1",
+            )?;
+            let rows = statement.query_map([limit.map_or(-1, i64::from)], |row| {
+                Ok(Delivery {
+                    time: row.get(0)?,
+                    channel: row.get(1)?,
+                    event: row.get(2)?,
+                    plan: row.get(3)?,
+                    run: row.get(4)?,
+                    error: row.get(5)?,
+                })
+            })?;
             rows.collect()
         })
     }

@@ -27,6 +27,26 @@ pub struct Due {
     pub at: i64,
 }
 
+/// What was due in some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue {
+    /// How often.
+    pub count: u64,
+    /// The first of it.
+    pub first: Due,
+    /// The last of it.
+    pub last: Due,
+}
+
+fn moment(zoned: &Zoned) -> Option<i64> {
+    i64::try_from(zoned.timestamp().as_nanosecond()).ok()
+}
+
+fn date_of(nanos: i64, zone: &TimeZone) -> Option<Date> {
+    let time = Timestamp::from_nanosecond(i128::from(nanos)).ok()?;
+    Some(time.to_zoned(zone.clone()).date())
+}
+
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
@@ -50,10 +70,33 @@ impl Calendar {
         time_zone(self.zone.as_deref())
     }
 
-    /// The first time after `after`, which is one that [`Due::nominal`] gave, or any other.
-    pub fn due_after(&self, after: i64) -> Result<Option<Due>, Problem> {
+    /// What was due after `after` and runs at `until` or before; `None` if nothing was.
+    pub fn overdue(&self, after: i64, until: i64) -> Result<Option<Overdue>, Problem> {
         let zone = self.time_zone()?;
-        Ok(self.schedule.next(after, &zone).map(|nominal| self.spread(nominal)))
+        let mut found: Option<Overdue> = None;
+        let Some(mut date) = date_of(after, &zone).and_then(|date| date.yesterday().ok()) else {
+            return Ok(None);
+        };
+        let last = date_of(until, &zone).and_then(|date| date.tomorrow().ok());
+        let mut before = after;
+        while last.is_some_and(|last| date <= last) {
+            let mut times: Vec<_> =
+                self.schedule.on(date, &zone).iter().filter_map(moment).collect();
+            times.sort_unstable();
+            for nominal in times {
+                let due = self.spread(nominal);
+                // Two times of one day may fall on the same moment, and one of two days as well.
+                if nominal > before && due.at <= until {
+                    before = nominal;
+                    let overdue = found.get_or_insert(Overdue { count: 0, first: due, last: due });
+                    overdue.count += 1;
+                    overdue.last = due;
+                }
+            }
+            let Ok(next) = date.tomorrow() else { break };
+            date = next;
+        }
+        Ok(found)
     }
 
     /// When it runs, from after `after` on, the first `count` times; nanoseconds since the epoch.
@@ -117,12 +160,11 @@ pub fn time_zone(name: Option<&str>) -> Result<TimeZone, Problem> {
 impl Schedule {
     /// The first time after `after` that it is due; nanoseconds since the epoch.
     pub fn next(&self, after: i64, zone: &TimeZone) -> Option<i64> {
-        let start = Timestamp::from_nanosecond(i128::from(after)).ok()?.to_zoned(zone.clone());
         // A time that the day before does not have may be due today.
-        let mut date = start.date().yesterday().ok()?;
+        let mut date = date_of(after, zone)?.yesterday().ok()?;
         for _ in 0..HORIZON {
-            let due = self.on(date, zone).into_iter();
-            let due = due.filter_map(|zoned| i64::try_from(zoned.timestamp().as_nanosecond()).ok());
+            let due = self.on(date, zone);
+            let due = due.iter().filter_map(moment);
             if let Some(next) = due.filter(|due| *due > after).min() {
                 return Some(next);
             }

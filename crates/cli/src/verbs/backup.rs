@@ -161,6 +161,7 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
         parent,
         dry_run: options.dry_run,
         skip_if_unchanged: options.skip_if_unchanged,
+        plan: String::new(),
         excludes: source_options.excludes.clone(),
         writer,
     };

@@ -32,10 +32,15 @@ pub(crate) struct Run {
 }
 
 pub(crate) fn run(context: &Context, options: &Run) -> Result {
+    follow(context, Job::Plan(options.plan.clone()))
+}
+
+/// Runs a job to its end, shows how far it is, and tells what came of it.
+pub(crate) fn follow(context: &Context, job: Job) -> Result {
     let runner = Runner::new(context.paths()?, Options::default())?;
     let mut events = runner.subscribe();
     let interrupt = interrupt::watch();
-    let run = runner.start(Job::Plan(options.plan.clone()), By::Command)?;
+    let run = runner.start(job, By::Command)?;
     let progress = Progress::new(&context.ui);
     let mut asked = 0;
     loop {
@@ -57,6 +62,7 @@ pub(crate) fn run(context: &Context, options: &Run) -> Result {
         }
     }
     progress.finish();
+    runner.wait(run);
     tell(context, &runner, run)
 }
 
@@ -94,6 +100,16 @@ pub(crate) fn lines(run: &Record) -> Vec<String> {
             size(report.number("bytes_new")),
             size(report.number("bytes_stored")),
         ));
+    }
+    for (name, text) in [
+        ("snapshots_forgotten", "snapshots forgotten"),
+        ("snapshots_copied", "snapshots copied"),
+        ("drill_files", "files restored"),
+        ("drill_differing", "of them not as they should be"),
+    ] {
+        if let Some(number) = report.numbers.get(name).filter(|number| **number > 0) {
+            lines.push(format!("{} {text}", count(*number)));
+        }
     }
     for id in &report.snapshots {
         lines.push(format!("snapshot {}", id.get(..8).unwrap_or(id)));

@@ -164,6 +164,10 @@ pub struct Snapshot {
     /// Where it was copied from; absent if it was made here.
     #[prost(message, optional, tag = "16")]
     pub origin: Option<Origin>,
+    /// The plan that made it and its locations, as a configuration in TOML without secrets; empty
+    /// if there was none.
+    #[prost(string, tag = "17")]
+    pub plan: String,
 }
 
 impl Snapshot {

@@ -103,6 +103,8 @@ pub struct BackupOptions {
     pub time: i64,
     /// Exclude rules in force, for the record.
     pub excludes: Vec<String>,
+    /// The plan that asks for it, as a configuration without secrets, for the record.
+    pub plan: String,
     /// What to compare with.
     pub parent: Parent,
     /// Find out what would be stored, and store nothing.
@@ -479,6 +481,7 @@ impl Run<'_> {
             // What the run leaves on its way is nothing that anybody asked to keep.
             pinned: options.pinned && !partial,
             origin: None,
+            plan: options.plan.clone(),
         }
     }
 }

@@ -1,0 +1,206 @@
+use holdfast_engine::repo::Repository;
+
+use super::*;
+use crate::runner::Runner;
+use crate::runner::tests::Bench;
+use crate::runs::{Outcome, Run};
+
+type Test = Result<(), Box<dyn std::error::Error>>;
+
+fn opened(bench: &Bench, at: &str) -> Result<Repository, Problem> {
+    let place = bench.paths.resolve(at.as_ref(), &bench.paths.load_config()?)?;
+    let access = bench.paths.access(std::sync::Arc::new(crate::ask::Nobody));
+    bench.paths.open_repository(&place, &access)
+}
+
+/// Runs a job to its end.
+fn ran(runner: &Runner, job: Job) -> Result<Run, Problem> {
+    let id = runner.start(job, By::Command)?;
+    runner.wait(id);
+    runner.history().run(id)
+}
+
+fn plan() -> Job {
+    Job::Plan("home".into())
+}
+
+fn log(runner: &Runner, run: &Run) -> Result<String, Problem> {
+    let lines = runner.history().log_lines(run.id, 0, None)?;
+    Ok(lines.into_iter().map(|(_, line)| line.text + "\n").collect())
+}
+
+#[test]
+fn what_follows_a_backup_is_done_and_counted() -> Test {
+    let bench = Bench::new()?;
+    bench.create("second")?;
+    let second = bench.text("second");
+    bench.configure(&[(
+        "home",
+        &format!(
+            "keep = {{ last = 2 }}\ngc = true\ncheck = {{ data = \"100%\" }}\nmirror = [{second:?}]"
+        ),
+    )])?;
+    let runner = bench.runner(2)?;
+    // A snapshot of the same places that is not the plan's own: its rules never touch it.
+    let other = backup::Backup {
+        repository: "@nas".into(),
+        places: vec![bench.text("src")],
+        ..backup::Backup::default()
+    };
+    assert_eq!(ran(&runner, Job::Backup(other))?.outcome, Outcome::Ok);
+    for n in 0..3 {
+        std::fs::write(bench.root.join("src/file"), format!("version {n}"))?;
+        let run = ran(&runner, plan())?;
+        assert_eq!(run.outcome, Outcome::Ok, "{:?} {}", run.report.problem, log(&runner, &run)?);
+        assert_eq!(run.report.number("snapshots_copied"), 1);
+        assert!(run.report.number("packs_read") > 0);
+        assert_eq!(run.report.number("snapshots_forgotten"), u64::from(n == 2));
+        let steps: Vec<_> = run.report.phases.iter().map(|phase| phase.name.as_str()).collect();
+        for step in ["backup", "retention", "gc", "mirror", "check"] {
+            assert!(steps.contains(&step), "{step}: {steps:?}");
+        }
+    }
+    assert_eq!(opened(&bench, "@nas")?.snapshots()?.len(), 3);
+    assert_eq!(opened(&bench, &second)?.snapshots()?.len(), 3);
+    Ok(())
+}
+
+#[test]
+fn a_step_that_fails_makes_the_run_fail_and_the_others_are_done_anyway() -> Test {
+    let bench = Bench::new()?;
+    let nowhere = bench.text("nowhere");
+    bench.configure(&[("home", &format!("mirror = [{nowhere:?}]\ncheck = true"))])?;
+    let runner = bench.runner(2)?;
+    let run = ran(&runner, plan())?;
+    assert_eq!(run.outcome, Outcome::Failed);
+    assert_eq!(run.report.snapshots.len(), 1);
+    assert!(run.report.number("snapshots_checked") > 0);
+    let problem = run.report.problem.ok_or("no problem")?;
+    assert!(problem.message.starts_with("mirror: no repository"), "{problem:?}");
+    Ok(())
+}
+
+#[test]
+fn hooks_run_only_where_the_file_allows_them() -> Test {
+    let bench = Bench::new()?;
+    let (before, after) = (bench.text("before"), bench.text("after"));
+    let hooks = format!(
+        "hooks = {{ before = [[\"touch\", {before:?}], [\"sh\", \"-c\", \"echo said $HOLDFAST_PLAN; echo two >&2\"]], \
+         after = [[\"sh\", \"-c\", \"echo $HOLDFAST_OUTCOME $HOLDFAST_SNAPSHOTS > {after}\"]] }}"
+    );
+    bench.configure(&[("home", &hooks)])?;
+    let runner = bench.runner(2)?;
+    let run = ran(&runner, plan())?;
+    assert_eq!(run.outcome, Outcome::Failed);
+    let problem = run.report.problem.ok_or("no problem")?;
+    assert!(
+        problem.message.contains("does not allow")
+            && problem.hints.concat().contains("hooks = true")
+    );
+    assert!(!bench.root.join("before").exists() && run.report.snapshots.is_empty());
+    let text = std::fs::read_to_string(&bench.paths.config)?;
+    std::fs::write(&bench.paths.config, format!("hooks = true\n{text}"))?;
+    let run = ran(&runner, plan())?;
+    assert_eq!(run.outcome, Outcome::Ok, "{:?}", run.report.problem);
+    assert!(bench.root.join("before").exists());
+    let log = log(&runner, &run)?;
+    assert!(log.contains("said home") && log.contains("  two"), "{log}");
+    let told = std::fs::read_to_string(bench.root.join("after"))?;
+    assert_eq!(told.trim(), format!("success {}", run.report.snapshots.concat()));
+    Ok(())
+}
+
+#[test]
+fn a_hook_that_fails_or_hangs_ends_the_run_and_what_was_stopped_is_started_again() -> Test {
+    let bench = Bench::new()?;
+    let (after, failure) = (bench.text("after"), bench.text("failure"));
+    let configure = |before: &str| -> Test {
+        let hooks = format!(
+            "hooks = {{ before = [{before}], timeout = 1, after = [[\"touch\", {after:?}]], \
+             failure = [[\"touch\", {failure:?}]] }}"
+        );
+        bench.configure(&[("home", &hooks)])?;
+        let text = std::fs::read_to_string(&bench.paths.config)?;
+        Ok(std::fs::write(&bench.paths.config, format!("hooks = true\n{text}"))?)
+    };
+    let runner = bench.runner(2)?;
+    for (before, part) in [
+        ("[\"false\"]", "ended with code 1"),
+        // A shell that waits for a child: both must go.
+        ("[\"sh\", \"-c\", \"sleep 1000; true\"]", "took longer than"),
+        ("[\"/nonexistent/program\"]", "could not be started"),
+    ] {
+        configure(before)?;
+        for name in ["after", "failure"] {
+            let _ = std::fs::remove_file(bench.root.join(name));
+        }
+        let run = ran(&runner, plan())?;
+        assert_eq!(run.outcome, Outcome::Failed);
+        let problem = run.report.problem.ok_or("no problem")?;
+        assert_eq!(problem.class, "hook");
+        assert!(problem.message.contains(part), "{problem:?}");
+        assert!(run.report.snapshots.is_empty());
+        assert!(bench.root.join("after").exists() && bench.root.join("failure").exists());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_drill_restores_a_sample_and_sees_what_does_not_come_back() -> Test {
+    let bench = Bench::new()?;
+    for n in 0..40 {
+        std::fs::create_dir_all(bench.root.join(format!("src/{}", n % 4)))?;
+        let bytes: Vec<u8> = (0..50_000_u32).map(|i| (i.wrapping_mul(n + 3) >> 5) as u8).collect();
+        std::fs::write(bench.root.join(format!("src/{}/{n}", n % 4)), bytes)?;
+    }
+    bench
+        .configure(&[("home", "drill = { schedule = \"daily\", files = 15, bytes = \"10M\" }")])?;
+    let runner = bench.runner(2)?;
+    let drill = || Job::Drill("home".into());
+    let early = ran(&runner, drill())?;
+    assert_eq!(early.report.problem.map(|p| p.class).as_deref(), Some("no such snapshot"));
+    assert_eq!(ran(&runner, plan())?.outcome, Outcome::Ok);
+    let run = ran(&runner, drill())?;
+    assert_eq!(run.outcome, Outcome::Ok, "{:?} {}", run.report.problem, log(&runner, &run)?);
+    assert_eq!((run.report.number("drill_files"), run.report.number("drill_differing")), (15, 0));
+    assert_eq!(std::fs::read_dir(bench.paths.state.join("drills"))?.count(), 0);
+    assert!(runner.history().last("home", "drill", true)?.is_some());
+    // All that is stored is damaged: nothing comes back.
+    for pack in walk(&bench.root.join("repo/packs"))? {
+        let mut bytes = std::fs::read(&pack)?;
+        if bytes.len() > 100_000 {
+            bytes.iter_mut().skip(200).step_by(97).for_each(|byte| *byte ^= 0x55);
+            std::fs::write(&pack, bytes)?;
+        }
+    }
+    let run = ran(&runner, drill())?;
+    assert_eq!(run.outcome, Outcome::Failed, "{}", log(&runner, &run)?);
+    assert_eq!(run.report.problem.map(|problem| problem.class).as_deref(), Some("damage"));
+    Ok(())
+}
+
+fn walk(directory: &std::path::Path) -> std::io::Result<Vec<std::path::PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => files.extend(walk(&path)?),
+            false => files.push(path),
+        }
+    }
+    Ok(files)
+}
+
+#[test]
+fn a_snapshot_knows_its_plan() -> Test {
+    let bench = Bench::new()?;
+    bench.configure(&[("home", "schedule = \"daily at 02:30\"\nkeep = { daily = 7 }")])?;
+    let runner = bench.runner(2)?;
+    assert_eq!(ran(&runner, plan())?.outcome, Outcome::Ok);
+    let snapshots = opened(&bench, "@nas")?.snapshots()?;
+    let (found, problems) = crate::seal::find(&snapshots);
+    assert!(problems.is_empty());
+    let shown = found.first().ok_or("nothing")?.shown();
+    assert!(shown.contains("[repository.nas]") && shown.contains("daily at 02:30"), "{shown}");
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! A plan and the locations it names as they go into its snapshots, and back: from a repository and
+//! its passphrase alone the configuration of a lost machine can be made again. Secrets do not go in,
+//! nor what would run a command: who can write to a repository must not be able to start programs on
+//! the machine that recovers from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_engine::repo::snapshots::SnapshotInfo;
+use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
+
+use crate::config::Config;
+use crate::config::keys::{self, Form, Type};
+use crate::location::Location;
+use crate::plans::Plan;
+use crate::problem::{Class, Problem};
+use crate::text::printable;
+
+/// The table that names the secrets that were left out.
+const SECRETS: &str = "secret";
+
+/// The plan and its locations as TOML.
+pub fn seal(config: &Config, plan: &Plan) -> Result<String, Problem> {
+    let mut document = DocumentMut::new();
+    let mut secrets = Table::new();
+    let mut locations = implicit();
+    for name in locations_of(plan) {
+        let Some(entry) = config.entry(&name) else { continue };
+        let mut table = Table::new();
+        let mut left_out = Array::new();
+        for line in entry.lines() {
+            match keys::find(&line.name) {
+                Some((key, form)) if is_plain(key, form) => {
+                    let value = line.value.parse::<Value>().unwrap_or_else(|_| line.text.into());
+                    table.insert(&line.name, Item::Value(value));
+                }
+                Some((key, _)) => left_out.push(key.name),
+                None => {}
+            }
+        }
+        locations.insert(&name, Item::Table(table));
+        if !left_out.is_empty() {
+            secrets.insert(&name, Item::Value(Value::Array(left_out)));
+        }
+    }
+    let mut plans = implicit();
+    let mut table = Table::new();
+    for (key, value) in plan.pairs() {
+        table.insert(key, Item::Value(value));
+    }
+    plans.insert(&plan.name, Item::Table(table));
+    document.insert("repository", Item::Table(locations));
+    document.insert("plan", Item::Table(plans));
+    if !secrets.is_empty() {
+        document.insert(SECRETS, Item::Table(secrets));
+    }
+    Ok(document.to_string())
+}
+
+fn implicit() -> Table {
+    let mut table = Table::new();
+    table.set_implicit(true);
+    table
+}
+
+/// Whether an option may go into a snapshot, and come out of one.
+fn is_plain(key: &keys::Key, form: Form) -> bool {
+    let is_command = form == Form::Command || key.value == Type::Words;
+    form == Form::Value
+        && !key.value.is_secret()
+        && !is_command
+        && key.name != "repository_key_file"
+}
+
+/// The names of the locations that a plan uses, each once.
+fn locations_of(plan: &Plan) -> BTreeSet<String> {
+    let all = plan.sources.iter().cloned();
+    let all = all.chain([plan.repository_location()]).chain(plan.mirror_locations());
+    let names = all.filter_map(|text| match Location::parse(text.as_ref()) {
+        Ok(Location::Named { name, .. }) => Some(name),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// What a snapshot says of the plan that made it.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The plan's name.
+    pub name: String,
+    /// When the snapshot was begun; nanoseconds since the epoch.
+    pub time: i64,
+    plan: Table,
+    locations: BTreeMap<String, Table>,
+    /// Secrets that are missing: names of options, by location.
+    secrets: BTreeMap<String, Vec<String>>,
+}
+
+/// The newest that snapshots say of each plan, by name; of one that cannot be understood, why.
+pub fn find(snapshots: &[SnapshotInfo]) -> (Vec<Sealed>, Vec<Problem>) {
+    let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
+    // Oldest first: what comes later takes the place of what was before.
+    for info in snapshots.iter().filter(|info| !info.record.plan.is_empty()) {
+        match open(&info.record.plan, info.record.time) {
+            Ok(all) => found.extend(all.into_iter().map(|sealed| (sealed.name.clone(), sealed))),
+            Err(what) => {
+                let text = format!("what snapshot {} says of its plan is {what}", info.id.short());
+                problems.push(Problem::new(Class::Damage, text));
+            }
+        }
+    }
+    (found.into_values().collect(), problems)
+}
+
+fn open(text: &str, time: i64) -> Result<Vec<Sealed>, String> {
+    let document: DocumentMut = text.parse().map_err(|_| "no TOML".to_owned())?;
+    let tables = |name: &str| {
+        let table = document.get(name).and_then(Item::as_table_like);
+        table.into_iter().flat_map(TableLike::iter).map(|(name, item)| (name.to_owned(), item))
+    };
+    let as_table = |item: &Item| item.as_table().cloned().ok_or("no table".to_owned());
+    let mut locations = BTreeMap::new();
+    for (name, item) in tables("repository") {
+        let mut table = as_table(item)?;
+        table.retain(|key, _| keys::find(key).is_some_and(|(key, form)| is_plain(key, form)));
+        locations.insert(name, table);
+    }
+    let names = |item: &Item| -> Vec<String> {
+        let words = item.as_array().into_iter().flatten();
+        words.filter_map(Value::as_str).map(String::from).collect()
+    };
+    let secrets: BTreeMap<_, _> = tables(SECRETS).map(|(name, item)| (name, names(item))).collect();
+    let mut found = Vec::new();
+    for (name, item) in tables("plan") {
+        let (plan, locations) = (as_table(item)?, locations.clone());
+        found.push(Sealed { name, time, plan, locations, secrets: secrets.clone() });
+    }
+    Ok(found)
+}
+
+/// What was put into a configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Locations that were made.
+    pub locations: Vec<String>,
+    /// Plans that were made.
+    pub plans: Vec<String>,
+    /// What was there already, and stays as it is: "location x", "plan y".
+    pub kept: Vec<String>,
+    /// Secrets that the made locations lack: location and option.
+    pub secrets: Vec<(String, String)>,
+    /// Channels of notifications that a plan names and the configuration does not have.
+    pub channels: Vec<String>,
+}
+
+impl Sealed {
+    /// Its text as it would stand in a configuration, for people.
+    pub fn shown(&self) -> String {
+        let mut document = DocumentMut::new();
+        let mut locations = implicit();
+        for (name, table) in &self.locations {
+            locations.insert(name, Item::Table(table.clone()));
+        }
+        let mut plans = implicit();
+        plans.insert(&self.name, Item::Table(self.plan.clone()));
+        document.insert("repository", Item::Table(locations));
+        document.insert("plan", Item::Table(plans));
+        document.to_string()
+    }
+
+    /// Adds its plan and locations to `config`, where there is nothing of these names yet.
+    pub fn add_to(&self, config: &mut Config, done: &mut Recovered) -> Result<(), Problem> {
+        for (name, table) in &self.locations {
+            if done.locations.contains(name) {
+                continue;
+            }
+            if config.entry(name).is_some() {
+                let text = format!("location {}", printable(name.as_bytes()));
+                if !done.kept.contains(&text) {
+                    done.kept.push(text);
+                }
+                continue;
+            }
+            config.tables_mut("repository")?.insert(name, Item::Table(table.clone()));
+            let missing = self.secrets.get(name).into_iter().flatten();
+            done.secrets.extend(missing.map(|key| (name.clone(), key.clone())));
+            done.locations.push(name.clone());
+            config.expect(name)?.options()?;
+        }
+        if config.plan_names().contains(&self.name) {
+            done.kept.push(format!("plan {}", printable(self.name.as_bytes())));
+            return Ok(());
+        }
+        config.tables_mut("plan")?.insert(&self.name, Item::Table(self.plan.clone()));
+        let plan = config.plan(&self.name)?;
+        for notify in &plan.notify {
+            if !config.has_channel(&notify.channel) && !done.channels.contains(&notify.channel) {
+                done.channels.push(notify.channel.clone());
+            }
+        }
+        done.plans.push(self.name.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "default = \"nas\"\nhooks = true\n\
+        [repository.nas]\ntitle = \"Office NAS\"\nlocation = \"sftp://a@nas/x\"\npassword = \"hunter2\"\n\
+        repository_key_file = \"/state/k\"\nconnections = 8\nssh_command = \"ssh -x\"\n\
+        [repository.s3]\nlocation = \"s3://s3.x.com/b\"\naccess_key = \"env:KEY\"\nregion = \"r\"\n\
+        [repository.other]\nlocation = \"/o\"\n\
+        [plan.home]\nsources = [\"/home\", \"@s3:/x\"]\nrepository = \"nas\"\n\
+        schedule = \"daily at 02:30\"\nkeep = { daily = 7 }\nnotify = { phone = [\"failure\"] }\n";
+
+    fn config(text: &str) -> Result<(tempfile::TempDir, Config), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, text)?;
+        let config = Config::load(&path, None)?;
+        Ok((dir, config))
+    }
+
+    #[test]
+    fn a_plan_comes_back_without_secrets_and_commands() -> Result<(), Box<dyn std::error::Error>> {
+        let (_dir, before) = config(CONFIG)?;
+        let text = seal(&before, &before.plan("home")?)?;
+        for secret in ["hunter2", "env:KEY", "ssh -x", "/state/k", "hooks", "other"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+        let sealed = open(&text, 7)?;
+        let sealed = sealed.first().ok_or("nothing")?;
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("config.toml");
+        let recover = || {
+            Config::edit(&path, None, |config| {
+                let mut done = Recovered::default();
+                sealed.add_to(config, &mut done)?;
+                Ok(done)
+            })
+        };
+        let done = recover()?;
+        assert_eq!(
+            (&done.locations[..], &done.plans[..]),
+            (&["nas".into(), "s3".into()][..], &["home".into()][..])
+        );
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let missing = [
+            pair("nas", "password"),
+            pair("nas", "repository_key_file"),
+            pair("nas", "ssh_command"),
+            pair("s3", "access_key"),
+        ];
+        assert_eq!(done.secrets, missing);
+        assert_eq!(done.channels, ["phone"]);
+        let after = Config::load(&path, None)?;
+        assert_eq!(after.plan("home")?, before.plan("home")?);
+        assert_eq!(after.entry("nas").and_then(|entry| entry.title()), Some("Office NAS"));
+        // What is there already stays as it is.
+        let again = recover()?;
+        assert_eq!(again.kept, ["location nas", "location s3", "plan home"]);
+        assert!(again.plans.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn what_would_run_a_command_never_comes_out() -> Result<(), Box<dyn std::error::Error>> {
+        let text = "[repository.nas]\nlocation = \"sftp://a@nas/x\"\npassword_command = \"rm -r /\"\n\
+                    ssh_command = \"evil\"\npassword_file = \"/etc/shadow\"\npassword = \"x\"\nwhat = 1\n\
+                    [plan.home]\nsources = [\"/a\"]\nrepository = \"nas\"\n";
+        let sealed = open(text, 7)?;
+        let shown = sealed.first().ok_or("nothing")?.shown();
+        for bad in ["command", "evil", "shadow", "password", "what"] {
+            assert!(!shown.contains(bad), "{shown}");
+        }
+        assert!(open("[plan.home\n", 7).is_err() && open("plan = { a = 1 }", 7).is_err());
+        Ok(())
+    }
+}

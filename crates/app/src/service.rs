@@ -1,0 +1,372 @@
+//! The scheduler: runs what plans say when they say it, as long as the process lives. What was due
+//! while nobody was there is recorded as missed, and made up for once. [`Scheduler::tick`] does one
+//! round and knows no clock; [`Service`] has the clock, and one thread for the rounds.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::catalogue;
+use crate::config::Config;
+use crate::jobs::Job;
+use crate::plans::{Event, Overlap, Part, Plan};
+use crate::problem::{Class, Problem};
+use crate::runner::{IfBusy, Runner};
+use crate::runs::{By, History, Missed, NewRun, Outcome, RunId};
+use crate::schedule::{Calendar, Overdue};
+use crate::times;
+
+#[cfg(test)]
+mod tests;
+pub mod unit;
+
+/// What is later than this was missed: the process was not there, or the machine slept.
+const GRACE: i64 = 5 * 60 * SECOND;
+/// A change of the configuration is seen after so long.
+const LOOK: i64 = 10 * SECOND;
+/// A clock that was set back by more than this must not stop everything until it is there again. By
+/// less, it is waited for, so that nothing runs twice.
+const SET_BACK: i64 = 3600 * SECOND;
+/// Runs are kept for so long, and their logs.
+const KEEP_RUNS: i64 = 400 * DAY;
+const KEEP_LOGS: i64 = 90 * DAY;
+
+const SECOND: i64 = 1_000_000_000;
+const DAY: i64 = 24 * 3600 * SECOND;
+
+/// Begins jobs: a [`Runner`], or what a test has in its place.
+pub trait Begin: Send + Sync {
+    /// As [`Runner::start_due`].
+    fn begin(&self, job: Job, by: By, due: Option<i64>, if_busy: IfBusy) -> Result<RunId, Problem>;
+}
+
+impl Begin for Runner {
+    fn begin(&self, job: Job, by: By, due: Option<i64>, if_busy: IfBusy) -> Result<RunId, Problem> {
+        self.start_due(job, by, due, if_busy)
+    }
+}
+
+/// What a round found worth telling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// The configuration was read, with so many plans that are scheduled.
+    Read(usize),
+    /// Something of it makes no sense, and is left out until it does.
+    Wrong(Problem),
+    /// Runs did not take place: the run that records it.
+    Missed(RunId, String),
+    /// The history forgot what is old.
+    Rotated(usize),
+}
+
+/// Decides what is to be run.
+#[derive(Debug)]
+pub struct Scheduler<B> {
+    begin: B,
+    history: Arc<History>,
+    config: std::path::PathBuf,
+    home: Option<std::path::PathBuf>,
+    /// What the file looked like when it was read.
+    seen: Option<Seen>,
+    plans: Vec<Plan>,
+    rotated: i64,
+}
+
+/// What tells one version of the file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    File { inode: u64, length: u64, modified: (i64, i64) },
+}
+
+impl Seen {
+    fn of(path: &Path) -> Self {
+        path.metadata().map_or(Self::Nothing, |metadata| Self::File {
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}
+
+impl<B: Begin> Scheduler<B> {
+    /// A scheduler of the plans in this configuration.
+    pub fn new(begin: B, history: Arc<History>, paths: &crate::paths::Paths) -> Self {
+        let (config, home) = (paths.config.clone(), paths.home.clone());
+        Self { begin, history, config, home, seen: None, plans: Vec::new(), rotated: 0 }
+    }
+
+    /// Begins what is due at `now` (nanoseconds since the epoch); when to look again.
+    pub fn tick(&mut self, now: i64, tell: &mut dyn FnMut(Told)) -> Result<i64, Problem> {
+        self.reload(tell)?;
+        let mut next = now.saturating_add(LOOK);
+        for plan in self.plans.clone() {
+            for (part, calendar) in plan.calendars() {
+                match self.look(&plan, part, &calendar, now, tell) {
+                    Ok(Some(at)) => next = next.min(at),
+                    Ok(None) => {}
+                    Err(problem) => tell(Told::Wrong(problem)),
+                }
+            }
+        }
+        if now.saturating_sub(self.rotated) > DAY {
+            self.rotated = now;
+            match self.history.rotate(now - KEEP_RUNS, now - KEEP_LOGS)? {
+                0 => {}
+                number => tell(Told::Rotated(number)),
+            }
+        }
+        Ok(next)
+    }
+
+    /// Reads the configuration if it was changed. One that cannot be read changes nothing.
+    fn reload(&mut self, tell: &mut dyn FnMut(Told)) -> Result<(), Problem> {
+        let seen = Seen::of(&self.config);
+        if self.seen == Some(seen) {
+            return Ok(());
+        }
+        self.seen = Some(seen);
+        let config = match Config::load(&self.config, self.home.clone()) {
+            Ok(config) => config,
+            Err(problem) => {
+                tell(Told::Wrong(problem));
+                return Ok(());
+            }
+        };
+        let mut plans = Vec::new();
+        for (_, plan) in config.plans() {
+            match plan {
+                Ok(plan) if plan.enabled => plans.push(plan),
+                Ok(_) => {}
+                // It stays armed: what it misses while it makes no sense is missed.
+                Err(problem) => tell(Told::Wrong(problem)),
+            }
+        }
+        let parts = |plan: &Plan| -> Vec<(String, &'static str)> {
+            let parts = plan.calendars().into_iter();
+            parts.map(|(part, _)| (plan.name.clone(), part.name())).collect()
+        };
+        let mut armed: Vec<_> = plans.iter().flat_map(parts).collect();
+        let broken = config.plans().into_iter().filter(|(_, plan)| plan.is_err());
+        let all = [Part::Backup, Part::Gc, Part::Check, Part::Drill];
+        armed.extend(broken.flat_map(|(name, _)| all.map(|part| (name.clone(), part.name()))));
+        self.history.disarm_all_but(&armed)?;
+        tell(Told::Read(plans.iter().filter(|plan| !plan.calendars().is_empty()).count()));
+        self.plans = plans;
+        Ok(())
+    }
+
+    /// Begins a part of a plan if it is due; when it is due next.
+    fn look(
+        &self,
+        plan: &Plan,
+        part: Part,
+        calendar: &Calendar,
+        now: i64,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<Option<i64>, Problem> {
+        let last = self.history.armed(&plan.name, part.name(), &calendar.fingerprint(), now)?;
+        let last = match last.saturating_sub(now) > SET_BACK {
+            true => {
+                self.history.advance(&plan.name, part.name(), now)?;
+                now
+            }
+            false => last,
+        };
+        if let Some(overdue) = calendar.overdue(last, now)? {
+            self.due(plan, part, &overdue, now, tell)?;
+            self.history.advance(&plan.name, part.name(), overdue.last.nominal)?;
+        }
+        Ok(calendar.next(now, 1)?.first().copied())
+    }
+
+    fn due(
+        &self,
+        plan: &Plan,
+        part: Part,
+        overdue: &Overdue,
+        now: i64,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<(), Problem> {
+        let is_late = now.saturating_sub(overdue.last.at) > GRACE;
+        let missed = if is_late { overdue.count } else { overdue.count - 1 };
+        if missed > 0 {
+            let last = if is_late { overdue.last.at } else { overdue.first.at.max(now - GRACE) };
+            let text = match is_late && !plan.catch_up {
+                true => "nobody was there to run it; it runs when it is due next",
+                false => "nobody was there to run it; it is made up for now",
+            };
+            let problem = Problem::new(Class::Interrupted, text)
+                .hint("the machine was off or asleep, or `holdfast serve` did not run");
+            let missed = Missed { count: missed, first: overdue.first.at, last, problem };
+            self.missed(plan, part, &missed, tell)?;
+        }
+        let by = match is_late {
+            true if !plan.catch_up => return Ok(()),
+            true => By::CatchUp,
+            false => By::Schedule,
+        };
+        // What is no backup waits for the backup to end.
+        let if_busy = match part {
+            Part::Backup if plan.overlap == Overlap::Skip || self.has_queued(plan)? => {
+                IfBusy::Refuse
+            }
+            _ => IfBusy::Wait,
+        };
+        let at = overdue.last.at;
+        match self.begin.begin(Job::of_part(plan, part), by, Some(at), if_busy) {
+            Ok(_) => Ok(()),
+            Err(problem) => {
+                let missed = Missed { count: 1, first: at, last: at, problem };
+                self.missed(plan, part, &missed, tell)
+            }
+        }
+    }
+
+    /// Whether a run of the plan waits already: a second one would find nothing new.
+    fn has_queued(&self, plan: &Plan) -> Result<bool, Problem> {
+        let open = self.history.open_runs()?;
+        let of_plan = open.iter().filter(|run| run.plan.as_ref() == Some(&plan.name));
+        Ok(of_plan.filter(|run| run.outcome == Outcome::Queued).count() > 0)
+    }
+
+    fn missed(
+        &self,
+        plan: &Plan,
+        part: Part,
+        missed: &Missed,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<(), Problem> {
+        let new = NewRun {
+            plan: Some(plan.name.clone()),
+            verb: part.name().into(),
+            place: plan.repository_location(),
+            by: By::Schedule,
+            due: Some(missed.first),
+        };
+        let run = self.history.missed(&new, missed)?;
+        tell(Told::Missed(run, plan.name.clone()));
+        Ok(())
+    }
+
+    /// Runs again what a crash cut off, once: a run that was itself made up for is left alone.
+    pub fn make_up(&self, interrupted: &[RunId]) -> Result<(), Problem> {
+        let mut latest = BTreeMap::new();
+        for run in interrupted {
+            let run = self.history.run(*run)?;
+            if let Some(plan) = run.plan.clone().filter(|_| run.verb == Part::Backup.name()) {
+                latest.insert(plan, run);
+            }
+        }
+        for (name, run) in latest {
+            let plan = self.plans.iter().find(|plan| plan.name == name && plan.catch_up);
+            if plan.is_some() && run.by == By::Schedule {
+                let _ = self.begin.begin(Job::Plan(name), By::CatchUp, run.due, IfBusy::Refuse);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says that a service is at work in a state directory, as long as it is held.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "what is held is the lock")] File);
+
+impl Lock {
+    /// Takes it; [`Class::Busy`] if another process has it.
+    pub fn take(state: &Path) -> Result<Self, Problem> {
+        let path = state.join("serve.lock");
+        let failed = |e: std::io::Error| catalogue::io("open", &path, &e);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => {
+                let text =
+                    "another holdfast of this user serves already: two would run every plan twice";
+                Err(Problem::new(Class::Busy, text)
+                    .hint("to see what it does: holdfast runs")
+                    .hint("if systemd runs it: systemctl status holdfast"))
+            }
+            Err(TryLockError::Error(e)) => Err(failed(e)),
+        }
+    }
+}
+
+/// Where the time comes from.
+pub trait Clock: Send + Sync {
+    /// Nanoseconds since the epoch.
+    fn now(&self) -> i64;
+    /// Waits so long, or shorter.
+    fn sleep(&self, time: Duration);
+}
+
+/// The clock of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> i64 {
+        times::now()
+    }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// The scheduler with its clock.
+#[derive(Debug)]
+pub struct Service<C> {
+    scheduler: Scheduler<Runner>,
+    clock: C,
+    interrupted: Vec<RunId>,
+    _lock: Lock,
+}
+
+/// The clock is looked at so often, so that a machine that wakes up is noticed.
+const BEAT: Duration = Duration::from_secs(1);
+
+impl<C: Clock> Service<C> {
+    /// A service over `runner`; refused while another is at work. What crashed before is known as
+    /// interrupted.
+    pub fn new(runner: &Runner, clock: C) -> Result<Self, Problem> {
+        let lock = Lock::take(&runner.paths().state)?;
+        let interrupted = runner.interrupted_before();
+        for run in &interrupted {
+            runner.notify(*run, Event::Failure)?;
+        }
+        let scheduler = Scheduler::new(runner.clone(), runner.history().clone(), runner.paths());
+        Ok(Self { scheduler, clock, interrupted, _lock: lock })
+    }
+
+    /// Does rounds until `ends` says so. What goes wrong is told, and the next round comes anyway.
+    pub fn run(&mut self, ends: &dyn Fn() -> bool, tell: &mut dyn FnMut(Told)) {
+        let runner = self.scheduler.begin.clone();
+        let tell = &mut |told: Told| {
+            if let Told::Missed(run, _) = &told
+                && let Err(problem) = runner.notify(*run, Event::Missed)
+            {
+                tell(Told::Wrong(problem));
+            }
+            tell(told);
+        };
+        while !ends() {
+            let now = self.clock.now();
+            let next = self.scheduler.tick(now, tell).unwrap_or_else(|problem| {
+                tell(Told::Wrong(problem));
+                now.saturating_add(LOOK)
+            });
+            if let Err(problem) = self.scheduler.make_up(&std::mem::take(&mut self.interrupted)) {
+                tell(Told::Wrong(problem));
+            }
+            while !ends() && (now..next).contains(&self.clock.now()) {
+                self.clock.sleep(BEAT);
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `serve`: the service, which runs plans when they are due.
+
+use std::time::Duration;
+
+use clap::Args;
+use holdfast_app::Problem;
+use holdfast_app::runner::{Event, Options, Runner, What};
+use holdfast_app::service::unit::Unit;
+use holdfast_app::service::{Service, SystemClock, Told};
+use holdfast_app::text::{plural, printable_os};
+use serde::Serialize;
+
+use crate::context::{Context, home, variable};
+use crate::failure::{Outcome, Result};
+use crate::interrupt;
+use crate::ui::Ui;
+
+/// How long runs have to end in good order before the process goes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Run plans when they are due, for good
+///
+/// Runs that were missed while it did not run are recorded, and made up for once. Changes of the
+/// configuration are seen within seconds. A signal ends it: what is at work keeps what it has done.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  holdfast serve
+  sudo holdfast serve --install-unit       (of the machine: files of everybody)
+  holdfast serve --install-unit            (of yourself)")]
+pub(crate) struct Serve {
+    /// Runs at once; the others wait
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    concurrent: u16,
+    /// Write a systemd unit that runs this, and say how to start it
+    #[arg(long)]
+    install_unit: bool,
+    /// Print that unit
+    #[arg(long, conflicts_with = "install_unit")]
+    print_unit: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    run: i64,
+    plan: Option<String>,
+    verb: String,
+    what: &'static str,
+}
+
+pub(crate) fn run(context: &Context, options: &Serve) -> Result {
+    if options.install_unit || options.print_unit {
+        return install(context, options);
+    }
+    let runner =
+        Runner::new(context.paths()?, Options { concurrent: usize::from(options.concurrent) })?;
+    let mut service = Service::new(&runner, SystemClock)?;
+    let interrupt = interrupt::watch();
+    let mut events = runner.subscribe();
+    let ui = &context.ui;
+    std::thread::scope(|scope| -> Result<()> {
+        // The console, where there is one, is served beside this by a thread of its own.
+        let watching = scope.spawn(|| -> Result<()> {
+            while let Ok(event) = events.blocking_recv() {
+                show(ui, &runner, &event)?;
+            }
+            Ok(())
+        });
+        service.run(&|| interrupt.is_raised(), &mut |told| {
+            let _ = tell(ui, &told);
+        });
+        if !runner.close(PATIENCE) {
+            ui.warn("some runs did not end in time; the next start records them as interrupted")?;
+        }
+        drop(watching);
+        Ok(())
+    })?;
+    Ok(Outcome::Interrupted)
+}
+
+fn tell(ui: &Ui, told: &Told) -> std::io::Result<()> {
+    match told {
+        Told::Read(number) => ui.note(&format!(
+            "serving {}",
+            plural(*number as u64, "scheduled plan", "scheduled plans")
+        )),
+        Told::Wrong(problem) => {
+            ui.warn(&problem.to_string())?;
+            problem.hints.iter().try_for_each(|hint| ui.note(&format!("  hint: {hint}")))
+        }
+        Told::Missed(run, plan) => ui.warn(&format!("{plan} was missed: run {run}")),
+        Told::Rotated(number) => ui
+            .note(&format!("the history forgot {}", plural(*number as u64, "old run", "old runs"))),
+    }
+}
+
+/// A line for each begin and end.
+fn show(ui: &Ui, runner: &Runner, event: &Event) -> Result<()> {
+    let what = match &event.what {
+        What::Started => "running",
+        What::Ended(outcome) => outcome.name(),
+        What::Queued | What::Progress(_) | What::Log(_) => return Ok(()),
+    };
+    let Ok(run) = runner.history().run(event.run) else { return Ok(()) };
+    if ui.is_json() {
+        let line = Line { run: run.id, plan: run.plan, verb: run.verb, what };
+        return Ok(ui.event("run-state", &line)?);
+    }
+    let plan = run.plan.map(|plan| format!(" of {plan}")).unwrap_or_default();
+    let why = run.report.problem.filter(|_| what != "running");
+    let why = why.map(|problem| format!(": {}", problem.message)).unwrap_or_default();
+    Ok(ui.note(&format!("run {}: {}{plan} {what}{why}", run.id, run.verb))?)
+}
+
+fn install(context: &Context, options: &Serve) -> Result {
+    let program = std::env::current_exe().map_err(|e| {
+        Problem::new(holdfast_app::Class::Io, "where this program is cannot be found out").cause(e)
+    })?;
+    let mut arguments = Vec::new();
+    if options.concurrent != 2 {
+        arguments.extend(["--concurrent".to_owned(), options.concurrent.to_string()]);
+    }
+    let names = ["HOLDFAST_CONFIG", "HOLDFAST_STATE_DIR", "HOLDFAST_CACHE_DIR"];
+    let mut environment: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), variable(name)?.into_string().ok()?)))
+        .collect();
+    if let Some(config) =
+        context.global.config.as_ref().and_then(|path| {
+            holdfast_app::location::absolute(path).into_os_string().into_string().ok()
+        })
+    {
+        environment.retain(|(name, _)| name != "HOLDFAST_CONFIG");
+        environment.push(("HOLDFAST_CONFIG".into(), config));
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    let unit = Unit { program, is_root, arguments, environment };
+    if options.print_unit {
+        unit.text().lines().try_for_each(|line| context.ui.line(line))?;
+        return Ok(Outcome::Done);
+    }
+    let path = unit.path(home().as_deref())?;
+    unit.install(&path)?;
+    context.ui.summary(&format!("wrote {}", printable_os(&path)))?;
+    context.ui.summary("  to start it, now and from now on:")?;
+    unit.next().iter().try_for_each(|line| context.ui.summary(&format!("    {line}")))?;
+    Ok(Outcome::Done)
+}
