@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
-use aws_sdk_s3::types::{MetadataDirective, ObjectLockMode, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{
+    MetadataDirective, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode,
+    ServerSideEncryption, StorageClass,
+};
 use aws_smithy_async::time::TimeSource;
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -115,12 +118,31 @@ impl S3Client {
         .await
     }
 
+    /// Locks the newest version of an object for `days` from now, as it was locked when it was
+    /// stored. A lock that lasts longer is refused to be shortened by every server.
+    pub async fn lock_until(&self, key: &str, days: u32) -> S3Result<()> {
+        self.call(Operation::PutObjectRetention, key, false, |sdk| async move {
+            let retention = ObjectLockRetention::builder()
+                .mode(ObjectLockRetentionMode::Compliance)
+                .retain_until_date(self.after(days))
+                .build();
+            let request = sdk.put_object_retention().bucket(self.bucket()).key(key);
+            request.retention(retention).send().await.map_err(failure).map(|_| ())
+        })
+        .await
+    }
+
     /// Until when what is stored now is locked.
     pub(super) fn locked_until(&self, how: &Put) -> Option<DateTime> {
-        let days = Duration::from_secs(u64::from(how.lock_days?) * 24 * 60 * 60);
+        how.lock_days.map(|days| self.after(days))
+    }
+
+    /// This many days from now, by the server's clock.
+    fn after(&self, days: u32) -> DateTime {
+        let days = Duration::from_secs(u64::from(days) * 24 * 60 * 60);
         let until = self.0.clock.now().checked_add(days).unwrap_or_else(SystemTime::now);
         // Whole seconds: not everybody reads more.
-        Some(DateTime::from_secs(DateTime::from(until).secs()))
+        DateTime::from_secs(DateTime::from(until).secs())
     }
 
     /// What the server shall encrypt with.
