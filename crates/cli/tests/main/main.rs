@@ -14,6 +14,7 @@ mod recovery;
 mod restore;
 mod retention;
 mod s3;
+mod s3_elsewhere;
 mod sandbox;
 mod secrets;
 mod seeds;

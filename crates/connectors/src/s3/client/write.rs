@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{
-    MetadataDirective, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode,
-    ServerSideEncryption, StorageClass,
+    ChecksumAlgorithm, MetadataDirective, ObjectLockMode, ObjectLockRetention,
+    ObjectLockRetentionMode, ServerSideEncryption, StorageClass,
 };
 use aws_smithy_async::time::TimeSource;
 use bytes::Bytes;
@@ -44,7 +44,9 @@ impl S3Client {
     ) -> S3Result<Stored> {
         let md5 = sha256.is_none().then(|| BASE64.encode(&md5::compute(bytes).0));
         let (sha256, md5) = (sha256.map(|sum| BASE64.encode(&sum)), &md5);
-        let sha256 = &sha256;
+        let locked = how.lock_days.filter(|_| sha256.is_some());
+        let algorithm = locked.map(|_| ChecksumAlgorithm::Sha256);
+        let (sha256, algorithm) = (&sha256, &algorithm);
         self.call(Operation::PutObject, key, how.once, |sdk| async move {
             let headers = how.headers.clone();
             let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
@@ -57,6 +59,8 @@ impl S3Client {
                 .content_length(length)
                 .set_content_md5(md5.clone())
                 .set_checksum_sha256(sha256.clone())
+                // A lock wants the checksum announced, as well as sent.
+                .set_checksum_algorithm(algorithm.clone())
                 .set_if_none_match(how.only_if_absent.then(|| "*".into()))
                 .set_content_type(headers.content_type)
                 .set_content_encoding(headers.content_encoding)
