@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, Item, TableLike};
 
 pub use self::edit::{Changed, name_of};
+pub(crate) use self::edit::{put, rename_key};
 pub use self::file::locate;
 use self::keys::{Form, Key, Kind};
 pub use self::options::Options;
@@ -67,10 +68,11 @@ impl Config {
 
     /// What is neither `default` nor a table that we know is refused: it may be a slip.
     fn check_outline(&self) -> Result<(), Problem> {
-        const KNOWN: [&str; 3] = ["default", "repository", "plan"];
+        const KNOWN: [&str; 5] = ["default", "hooks", "repository", "plan", "channel"];
         for (name, item) in self.document.iter() {
             let fits = match name {
                 "default" => item.is_str(),
+                "hooks" => item.is_bool(),
                 _ => item.is_table_like() || item.is_none(),
             };
             if KNOWN.contains(&name) && fits {
@@ -78,14 +80,20 @@ impl Config {
             }
             let shown = printable(name.as_bytes());
             if KNOWN.contains(&name) {
-                let what = if name == "default" { "text in quotes" } else { "a table" };
+                let what = match name {
+                    "default" => "text in quotes",
+                    "hooks" => "true or false",
+                    _ => "a table",
+                };
                 return Err(self.problem(format!("{shown} must be {what}")));
             }
             let problem = self.problem(format!("{shown} is nothing that a configuration holds"));
             let known = KNOWN.iter().map(ToString::to_string);
             return Err(match keys::nearest_of(name, known) {
                 Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
-                None => problem.hint("it holds `default`, [repository.NAME] and [plan.NAME]"),
+                None => problem.hint(
+                    "it holds `default`, `hooks`, [repository.NAME], [plan.NAME] and [channel.NAME]",
+                ),
             });
         }
         Ok(())
@@ -125,6 +133,15 @@ impl Config {
     pub fn default_name(&self) -> Option<&str> {
         let name = self.document.get("default")?.as_str()?;
         Some(name.strip_prefix('@').unwrap_or(name))
+    }
+
+    /// Whether commands of plans may run: only who edits the file decides that.
+    pub fn allows_hooks(&self) -> bool {
+        self.document.get("hooks").and_then(Item::as_bool).unwrap_or(false)
+    }
+
+    pub(crate) fn document(&self) -> &DocumentMut {
+        &self.document
     }
 
     fn repositories(&self) -> Option<&dyn TableLike> {

@@ -95,6 +95,52 @@ pub enum Class {
 }
 
 impl Class {
+    const ALL: &[Self] = &[
+        Self::Usage,
+        Self::Configuration,
+        Self::NoRepository,
+        Self::RepositoryExists,
+        Self::NotARepository,
+        Self::NewerFormat,
+        Self::WrongPassphrase,
+        Self::PassphraseNeeded,
+        Self::NotEncrypted,
+        Self::KeyUnreadable,
+        Self::PermissionDenied,
+        Self::NoSuchPath,
+        Self::NoSuchSnapshot,
+        Self::Pinned,
+        Self::NoSuchKey,
+        Self::LastKey,
+        Self::NoSpace,
+        Self::ReadOnly,
+        Self::Busy,
+        Self::Damage,
+        Self::Fenced,
+        Self::Interrupted,
+        Self::Io,
+        Self::Unreachable,
+        Self::NameNotFound,
+        Self::Refused,
+        Self::Timeout,
+        Self::HostKeyUnknown,
+        Self::HostKeyChanged,
+        Self::NoCommonAlgorithm,
+        Self::Authentication,
+        Self::Tls,
+        Self::ClockSkew,
+        Self::NoSuchBucket,
+        Self::WrongRegion,
+        Self::WrongEndpoint,
+        Self::SlowDown,
+        Self::ColdObject,
+        Self::Locked,
+        Self::Unsupported,
+        Self::AlreadyExists,
+        Self::Changed,
+        Self::Internal,
+    ];
+
     /// Its name in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -142,6 +188,11 @@ impl Class {
             Self::Changed => "changed",
             Self::Internal => "internal",
         }
+    }
+
+    /// The class of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|class| class.name() == name)
     }
 
     /// The exit code that ends a command with it.

@@ -131,6 +131,9 @@ pub(crate) enum Verb {
     Gc(verbs::gc::Gc),
     #[command(subcommand)]
     Key(verbs::key::Key),
+    Plan(verbs::plan::Plan),
+    Run(verbs::run::Run),
+    Runs(verbs::runs::Runs),
     Config(verbs::config::Config),
     Test(verbs::test::Test),
     Completions(verbs::completions::Completions),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use holdfast_app::paths::Paths;
 use holdfast_app::secrets::{self, Sources};
 use holdfast_app::select::Spec;
 use holdfast_app::text::printable_os;
@@ -24,6 +25,8 @@ use holdfast_engine::storage::Storage;
 use crate::args::{Global, OtherSecret};
 use crate::failure::{Failure, Result};
 use crate::ui::{Ui, prompt::Terminal};
+
+pub(crate) use holdfast_app::jobs::host;
 
 /// How often a person may try.
 const TRIES: usize = 3;
@@ -206,6 +209,13 @@ impl Context {
         access
     }
 
+    /// Where the things of this user are, for what runs without a command line.
+    pub(crate) fn paths(&self) -> Result<Paths> {
+        let is_root = rustix::process::geteuid().is_root();
+        let paths = Paths::locate(self.global.config.clone(), &variable, is_root)?;
+        Ok(Paths { cache: self.cache(), ..paths })
+    }
+
     fn default_path(&self) -> Result<PathBuf> {
         let home = home().ok_or_else(|| {
             Problem::usage("no repository was named, and HOME is not set")
@@ -366,9 +376,4 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 /// The home directory.
 pub(crate) fn home() -> Option<PathBuf> {
     variable("HOME").map(PathBuf::from)
-}
-
-/// This machine's name.
-pub(crate) fn host() -> String {
-    gethostname::gethostname().to_string_lossy().into_owned()
 }

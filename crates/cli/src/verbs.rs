@@ -19,9 +19,12 @@ pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod key;
 pub(crate) mod ls;
+pub(crate) mod plan;
 pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
+pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod sync;
 pub(crate) mod tag;
 pub(crate) mod test;
@@ -56,14 +59,12 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Sync(options) => sync::run(context, &options),
         Verb::Gc(options) => gc::run(context, &options),
         Verb::Key(options) => key::run(context, &options),
+        Verb::Plan(options) => plan::run(context, &options),
+        Verb::Run(options) => run::run(context, &options),
+        Verb::Runs(options) => runs::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),
         Verb::Completions(options) => completions::run(context, &options),
         Verb::Version(options) => version::run(context, &options),
     }
-}
-
-/// The program's name and version, for the record.
-pub(crate) fn program() -> String {
-    format!("holdfast {}", env!("CARGO_PKG_VERSION"))
 }

@@ -76,12 +76,17 @@ impl Config {
     }
 
     pub(super) fn repositories_mut(&mut self) -> Result<&mut dyn TableLike, Problem> {
+        self.tables_mut("repository")
+    }
+
+    /// The table of this name that holds tables; made if need be.
+    pub(crate) fn tables_mut(&mut self, name: &str) -> Result<&mut dyn TableLike, Problem> {
         let mut fresh = Table::new();
         // No header of its own: [repository.NAME] says it all.
         fresh.set_implicit(true);
-        let item = self.document.entry("repository").or_insert(Item::Table(fresh));
+        let item = self.document.entry(name).or_insert(Item::Table(fresh));
         item.as_table_like_mut()
-            .ok_or_else(|| Problem::new(Class::Configuration, "repository must be a table"))
+            .ok_or_else(|| Problem::new(Class::Configuration, format!("{name} must be a table")))
     }
 
     pub(super) fn entry_mut(&mut self, name: &str) -> Result<&mut dyn TableLike, Problem> {
@@ -231,11 +236,11 @@ impl Config {
     /// Takes an entry out, unless a plan needs it. What is stored there stays.
     pub fn remove(&mut self, text: &str) -> Result<Changed, Problem> {
         let name = self.existing(text)?;
-        let plans = self.plans(&name, None);
+        let plans = self.plans_using(&name, None);
         if !plans.is_empty() {
             let text = format!("{name} is used by the plans {}", plans.join(", "));
             return Err(Problem::new(Class::Configuration, text)
-                .hint(format!("change these first, in {}", shell_word(&self.path))));
+                .hint("change these first: holdfast plan edit NAME --to @OTHER"));
         }
         self.repositories_mut()?.remove(&name);
         let default = self.default_name() == Some(&name);
@@ -263,7 +268,7 @@ impl Config {
         if default && new != old {
             self.set_default(&new)?;
         }
-        let plans = self.plans(&old, Some(&new));
+        let plans = self.plans_using(&old, Some(&new));
         Ok(Changed { name: new, default, plans, ..Changed::default() })
     }
 
@@ -282,7 +287,7 @@ impl Config {
     }
 
     /// The plans that use `name`. With `new`, they use that from now on.
-    fn plans(&mut self, name: &str, new: Option<&str>) -> Vec<String> {
+    fn plans_using(&mut self, name: &str, new: Option<&str>) -> Vec<String> {
         let mut found = Vec::new();
         let plans = self.document.get_mut("plan").and_then(Item::as_table_like_mut);
         for (plan, item) in plans.into_iter().flat_map(|plans| plans.iter_mut()) {
@@ -291,9 +296,11 @@ impl Config {
             if let Some(value) = plan_table.get_mut("repository").and_then(Item::as_value_mut) {
                 uses |= follow(value, name, new, false);
             }
-            let sources = plan_table.get_mut("sources").and_then(Item::as_array_mut);
-            for value in sources.into_iter().flat_map(|sources| sources.iter_mut()) {
-                uses |= follow(value, name, new, true);
+            for (key, needs_at) in [("sources", true), ("mirror", false)] {
+                let places = plan_table.get_mut(key).and_then(Item::as_array_mut);
+                for value in places.into_iter().flat_map(|places| places.iter_mut()) {
+                    uses |= follow(value, name, new, needs_at);
+                }
             }
             if uses {
                 found.push(plan.get().to_owned());
@@ -336,7 +343,7 @@ fn follow(value: &mut Value, name: &str, new: Option<&str>, needs_at: bool) -> b
 }
 
 /// Sets a value; one that was there keeps the spaces and the comment around it.
-fn put(table: &mut dyn TableLike, name: &str, value: Value) {
+pub(crate) fn put(table: &mut dyn TableLike, name: &str, value: Value) {
     match table.get_mut(name).and_then(Item::as_value_mut) {
         Some(old) => {
             let decor = old.decor().clone();
@@ -350,7 +357,7 @@ fn put(table: &mut dyn TableLike, name: &str, value: Value) {
 }
 
 /// Renames a table within its parent; its header stays where it is in the file.
-fn rename_key(parent: &mut dyn TableLike, old: &str, new: &str) {
+pub(crate) fn rename_key(parent: &mut dyn TableLike, old: &str, new: &str) {
     let decor = parent.key(old).map(|key| (key.leaf_decor().clone(), key.dotted_decor().clone()));
     let Some(item) = parent.remove(old) else { return };
     parent.insert(new, item);

@@ -7,7 +7,7 @@ use holdfast_app::times::rfc3339;
 use holdfast_engine::format::snapshot::{self, Root};
 use holdfast_engine::hash::to_hex;
 use holdfast_engine::meta::{Metadata, Time};
-use holdfast_engine::monitor::{Phase, Progress as Counters};
+use holdfast_engine::monitor::Progress as Counters;
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use serde::Serialize;
 
@@ -77,8 +77,8 @@ impl Path {
 }
 
 #[derive(Serialize)]
-pub(crate) struct Progress {
-    phase: &'static str,
+pub(crate) struct Progress<'a> {
+    phase: &'a str,
     files: u64,
     bytes: u64,
     total_files: Option<u64>,
@@ -89,10 +89,10 @@ pub(crate) struct Progress {
     current: Path,
 }
 
-impl Progress {
-    pub(crate) fn new(phase: Phase, c: &Counters, seconds: f64, current: &[u8]) -> Self {
+impl<'a> Progress<'a> {
+    pub(crate) fn new(phase: &'a str, c: &Counters, seconds: f64, current: &[u8]) -> Self {
         Self {
-            phase: phase_name(phase),
+            phase,
             files: c.files,
             bytes: c.bytes,
             total_files: c.total_files,
@@ -101,28 +101,6 @@ impl Progress {
             seconds,
             current: Path::new(current),
         }
-    }
-}
-
-/// A phase's name in JSON.
-pub(crate) fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Opening => "opening",
-        Phase::Backup => "backup",
-        Phase::Copying => "copying",
-        Phase::Committing => "committing",
-        Phase::Planning => "planning",
-        Phase::Restore => "restore",
-        Phase::Finishing => "finishing",
-        Phase::Archive => "archive",
-        Phase::CheckStructure => "check-structure",
-        Phase::CheckData => "check-data",
-        Phase::Marking => "marking",
-        Phase::Repacking => "repacking",
-        Phase::Waiting => "waiting",
-        Phase::Deleting => "deleting",
-        Phase::Repairing => "repairing",
-        _ => "working",
     }
 }
 

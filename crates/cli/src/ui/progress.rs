@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use holdfast_app::jobs::phase_name;
+use holdfast_app::runner;
 use holdfast_app::text::{count, duration, printable, size};
 use holdfast_engine::monitor::{Monitor, Phase, Progress as Counters};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -28,7 +30,7 @@ pub(crate) struct Progress<'a> {
 
 #[derive(Debug)]
 struct State {
-    phase: Phase,
+    phase: String,
     begun: Instant,
     told: Option<Instant>,
     has_total: bool,
@@ -43,8 +45,8 @@ impl<'a> Progress<'a> {
             bar.enable_steady_tick(Duration::from_millis(125));
             bar
         });
-        let state =
-            State { phase: Phase::Opening, begun: Instant::now(), told: None, has_total: false };
+        let phase = phase_name(Phase::Opening).to_owned();
+        let state = State { phase, begun: Instant::now(), told: None, has_total: false };
         Self { ui, bar, is_silent: false, state: Mutex::new(state) }
     }
 
@@ -72,6 +74,39 @@ impl<'a> Progress<'a> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a run of the history tells, in place of an operation of this process.
+    pub(crate) fn show(&self, progress: &runner::Progress) {
+        let name = match (progress.step.as_str(), progress.phase.as_str()) {
+            ("", phase) => phase.to_owned(),
+            (step, "") => step.to_owned(),
+            (step, phase) if step == phase => phase.to_owned(),
+            (step, phase) => format!("{step}, {phase}"),
+        };
+        if self.state().phase != name {
+            self.begin(name.clone(), &name);
+        }
+        let counters = Counters {
+            files: progress.files,
+            bytes: progress.bytes,
+            total_files: progress.total_files,
+            total_bytes: progress.total_bytes,
+            stored: progress.stored,
+        };
+        self.progress(&counters, progress.current.as_bytes());
+    }
+
+    fn begin(&self, phase: String, text: &str) {
+        let mut state = self.state();
+        state.phase = phase;
+        state.begun = Instant::now();
+        state.told = None;
+        drop(state);
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(text.to_owned());
+            bar.set_message("");
+        }
     }
 
     fn draw(&self, bar: &ProgressBar, counters: &Counters, current: &[u8]) {
@@ -113,15 +148,7 @@ impl Drop for Progress<'_> {
 
 impl Monitor for Progress<'_> {
     fn phase(&self, phase: Phase) {
-        let mut state = self.state();
-        state.phase = phase;
-        state.begun = Instant::now();
-        state.told = None;
-        drop(state);
-        if let Some(bar) = &self.bar {
-            bar.set_prefix(phase_text(phase));
-            bar.set_message("");
-        }
+        self.begin(phase_name(phase).to_owned(), phase_text(phase));
     }
 
     fn progress(&self, counters: &Counters, current: &[u8]) {
@@ -136,13 +163,9 @@ impl Monitor for Progress<'_> {
             return;
         }
         state.told = Some(Instant::now());
-        let event = json::Progress::new(
-            state.phase,
-            counters,
-            state.begun.elapsed().as_secs_f64(),
-            current,
-        );
+        let (phase, seconds) = (state.phase.clone(), state.begun.elapsed().as_secs_f64());
         drop(state);
+        let event = json::Progress::new(&phase, counters, seconds, current);
         let _ = self.ui.event("progress", &event);
     }
 

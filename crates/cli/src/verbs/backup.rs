@@ -2,31 +2,28 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
+use holdfast_app::jobs::backup::{Settings, snapshot};
 use holdfast_app::open::SourceContext;
-use holdfast_app::roots::{self, Origin};
+use holdfast_app::roots;
 use holdfast_app::select::Spec;
 use holdfast_app::text::{parse_size, plural, size};
-use holdfast_app::{Class, Problem, catalogue, times};
+use holdfast_app::{Class, Problem, catalogue};
 use holdfast_connectors::local::source::LocalSourceOptions;
 use holdfast_engine::compress::Level;
-use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, backup};
+use holdfast_engine::ops::backup::{BackupReport, Parent};
 use holdfast_engine::repo::snapshots::Filter;
 use holdfast_engine::repo::writer::WriterOptions;
 use holdfast_engine::repo::{Repository, open};
 use serde::Serialize;
 
-use crate::context::{Context, host};
+use crate::context::Context;
 use crate::failure::{Outcome, Result};
 use crate::interrupt;
 use crate::ui::json;
 use crate::ui::progress::Progress;
 use crate::ui::prompt::Terminal;
-
-/// How often what was done so far is kept, so that a run that is killed costs no more than this.
-pub(crate) const PARTIAL_EVERY: Duration = Duration::from_secs(300);
 
 /// Back up files and directories
 ///
@@ -156,33 +153,21 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
         None if options.force => Parent::None,
         None => Parent::Automatic,
     };
+    let settings = Settings {
+        tags: options.tag.clone(),
+        description: options.description.clone().unwrap_or_default(),
+        pinned: options.pin,
+        host: options.host.clone(),
+        parent,
+        dry_run: options.dry_run,
+        skip_if_unchanged: options.skip_if_unchanged,
+        excludes: source_options.excludes.clone(),
+        writer,
+    };
     let mut outcome = Outcome::Done;
-    for Origin { kind, host: of, roots } in plan.origins {
-        let mut tags = options.tag.clone();
-        tags.retain(|tag| !tag.is_empty());
-        tags.sort();
-        tags.dedup();
-        let backup_options = BackupOptions {
-            roots,
-            host: options.host.clone().or(of).unwrap_or_else(host),
-            user: user(),
-            kind: kind.into(),
-            tags,
-            description: options.description.clone().unwrap_or_default(),
-            pinned: options.pin,
-            program: super::program(),
-            process: std::process::id(),
-            time: times::now(),
-            excludes: source_options.excludes.clone(),
-            parent,
-            dry_run: options.dry_run,
-            skip_if_unchanged: options.skip_if_unchanged,
-            partial_every: Some(PARTIAL_EVERY),
-            renew_every: Some(PARTIAL_EVERY),
-            writer,
-        };
+    for origin in plan.origins {
         let progress = Progress::new(&context.ui);
-        let result = backup(&repository, &backup_options, &progress, interrupt::watch());
+        let result = snapshot(&repository, origin, &settings, &progress, interrupt::watch());
         progress.finish();
         let report = result?;
         tell(context, options, &report)?;
@@ -332,11 +317,4 @@ fn tell(context: &Context, options: &Backup, report: &BackupReport) -> Result<()
         ui.warn(&format!("{what} could not be read; the snapshot holds all the rest"))?;
     }
     Ok(())
-}
-
-fn user() -> String {
-    ["USER", "LOGNAME"].iter().find_map(|name| crate::context::variable(name)).map_or_else(
-        || rustix::process::geteuid().as_raw().to_string(),
-        |name| name.to_string_lossy().into_owned(),
-    )
 }

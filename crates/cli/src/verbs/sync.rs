@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use holdfast_app::jobs::backup::PARTIAL_EVERY;
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, plural, printable, size};
 use holdfast_app::times::{local, now};
@@ -16,7 +17,7 @@ use holdfast_engine::repo::Repository;
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use serde::Serialize;
 
-use super::backup::{PARTIAL_EVERY, writer_options};
+use super::backup::writer_options;
 use crate::args::{OtherSecret, Selection};
 use crate::context::{Context, host};
 use crate::failure::{Failure, Outcome, Result};

@@ -1,0 +1,367 @@
+//! Runs jobs: each in a thread of its own, a few at once, one at a time of each plan, all of them in
+//! the history from begin to end. Whoever wants to watch subscribes; whoever wants it to end cancels,
+//! also from another process.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use holdfast_engine::monitor::Interrupt;
+pub use tokio::sync::broadcast;
+
+use crate::jobs::{Job, Watch, Work};
+use crate::paths::Paths;
+use crate::problem::{Class, Problem};
+use crate::runs::{By, History, Level, LogLine, NewRun, Outcome, Owner, ProblemRecord, RunId};
+
+mod recorder;
+#[cfg(test)]
+mod tests;
+
+pub use recorder::{Progress, Recorder};
+
+/// How often the history learns what is at work, and looks for who wants it to end.
+const BEAT: Duration = Duration::from_secs(1);
+/// Events that a slow listener may be behind before it loses the oldest.
+const EVENTS: usize = 1024;
+
+/// Something that happened to a run.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Which.
+    pub run: RunId,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// It waits for its turn.
+    Queued,
+    /// It began its work.
+    Started,
+    /// It is this far; at most four times a second, and when a phase begins.
+    Progress(Box<Progress>),
+    /// It said something.
+    Log(LogLine),
+    /// It ended.
+    Ended(Outcome),
+}
+
+/// How to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Runs at once; at least one.
+    pub concurrent: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { concurrent: 2 }
+    }
+}
+
+/// What becomes of a run whose plan is at work already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfBusy {
+    /// It is refused.
+    Refuse,
+    /// It waits.
+    Wait,
+}
+
+/// Runs jobs. Clones are the same runner; the last one that goes lets what is at work finish.
+#[derive(Debug, Clone)]
+pub struct Runner(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    paths: Paths,
+    history: Arc<History>,
+    owner: Owner,
+    options: Options,
+    state: Mutex<State>,
+    /// Somebody's turn may have come.
+    turn: Condvar,
+    events: broadcast::Sender<Event>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    live: BTreeMap<RunId, Arc<Live>>,
+    is_closed: bool,
+}
+
+/// A run that is to end.
+#[derive(Debug)]
+struct Live {
+    plan: Option<String>,
+    interrupt: Interrupt,
+    recorder: Recorder,
+    is_running: std::sync::atomic::AtomicBool,
+}
+
+impl Live {
+    fn runs(&self) -> bool {
+        self.is_running.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+impl State {
+    /// The queued run that may begin: the oldest whose plan is not at work.
+    fn next(&self, concurrent: usize) -> Option<RunId> {
+        let running = || self.live.values().filter(|live| live.runs());
+        if running().count() >= concurrent.max(1) {
+            return None;
+        }
+        let is_free =
+            |live: &Live| live.plan.is_none() || running().all(|other| other.plan != live.plan);
+        let mut queued = self.live.iter().filter(|(_, live)| !live.runs());
+        queued.find(|(_, live)| is_free(live)).map(|(run, _)| *run)
+    }
+}
+
+impl Runner {
+    /// A runner over the history of `paths`. Runs of processes that are gone become interrupted.
+    pub fn new(paths: Paths, options: Options) -> Result<Self, Problem> {
+        let history = Arc::new(History::open(&paths.state)?);
+        history.reconcile()?;
+        let owner = history.own()?;
+        let (events, _) = broadcast::channel(EVENTS);
+        let (state, turn) = (Mutex::default(), Condvar::new());
+        let inner = Arc::new(Inner { paths, history, owner, options, state, turn, events });
+        let weak = Arc::downgrade(&inner);
+        spawn("history", move || beat(&weak))?;
+        Ok(Self(inner))
+    }
+
+    /// Where things are.
+    pub fn paths(&self) -> &Paths {
+        &self.0.paths
+    }
+
+    /// The history.
+    pub fn history(&self) -> &Arc<History> {
+        &self.0.history
+    }
+
+    /// Begins a job. It waits while as many as may are at work; if its plan is, it is refused with
+    /// [`Class::Busy`].
+    pub fn start(&self, job: Job, by: By) -> Result<RunId, Problem> {
+        self.start_due(job, by, None, IfBusy::Refuse)
+    }
+
+    /// Begins a job that was `due` then (nanoseconds since the epoch), or by hand.
+    pub fn start_due(
+        &self,
+        job: Job,
+        by: By,
+        due: Option<i64>,
+        if_busy: IfBusy,
+    ) -> Result<RunId, Problem> {
+        let inner = &self.0;
+        let described = job.describe(&inner.paths)?;
+        let new = NewRun { by, due, ..described };
+        let mut state = inner.state();
+        if state.is_closed {
+            return Err(Problem::new(Class::Busy, "holdfast is ending: no run begins any more"));
+        }
+        // A process that was killed must not keep its plan busy.
+        inner.history.reconcile()?;
+        let run = inner.history.begin(&new, &inner.owner, if_busy == IfBusy::Refuse)?;
+        let live = Arc::new(Live {
+            plan: new.plan,
+            interrupt: Interrupt::new(),
+            recorder: Recorder::new(run, inner.events.clone()),
+            is_running: false.into(),
+        });
+        state.live.insert(run, live.clone());
+        drop(state);
+        inner.tell(run, What::Queued);
+        let worker = inner.clone();
+        let of = live.clone();
+        let spawned = spawn("run", move || worker.run(run, &of, &job));
+        if let Err(problem) = spawned {
+            inner.ended(run, &live, Outcome::Failed, Some(&problem));
+            return Err(problem);
+        }
+        Ok(run)
+    }
+
+    /// Ends a run: in good order, keeping what was done; asked again, at once. A run of another
+    /// process is asked through the history.
+    pub fn cancel(&self, run: RunId) -> Result<(), Problem> {
+        let found = self.0.state().live.get(&run).cloned();
+        match found {
+            Some(live) => {
+                live.interrupt.raise();
+                self.0.turn.notify_all();
+                Ok(())
+            }
+            None => match self.0.history.ask_to_cancel(run)? {
+                Some(_) => Ok(()),
+                None => {
+                    let outcome = self.0.history.run(run)?.outcome.name();
+                    let text = format!("run {run} is not at work: it is {outcome}");
+                    Err(Problem::usage(text))
+                }
+            },
+        }
+    }
+
+    /// How far a run is, if it is at work: also one of another process, which tells every second.
+    pub fn live(&self, run: RunId) -> Option<Progress> {
+        if let Some(live) = self.0.state().live.get(&run) {
+            return Some(live.recorder.progress());
+        }
+        let run = self.0.history.run(run).ok().filter(|run| run.outcome.is_open())?;
+        serde_json::from_str(run.progress.as_deref()?).ok()
+    }
+
+    /// Everything that happens to runs of this process from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.0.events.subscribe()
+    }
+
+    /// Lets no run begin any more, cancels those at work, and waits for them, at most so long.
+    /// Whether all ended.
+    pub fn close(&self, patience: Duration) -> bool {
+        let mut state = self.0.state();
+        state.is_closed = true;
+        for live in state.live.values() {
+            live.interrupt.raise();
+        }
+        self.0.turn.notify_all();
+        let until = Instant::now() + patience;
+        while !state.live.is_empty() {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
+            let waited = self.0.turn.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Waits until a run of this process ended.
+    pub fn wait(&self, run: RunId) {
+        let mut state = self.0.state();
+        while state.live.contains_key(&run) {
+            state = self.0.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, run: RunId, what: What) {
+        // Nobody may be listening.
+        let _ = self.events.send(Event { run, what });
+    }
+
+    /// The whole life of a run in its thread.
+    fn run(&self, run: RunId, live: &Live, job: &Job) {
+        if !self.wait_for_turn(run, live) {
+            return self.ended(run, live, Outcome::Cancelled, None);
+        }
+        if let Err(problem) = self.history.start(run) {
+            return self.ended(run, live, Outcome::Failed, Some(&problem));
+        }
+        self.tell(run, What::Started);
+        let work = Work { paths: &self.paths, watch: &live.recorder, interrupt: &live.interrupt };
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| job.run(&work)));
+        let result = result.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+            Err(Problem::new(Class::Internal, "a fault of the program ended the run").cause(text))
+        });
+        let is_cancelled = live.interrupt.is_raised();
+        match result {
+            Ok(done) => {
+                let outcome = match done.problem {
+                    _ if is_cancelled => Outcome::Cancelled,
+                    Some(_) => Outcome::Failed,
+                    None if done.number("errors") > 0 || live.recorder.has_errors() => {
+                        Outcome::Warnings
+                    }
+                    None => Outcome::Ok,
+                };
+                live.recorder.merge(done);
+                self.ended(run, live, outcome, None);
+            }
+            Err(_) if is_cancelled => self.ended(run, live, Outcome::Cancelled, None),
+            Err(problem) => self.ended(run, live, Outcome::Failed, Some(&problem)),
+        }
+    }
+
+    /// Waits until a run may begin; `false` if it is to end first.
+    fn wait_for_turn(&self, run: RunId, live: &Live) -> bool {
+        let mut state = self.state();
+        loop {
+            if live.interrupt.is_raised() {
+                return false;
+            }
+            if state.next(self.options.concurrent) == Some(run) && self.is_plan_free(run, live) {
+                live.is_running.store(true, std::sync::atomic::Ordering::SeqCst);
+                return true;
+            }
+            let waited = self.turn.wait_timeout(state, BEAT);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Whether no process runs the plan of this run.
+    fn is_plan_free(&self, run: RunId, live: &Live) -> bool {
+        if live.plan.is_none() {
+            return true;
+        }
+        let _ = self.history.reconcile();
+        let open = self.history.open_runs().unwrap_or_default();
+        open.iter().all(|other| other.id >= run || other.plan != live.plan)
+    }
+
+    fn ended(&self, run: RunId, live: &Live, outcome: Outcome, problem: Option<&Problem>) {
+        if let Some(problem) = problem {
+            live.recorder.log(Level::Error, &problem.to_string());
+        }
+        let (report, lines) = live.recorder.finish(problem.map(ProblemRecord::from));
+        // A disk that is full must not keep others from seeing the end of it.
+        let kept = self.history.log(run, &lines);
+        let ended = self.history.end(run, outcome, &report);
+        if let Err(problem) = kept.and(ended) {
+            live.recorder.log(Level::Error, &problem.to_string());
+        }
+        self.state().live.remove(&run);
+        self.turn.notify_all();
+        self.tell(run, What::Ended(outcome));
+    }
+}
+
+/// Keeps the history up to date, as long as there is a runner.
+fn beat(inner: &Weak<Inner>) {
+    while let Some(inner) = inner.upgrade() {
+        let live: Vec<_> =
+            inner.state().live.iter().map(|(run, live)| (*run, live.clone())).collect();
+        for (run, live) in live {
+            let (progress, report, lines) = live.recorder.beat();
+            let progress = serde_json::to_string(&progress).unwrap_or_default();
+            let _ = inner.history.log(run, &lines);
+            let asked = inner.history.update(run, &progress, &report).unwrap_or(0);
+            // Each time that another process asks counts once.
+            for _ in live.recorder.heeded(asked)..asked {
+                live.interrupt.raise();
+                inner.turn.notify_all();
+            }
+        }
+        drop(inner);
+        std::thread::sleep(BEAT);
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Problem> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(body);
+    spawned.map(drop).map_err(|e| crate::catalogue::io("start", "a thread", &e))
+}

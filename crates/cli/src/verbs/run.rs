@@ -1,0 +1,111 @@
+//! `run`: a plan now, in the same way and with the same history as the service runs it.
+
+use std::time::Duration;
+
+use clap::Args;
+use holdfast_app::jobs::Job;
+use holdfast_app::problem::{Class, Problem};
+use holdfast_app::runner::broadcast::error::TryRecvError;
+use holdfast_app::runner::{Options, Runner, What};
+use holdfast_app::runs::{By, Level, Outcome as Ended, ProblemRecord, Run as Record, RunId};
+use holdfast_app::text::{count, duration, size};
+
+use crate::context::Context;
+use crate::failure::{Outcome, Result};
+use crate::interrupt;
+use crate::ui::progress::Progress;
+
+/// How often it looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Run a plan now
+///
+/// Works without the service, for instance from cron; both keep one history, and never run the same
+/// plan at once.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  holdfast run home
+  30 2 * * *  holdfast run home --quiet     (a line of crontab)")]
+pub(crate) struct Run {
+    /// The plan
+    plan: String,
+}
+
+pub(crate) fn run(context: &Context, options: &Run) -> Result {
+    let runner = Runner::new(context.paths()?, Options::default())?;
+    let mut events = runner.subscribe();
+    let interrupt = interrupt::watch();
+    let run = runner.start(Job::Plan(options.plan.clone()), By::Command)?;
+    let progress = Progress::new(&context.ui);
+    let mut asked = 0;
+    loop {
+        let wanted = u8::from(interrupt.is_raised()) + u8::from(interrupt.is_immediate());
+        for _ in asked..wanted {
+            // It may just have ended.
+            let _ = runner.cancel(run);
+        }
+        asked = asked.max(wanted);
+        match events.try_recv().map(|event| event.what) {
+            Ok(What::Progress(now)) => progress.show(&now),
+            Ok(What::Log(line)) => progress.suspend(|| match line.level {
+                Level::Info => context.ui.note(&line.text),
+                Level::Warning | Level::Error => context.ui.warn(&line.text),
+            })?,
+            Ok(What::Ended(_)) | Err(TryRecvError::Closed) => break,
+            Ok(What::Queued | What::Started) | Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty) => std::thread::sleep(LOOK),
+        }
+    }
+    progress.finish();
+    tell(context, &runner, run)
+}
+
+fn tell(context: &Context, runner: &Runner, run: RunId) -> Result {
+    let record = runner.history().run(run)?;
+    if context.ui.is_json() {
+        context.ui.event("run", &record.to_json())?;
+    }
+    for line in lines(&record) {
+        context.ui.summary(&line)?;
+    }
+    Ok(match record.outcome {
+        Ended::Ok => Outcome::Done,
+        Ended::Warnings => Outcome::Incomplete,
+        Ended::Cancelled => Outcome::Interrupted,
+        _ => return Err(problem_of(&record).into()),
+    })
+}
+
+/// What a run did, in words.
+pub(crate) fn lines(run: &Record) -> Vec<String> {
+    let report = &run.report;
+    let mut lines = Vec::new();
+    if report.numbers.contains_key("files_new") {
+        lines.push(format!(
+            "files   {} new, {} changed, {} unchanged; {} in all",
+            count(report.number("files_new")),
+            count(report.number("files_changed")),
+            count(report.number("files_unchanged")),
+            size(report.number("bytes")),
+        ));
+        lines.push(format!(
+            "bytes   {} read, {} new, {} stored",
+            size(report.number("bytes_read")),
+            size(report.number("bytes_new")),
+            size(report.number("bytes_stored")),
+        ));
+    }
+    for id in &report.snapshots {
+        lines.push(format!("snapshot {}", id.get(..8).unwrap_or(id)));
+    }
+    let took = run.took().map(|took| format!(" in {}", duration(took))).unwrap_or_default();
+    lines.push(format!("run {}: {}{took}", run.id, run.outcome.name()));
+    lines
+}
+
+/// What ended a run, as it was told when it did.
+fn problem_of(run: &Record) -> Problem {
+    let fallback =
+        || Problem::new(Class::Internal, format!("run {} {}", run.id, run.outcome.name()));
+    run.report.problem.as_ref().map_or_else(fallback, ProblemRecord::to_problem)
+}
