@@ -31,6 +31,16 @@ pub trait Ask: Send + Sync + fmt::Debug {
     /// Shows a line that belongs to the questions after it.
     fn tell(&self, text: &str) -> io::Result<()>;
 
+    /// Asks whether the key of a server that is met for the first time is the right one. `at` is
+    /// the server, the key has an algorithm and a fingerprint (`SHA256:…`).
+    fn host_key(&self, at: &str, algorithm: &str, fingerprint: &str) -> io::Result<Option<bool>> {
+        self.tell(&format!("First contact with {at}. Its host key:"))?;
+        self.tell(&format!("  {algorithm} {fingerprint}"))?;
+        self.tell("Compare it with what the server's administrator says, or on the server with")?;
+        self.tell("  ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")?;
+        self.confirm("Trust this key from now on?")
+    }
+
     /// Asks what a server wants to know (keyboard-interactive sign-in): one answer to each
     /// prompt. `what` says who asks. No prompts: no answers, and nothing is shown.
     fn answers(

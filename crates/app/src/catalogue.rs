@@ -21,6 +21,7 @@ mod s3;
 mod ssh;
 
 pub use s3::{s3, s3_stage};
+pub(crate) use ssh::key as ssh_key;
 pub use ssh::{ssh, stage_name};
 
 /// Explains an engine error. `at` is the repository's location as it can be typed, or `None` if

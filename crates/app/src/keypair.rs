@@ -6,7 +6,8 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use holdfast_connectors::sftp::ssh;
+use holdfast_connectors::sftp::ssh::{self, KeyProblem};
+use zeroize::Zeroizing;
 
 use crate::catalogue;
 use crate::config::{Config, name_of};
@@ -37,6 +38,15 @@ pub struct NewKey {
     pub name: String,
     /// The location was made, too.
     pub created: bool,
+    /// Its two halves.
+    pub pair: Pair,
+    /// Options that went.
+    pub replaced: Vec<String>,
+}
+
+/// The files of a key pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
     /// The private half.
     pub key_file: PathBuf,
     /// The public half, beside it.
@@ -45,8 +55,6 @@ pub struct NewKey {
     pub public_line: String,
     /// `SHA256:…`.
     pub fingerprint: String,
-    /// Options that went.
-    pub replaced: Vec<String>,
 }
 
 /// Makes a key pair and sets it as the location's `key_file`. Nothing is overwritten, and nothing
@@ -73,35 +81,16 @@ pub fn generate(
         let path = match &request.file {
             Some(path) => absolute(path),
             None => {
-                let mut builder = DirBuilder::new();
-                let made = builder.recursive(true).mode(0o700).create(&directory);
-                made.map_err(|e| catalogue::io("make", &directory, &e))?;
+                make_directory(&directory)?;
                 directory.join(&name)
             }
         };
         let text = path.to_str().ok_or_else(|| Problem::usage("a key's path must be UTF-8"))?;
-        let key = ssh::generate_key(&request.comment)
-            .map_err(|e| Problem::new(Class::Internal, "no key could be made").cause(e))?;
         // The option first: what it refuses needs no files.
         let changed = config.set(&request.name, "key_file", text)?;
-        let public = path.with_file_name(format!(
-            "{}.pub",
-            path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
-        ));
-        let private = key.private.expose().as_bytes();
-        write_new(&path, private, 0o600)?;
-        made.push(path.clone());
-        write_new(&public, format!("{}\n", key.public_line).as_bytes(), 0o644)?;
-        made.push(public.clone());
-        Ok(NewKey {
-            name: changed.name,
-            created: changed.created,
-            key_file: path,
-            public_file: public,
-            public_line: key.public_line,
-            fingerprint: key.fingerprint,
-            replaced,
-        })
+        let pair = write_pair(path, &request.comment)?;
+        made.extend([pair.key_file.clone(), pair.public_file.clone()]);
+        Ok(NewKey { name: changed.name, created: changed.created, pair, replaced })
     });
     if result.is_err() {
         for path in made {
@@ -109,6 +98,85 @@ pub fn generate(
         }
     }
     result
+}
+
+/// Makes a key pair in files beside the configuration, for a location that is still being typed.
+/// A number follows the name where there is a key of that name already.
+pub fn make_for(config: &Path, name: &str, comment: &str) -> Result<Pair, Problem> {
+    const TRIES: usize = 100;
+    let (name, _) = name_of(name)?;
+    let directory = config.parent().unwrap_or(Path::new("/")).join("keys");
+    make_directory(&directory)?;
+    let mut last = None;
+    for number in 1..=TRIES {
+        let file = if number == 1 { name.clone() } else { format!("{name}-{number}") };
+        match write_pair(directory.join(file), comment) {
+            Err(problem) if problem.class == Class::AlreadyExists => last = Some(problem),
+            written => return written,
+        }
+    }
+    Err(last.unwrap_or_else(|| Problem::new(Class::AlreadyExists, "too many keys of this name")))
+}
+
+fn make_directory(directory: &Path) -> Result<(), Problem> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|e| catalogue::io("make", directory, &e))
+}
+
+/// Makes a key pair and writes its halves. Nothing is left behind if it fails.
+fn write_pair(path: PathBuf, comment: &str) -> Result<Pair, Problem> {
+    let key = ssh::generate_key(comment)
+        .map_err(|e| Problem::new(Class::Internal, "no key could be made").cause(e))?;
+    let public = path.with_file_name(format!(
+        "{}.pub",
+        path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
+    ));
+    write_new(&path, key.private.expose().as_bytes(), 0o600)?;
+    if let Err(problem) = write_new(&public, format!("{}\n", key.public_line).as_bytes(), 0o644) {
+        let _ = std::fs::remove_file(&path);
+        return Err(problem);
+    }
+    Ok(Pair {
+        key_file: path,
+        public_file: public,
+        public_line: key.public_line,
+        fingerprint: key.fingerprint,
+    })
+}
+
+/// What a private key shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenKey {
+    /// How it is written down: "OpenSSH", "PKCS#8 PEM", …
+    pub format: String,
+    /// Such as `ssh-ed25519`.
+    pub algorithm: String,
+    /// `SHA256:…`.
+    pub fingerprint: String,
+    /// The line for `authorized_keys`.
+    pub public_line: String,
+}
+
+/// Looks at the text of a private key, as it was pasted. The error says what is wrong with it, or
+/// that it needs its passphrase.
+pub fn inspect(text: &str, passphrase: Option<Zeroizing<String>>) -> Result<SeenKey, Problem> {
+    let passphrase = passphrase.filter(|text| !text.is_empty()).map(ssh::Secret::from);
+    match ssh::read_key(text, passphrase.as_ref()) {
+        Ok(key) => Ok(SeenKey {
+            format: key.format.to_string(),
+            algorithm: key.algorithm(),
+            fingerprint: key.fingerprint(),
+            public_line: key.public_line(),
+        }),
+        Err(what) => {
+            let class = match what {
+                KeyProblem::PassphraseNeeded => Class::PassphraseNeeded,
+                KeyProblem::WrongPassphrase => Class::WrongPassphrase,
+                _ => Class::KeyUnreadable,
+            };
+            Err(catalogue::ssh_key(Problem::new(class, format!("this key {what}")), &what))
+        }
+    }
 }
 
 /// Options of the location that would not fit the new key, or hide it.
@@ -166,14 +234,14 @@ mod tests {
             replace,
         };
         let made = generate(&config, None, &request("Office NAS", false))?;
-        assert!(made.created && made.public_line.starts_with("ssh-ed25519 AAAA"));
-        assert!(made.public_line.ends_with("holdfast of here"));
+        assert!(made.created && made.pair.public_line.starts_with("ssh-ed25519 AAAA"));
+        assert!(made.pair.public_line.ends_with("holdfast of here"));
         let file = dir.path().join("keys/office-nas");
-        assert_eq!((made.name.as_str(), &made.key_file), ("office-nas", &file));
+        assert_eq!((made.name.as_str(), &made.pair.key_file), ("office-nas", &file));
         assert_eq!(file.metadata()?.permissions().mode() & 0o777, 0o600);
         assert!(std::fs::read_to_string(&file)?.starts_with("-----BEGIN OPENSSH PRIVATE KEY"));
         let public = std::fs::read_to_string(dir.path().join("keys/office-nas.pub"))?;
-        assert_eq!(public.trim_end(), made.public_line);
+        assert_eq!(public.trim_end(), made.pair.public_line);
         let text = std::fs::read_to_string(&config)?;
         assert!(text.contains(&format!("key_file = \"{}\"", file.display())), "{text}");
         // A key that is set, or a file that is there, stays.

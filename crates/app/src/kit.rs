@@ -5,11 +5,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use holdfast_engine::hash::Sha256;
+use holdfast_engine::Error;
+use holdfast_engine::format::keyslot::{Cost, Secret};
+use holdfast_engine::hash::{RecordId, Sha256};
+use holdfast_engine::repo::Repository;
+use holdfast_engine::storage::ObjectName;
 use zeroize::Zeroizing;
 
 use crate::problem::{Class, Problem};
-use crate::text::printable_os;
+use crate::text::{printable, printable_os};
+use crate::times;
 
 /// Digits that are hard to confuse; `I`, `L` and `O` are read as what they look like.
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -17,25 +22,55 @@ const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Bytes in a line, without its checksum.
 const LINE: usize = 8;
 
+/// A kit that was made.
+#[derive(Debug)]
+pub struct Kit {
+    /// The slot that its key opens.
+    pub slot: RecordId,
+    /// The page.
+    pub text: Zeroizing<String>,
+}
+
+/// Gives the repository a slot with a new key, and makes the page that holds it. `host` is this
+/// machine's name. Whoever cannot hand the page over should remove the slot.
+pub fn make(repository: &Repository, host: &str) -> Result<Kit, Error> {
+    let config = repository.storage().get(&ObjectName::config())?;
+    let key = Zeroizing::new(
+        holdfast_engine::crypto::random::<32>().map_err(|e| Error::Worker(e.to_string()))?,
+    );
+    let now = times::now();
+    let secret = Secret::KeyFile(key.clone());
+    let slot = repository.add_slot(&secret, Cost::default(), "recovery kit", host, now)?;
+    let text = page(&Page {
+        location: &repository.location(),
+        repository: &repository.id().to_string(),
+        slot: &slot.short(),
+        made: &format!("{} on {}", times::local(now), printable(host.as_bytes())),
+        key: &key,
+        config: &config,
+    });
+    Ok(Kit { slot, text })
+}
+
 /// What a page says.
 #[derive(Debug)]
-pub struct Page<'a> {
+struct Page<'a> {
     /// Where the repository is, to be typed.
-    pub location: &'a str,
+    location: &'a str,
     /// Its id.
-    pub repository: &'a str,
+    repository: &'a str,
     /// The slot that the key opens.
-    pub slot: &'a str,
+    slot: &'a str,
     /// When and where the page was made.
-    pub made: &'a str,
+    made: &'a str,
     /// The key: what a key file holds.
-    pub key: &'a [u8; 32],
+    key: &'a [u8; 32],
     /// The bytes of `config`.
-    pub config: &'a [u8],
+    config: &'a [u8],
 }
 
 /// The page.
-pub fn page(page: &Page<'_>) -> Zeroizing<String> {
+fn page(page: &Page<'_>) -> Zeroizing<String> {
     let Page { location, repository, slot, made, key, config } = page;
     let (key, config) = (armour("key", &key[..]), armour("config", config));
     Zeroizing::new(format!(

@@ -2,6 +2,7 @@
 //! (standard input), `sftp://`, `s3://`, and `@name` or `@name:/sub/path` for what the
 //! configuration holds. [`crate::resolve`] turns them into places that can be opened.
 
+mod fields;
 pub(crate) mod url;
 
 use std::ffi::{OsStr, OsString};

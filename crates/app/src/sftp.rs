@@ -216,11 +216,6 @@ impl Interaction for Asking {
     fn confirm_host_key(&self, question: &HostKeyQuestion) -> io::Result<Option<bool>> {
         let HostKeyQuestion { host, port, key } = question;
         let at = if *port == 22 { host.clone() } else { format!("{host} port {port}") };
-        self.0.tell(&format!("First contact with {at}. Its host key:"))?;
-        self.0.tell(&format!("  {} {}", key.algorithm, key.fingerprint))?;
-        self.0
-            .tell("Compare it with what the server's administrator says, or on the server with")?;
-        self.0.tell("  ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")?;
-        self.0.confirm("Trust this key from now on?")
+        self.0.host_key(&at, &key.algorithm, &key.fingerprint)
     }
 }

@@ -136,6 +136,7 @@ pub(crate) enum Verb {
     Runs(verbs::runs::Runs),
     Config(verbs::config::Config),
     Test(verbs::test::Test),
+    Ui(verbs::ui::Ui),
     Completions(verbs::completions::Completions),
     Version(verbs::version::Version),
 }

@@ -28,6 +28,7 @@ pub(crate) mod runs;
 pub(crate) mod sync;
 pub(crate) mod tag;
 pub(crate) mod test;
+pub(crate) mod ui;
 pub(crate) mod version;
 mod warm_up;
 
@@ -64,6 +65,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Runs(options) => runs::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),
+        Verb::Ui(options) => ui::run(context, &options),
         Verb::Completions(options) => completions::run(context, &options),
         Verb::Version(options) => version::run(context, &options),
     }

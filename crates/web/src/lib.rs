@@ -1,1 +1,19 @@
 //! The console in the browser: server-rendered pages over what `holdfast-app` does.
+//!
+//! [`Console`] is the server. Inside: `guard` lets requests in (host, origin, session, token),
+//! `view` is what every page needs, `live` are the events that pages follow, `pages/` hold one file
+//! a page. Handlers are thin; what takes longer than a moment runs on a blocking thread.
+
+mod assets;
+mod console;
+mod failure;
+mod guard;
+mod live;
+mod pages;
+mod posted;
+mod router;
+mod sessions;
+mod state;
+mod view;
+
+pub use console::{Console, Options};

@@ -173,7 +173,7 @@ fn sign_in(mut problem: Problem, failure: &AuthFailure) -> Problem {
     problem
 }
 
-fn key(problem: Problem, what: &KeyProblem) -> Problem {
+pub(crate) fn key(problem: Problem, what: &KeyProblem) -> Problem {
     match what {
         KeyProblem::PassphraseNeeded => problem
             .hint("run it in a terminal to be asked for it")

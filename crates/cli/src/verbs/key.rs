@@ -17,7 +17,6 @@ use holdfast_engine::hash::RecordId;
 use holdfast_engine::repo::Repository;
 use holdfast_engine::storage::ObjectName;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use crate::context::{Context, host};
 use crate::failure::{Failure, Outcome, Result};
@@ -207,21 +206,7 @@ fn make_kit(
     repository: &Repository,
     file: Option<(&File, &Path)>,
 ) -> Result<()> {
-    let config = repository.storage().get(&ObjectName::config()).map_err(Error::from)?;
-    let key = holdfast_engine::crypto::random::<32>()
-        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
-    let key = Zeroizing::new(key);
-    let (now, host) = (times::now(), host());
-    let secret = Secret::KeyFile(key.clone());
-    let id = repository.add_slot(&secret, Cost::default(), "recovery kit", &host, now)?;
-    let page = kit::page(&kit::Page {
-        location: &repository.location(),
-        repository: &repository.id().to_string(),
-        slot: &id.short(),
-        made: &format!("{} on {}", local(now), printable(host.as_bytes())),
-        key: &key,
-        config: &config,
-    });
+    let kit::Kit { slot: id, text: page } = kit::make(repository, &host())?;
     let written = match file {
         Some((mut file, path)) => file
             .write_all(page.as_bytes())

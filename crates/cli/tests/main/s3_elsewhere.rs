@@ -1,6 +1,8 @@
 //! The main path on S3 servers that are not ours. `./test --long` starts them (`.ci/s3-servers`) and
 //! names them in `HOLDFAST_S3_SERVERS`, a line each: name, address, access key, secret key, region.
 
+use std::io::Write;
+
 use holdfast_testkit::clock::random_bytes;
 
 use crate::sandbox::{Sandbox, files};
@@ -45,10 +47,15 @@ fn the_main_path_works_on_servers_that_are_not_ours() {
     let servers: Vec<Server<'_>> = servers.lines().map(Server::parse).collect();
     assert!(!servers.is_empty());
     for server in &servers {
-        println!("== {}", server.name);
+        say(&format!("== {}", server.name));
         main_path(server);
         locked(server);
     }
+}
+
+/// For whoever reads the log of `./test --long`.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "{text}").unwrap();
 }
 
 fn main_path(server: &Server<'_>) {
@@ -101,7 +108,7 @@ fn locked(server: &Server<'_>) {
     server.place(&sandbox, "locked", &bucket, &[("object_lock", "1")]);
     let made = sandbox.run("at @locked create --key-file home/key");
     if made.code != 0 {
-        println!("{} has no object lock: {}", server.name, made.err);
+        say(&format!("{} has no object lock: {}", server.name, made.err));
         return;
     }
     sandbox.run("at @locked backup src").ok();

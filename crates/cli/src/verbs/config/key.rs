@@ -53,9 +53,9 @@ pub(super) fn run(context: &Context, options: &GenerateKey) -> Result {
         let event = Made {
             name: &made.name,
             created: made.created,
-            key_file: printable_os(&made.key_file),
-            public_line: &made.public_line,
-            fingerprint: &made.fingerprint,
+            key_file: printable_os(&made.pair.key_file),
+            public_line: &made.pair.public_line,
+            fingerprint: &made.pair.fingerprint,
             replaced: &made.replaced,
         };
         ui.event("key", &event)?;
@@ -67,10 +67,10 @@ pub(super) fn run(context: &Context, options: &GenerateKey) -> Result {
     for option in &made.replaced {
         ui.note(&format!("{option} of {} is gone: the new key takes its place", made.name))?;
     }
-    ui.note(&format!("made {}, {}", printable_os(&made.key_file), made.fingerprint))?;
+    ui.note(&format!("made {}, {}", printable_os(&made.pair.key_file), made.pair.fingerprint))?;
     ui.note("add this line to ~/.ssh/authorized_keys of the account on the server:")?;
-    ui.line(&made.public_line)?;
-    let public = shell_word(&made.public_file);
+    ui.line(&made.pair.public_line)?;
+    let public = shell_word(&made.pair.public_file);
     ui.note(&format!("or, where you can sign in already: ssh-copy-id -f -i {public} USER@HOST"))?;
     Ok(Outcome::Done)
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
+use holdfast_app::jobs::host;
 use holdfast_app::location::absolute;
 use holdfast_app::plans::{Plan, keys};
 use holdfast_app::runs::History;
@@ -216,7 +217,7 @@ fn prepare(context: &Context, plan: &Plan) -> Result<()> {
         .hint("then say --to @NAME")
         .into());
     };
-    if let Some(path) = unattended::enroll(&context.paths()?, name, &repository)? {
+    if let Some(path) = unattended::enroll(&context.paths()?, name, &repository, &host())? {
         context.ui.summary(&format!("made the key file {}", printable_os(&path)))?;
         context.ui.summary("  it opens the repository for runs; the passphrase is not stored")?;
     }

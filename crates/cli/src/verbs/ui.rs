@@ -1,0 +1,95 @@
+//! `ui`: opens the console in the browser, for as long as the command runs.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use clap::Args;
+use holdfast_app::catalogue;
+use holdfast_app::paths::Paths;
+use holdfast_web::{Console, Options};
+use serde::Serialize;
+
+use crate::context::{Context, host, variable};
+use crate::failure::{Outcome, Result};
+use crate::interrupt;
+
+/// Open the console in the browser
+///
+/// Prints an address that opens the console once, and opens it where there is a desktop. The
+/// console listens on this machine alone, and ends with the command.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  holdfast ui
+  holdfast ui --no-open --port 9090")]
+pub(crate) struct Ui {
+    /// Listen on this port; 0 takes any free one
+    #[arg(long, default_value_t = 9847)]
+    port: u16,
+    /// Only print the address
+    #[arg(long)]
+    no_open: bool,
+}
+
+#[derive(Serialize)]
+struct Opened<'a> {
+    url: &'a str,
+}
+
+pub(crate) fn run(context: &Context, options: &Ui) -> Result {
+    let is_root = rustix::process::geteuid().is_root();
+    let paths = Paths::locate(context.global.config.clone(), &variable, is_root)?;
+    let state = paths.state.clone();
+    let listen = Console::loopback(options.port);
+    let console = Console::start(Options { paths, listen, machine: host() })?;
+    let interrupt = interrupt::watch();
+    let url = console.one_time_url()?;
+    if context.ui.is_json() {
+        context.ui.event("console", &Opened { url: &url })?;
+    } else {
+        context.ui.line(&format!("The console is open at {url}"))?;
+        context.ui.note("this address works once; Ctrl-C ends the console")?;
+    }
+    context.ui.flush()?;
+    if !options.no_open && !context.ui.is_json() && has_desktop() {
+        open(&state, &url)?;
+    }
+    console.wait(interrupt);
+    Ok(Outcome::Done)
+}
+
+fn has_desktop() -> bool {
+    variable("DISPLAY").is_some() || variable("WAYLAND_DISPLAY").is_some()
+}
+
+/// Has the desktop open it. Through a page of our own that only this user can read, since others
+/// can see the arguments of a process. Where there is nothing to open pages with, the printed
+/// address is what there is.
+fn open(state: &Path, url: &str) -> Result<()> {
+    let page = state.join("open.html");
+    let failed = |e: &std::io::Error| catalogue::io("write", &page, e);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(|e| failed(&e))?;
+    let mut file = std::fs::OpenOptions::new();
+    let mut file = file
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&page)
+        .map_err(|e| failed(&e))?;
+    let text = format!(
+        "<!doctype html><meta http-equiv=\"refresh\" content=\"0;url={url}\"><title>Holdfast</title>"
+    );
+    file.write_all(text.as_bytes()).map_err(|e| failed(&e))?;
+    let quiet = std::process::Stdio::null;
+    let started = std::process::Command::new("xdg-open")
+        .arg(&page)
+        .stdin(quiet())
+        .stdout(quiet())
+        .stderr(quiet())
+        .spawn();
+    if let Ok(mut child) = started {
+        std::thread::spawn(move || child.wait());
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+// The console's one script. Pages arrive whole and work without it where they can; it adds live
+// parts, copying, dialogs, parts that are loaded by themselves, and keys. Everything is wired by
+// data attributes and by delegation, so that parts that arrive later work, too:
+//   data-follow="topic …"     follow these topics over one stream a tab
+//   data-live="part"          changed by events that name this part
+//   data-copy="id"            copy the text of that element
+//   data-open="id", data-close  dialogs
+//   data-part="id"            a form or link whose answer becomes the content of that element
+//   data-auto="ms"            a form in data-part mode that sends itself after a change
+//   data-load="address"       filled from there as soon as it is on the page; needs an id
+//   data-fill="id"            a choice whose value goes into that field
+//   data-set="id" data-value  on arrival, sets that field
+//   data-show="name=value …"  shown while a field of the same form has one of these values
+"use strict";
+
+const one = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const csrf = () => one('meta[name="csrf"]')?.content ?? "";
+
+// ---- live parts ----
+const live = { stream: null, last: null, topics: "", followed: "" };
+
+function topics() {
+  return [...new Set(all("[data-follow]").flatMap((e) => e.dataset.follow.split(" ")))]
+    .filter(Boolean).sort().join(",");
+}
+
+function follow() {
+  const wanted = document.hidden ? "" : topics();
+  if (live.stream && live.topics === wanted) return;
+  live.stream?.close();
+  live.stream = null;
+  live.topics = wanted;
+  // Browsers allow few connections to one host: a tab that nobody sees keeps none.
+  if (!wanted) return;
+  // Topics that were not followed before are told as they stand now.
+  const known = live.last && live.followed === wanted;
+  live.followed = wanted;
+  const last = known ? "&last=" + encodeURIComponent(live.last) : "";
+  const stream = new EventSource("/events?topics=" + encodeURIComponent(wanted) + last);
+  stream.addEventListener("hello", (event) => { live.last = event.lastEventId; });
+  stream.onmessage = (event) => {
+    live.last = event.lastEventId;
+    change(JSON.parse(event.data));
+  };
+  stream.onopen = () => document.body.removeAttribute("data-offline");
+  stream.onerror = () => {
+    document.body.setAttribute("data-offline", "");
+    // A server that refuses ends the stream for good: try again later by ourselves.
+    if (stream.readyState === EventSource.CLOSED) {
+      live.stream = null;
+      setTimeout(follow, 5000);
+    }
+  };
+  live.stream = stream;
+}
+
+function change(message) {
+  if (message.change === "reload") return location.reload();
+  for (const part of all(`[data-live="${CSS.escape(message.part)}"]`)) {
+    fill(part, message.html);
+  }
+  arrived();
+}
+
+// New content; what was focused stays focused if it is still there.
+function fill(part, html) {
+  const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+  part.innerHTML = html;
+  if (focused) document.getElementById(focused)?.focus();
+}
+
+// What new content asks for at once.
+function arrived() {
+  for (const dialog of all("dialog[data-now]")) {
+    dialog.removeAttribute("data-now");
+    if (!dialog.open) dialog.showModal();
+  }
+  for (const part of all("[data-load]")) {
+    const address = part.dataset.load;
+    part.removeAttribute("data-load");
+    load(address, part.id);
+  }
+  for (const part of all("[data-set]")) {
+    const field = document.getElementById(part.dataset.set);
+    if (field) field.value = part.dataset.value;
+    part.remove();
+  }
+  follow();
+}
+
+document.addEventListener("visibilitychange", follow);
+
+// ---- parts that are loaded by themselves ----
+async function load(address, part, body) {
+  const target = document.getElementById(part);
+  if (!target) return;
+  target.setAttribute("aria-busy", "true");
+  const turn = (target.turn = (target.turn ?? 0) + 1);
+  try {
+    const headers = { "x-fragment": "1" };
+    if (body) headers["x-csrf"] = csrf();
+    const answer = await fetch(address, { method: body ? "POST" : "GET", headers, body });
+    const to = answer.headers.get("x-location");
+    if (to) return location.assign(to);
+    const html = await answer.text();
+    if (turn !== target.turn) return;
+    fill(target, html);
+  } catch (error) {
+    if (turn === target.turn) target.textContent = "The console does not answer. Is it still running? " + error.message;
+  } finally {
+    if (turn === target.turn) target.removeAttribute("aria-busy");
+  }
+  arrived();
+}
+
+function send(form, button) {
+  const data = new FormData(form, button);
+  const address = button?.getAttribute("formaction") ?? form.getAttribute("action") ?? location.href;
+  const part = button?.dataset.part ?? form.dataset.part;
+  if (form.method === "get") {
+    return load(address + "?" + new URLSearchParams(data), part);
+  }
+  return load(address, part, new URLSearchParams(data));
+}
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  const part = event.submitter?.dataset.part ?? form.dataset.part;
+  if (!part) {
+    // A second press sends nothing twice.
+    if (form.dataset.sent) return event.preventDefault();
+    form.dataset.sent = "1";
+    setTimeout(() => delete form.dataset.sent, 3000);
+    return;
+  }
+  event.preventDefault();
+  send(form, event.submitter);
+});
+
+let timer = 0;
+function automatic(event) {
+  const field = event.target;
+  const form = field.closest?.("form");
+  if (form) reveal(form);
+  if (field.dataset?.fill && field.value) {
+    const target = document.getElementById(field.dataset.fill);
+    if (target) target.value = field.value;
+  }
+  const source = field.dataset?.auto ? field : field.closest?.("[data-auto]");
+  if (!source) return;
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    const owner = source.closest("form");
+    if (!owner) return;
+    if (source === owner) return send(owner);
+    load(source.dataset.to, source.dataset.part, new URLSearchParams(new FormData(owner)));
+  }, Number(source.dataset.auto));
+}
+document.addEventListener("input", automatic);
+document.addEventListener("change", automatic);
+
+// ---- fields that depend on others ----
+function reveal(form) {
+  for (const part of all("[data-show]", form)) {
+    const shown = part.dataset.show.split(" ").some((pair) => {
+      const [name, value] = pair.split("=");
+      const field = form.elements[name];
+      return field && (field.type === "checkbox" ? String(field.checked) : field.value) === value;
+    });
+    part.hidden = !shown;
+  }
+}
+
+// ---- buttons and links ----
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button, a");
+  if (!button) return;
+  const { copy, open, close, part, print } = button.dataset;
+  if (copy) {
+    const text = document.getElementById(copy)?.textContent.trim() ?? "";
+    try {
+      await navigator.clipboard.writeText(text);
+      said(button, "Copied");
+    } catch {
+      getSelection().selectAllChildren(document.getElementById(copy));
+      said(button, "Selected");
+    }
+  } else if (open) {
+    document.getElementById(open)?.showModal();
+  } else if (close !== undefined) {
+    button.closest("dialog")?.close();
+  } else if (print !== undefined) {
+    window.print();
+  } else if (part && button.tagName === "A") {
+    event.preventDefault();
+    load(button.href, part);
+  }
+});
+
+function said(button, word) {
+  const before = button.dataset.label ?? button.textContent;
+  button.dataset.label = before;
+  button.textContent = word;
+  setTimeout(() => { button.textContent = before; }, 1500);
+}
+
+// ---- keys ----
+const places = { h: "/", p: "/plans", r: "/runs", s: "/snapshots", t: "/storages", f: "/find", a: "/alerts" };
+let chord = 0;
+
+function step(direction) {
+  const rows = all("main tbody tr, main .rows > li, main .card, main .plans > li").filter((r) => one("a", r));
+  if (!rows.length) return;
+  const at = rows.findIndex((row) => row.contains(document.activeElement));
+  const next = rows[Math.min(Math.max(at + direction, 0), rows.length - 1)];
+  one("a", next).focus();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, dialog, [contenteditable]")) return;
+  const key = event.key;
+  if (Date.now() - chord < 1200 && places[key]) {
+    chord = 0;
+    return location.assign(places[key]);
+  }
+  chord = 0;
+  if (key === "g") chord = Date.now();
+  else if (key === "?") document.getElementById("keys")?.showModal();
+  else if (key === "/") {
+    event.preventDefault();
+    const field = one("main input[type=search]");
+    field ? field.focus() : location.assign("/find");
+  } else if (key === "j") step(1);
+  else if (key === "k") step(-1);
+});
+
+all("form").forEach(reveal);
+arrived();

@@ -1,0 +1,121 @@
+//! The server itself: binds an address, serves until it is asked to stop.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use holdfast_app::paths::Paths;
+use holdfast_app::{Class, Problem, catalogue};
+use holdfast_engine::monitor::Interrupt;
+use tokio::runtime::Runtime;
+
+use crate::router;
+use crate::state::{Shared, State};
+
+/// How often an interrupt is looked at.
+const GLANCE: Duration = Duration::from_millis(200);
+/// How long requests under way may take to end.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the console serves, and where.
+#[derive(Debug)]
+pub struct Options {
+    /// Files and directories of ours.
+    pub paths: Paths,
+    /// Where to listen; port 0 is any free one.
+    pub listen: SocketAddr,
+    /// This machine's name, for pages.
+    pub machine: String,
+}
+
+/// The console at work. Dropping it ends it.
+pub struct Console {
+    address: SocketAddr,
+    state: Shared,
+    runtime: Option<Runtime>,
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Console {
+    /// Any free port of this machine alone.
+    pub fn loopback(port: u16) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+
+    /// Listens and serves. Errors: the address cannot be had, or is not this machine's alone.
+    pub fn start(options: Options) -> Result<Self, Problem> {
+        let listen = options.listen;
+        if !listen.ip().is_loopback() {
+            return Err(Problem::usage(format!("the console does not listen on {listen}"))
+                .cause("others could reach it there, and it has no sign-in yet")
+                .hint("use 127.0.0.1, and reach it from elsewhere through ssh -L"));
+        }
+        let listener = TcpListener::bind(listen)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|e| cannot_listen(listen, &e))?;
+        let address = listener.local_addr().map_err(|e| cannot_listen(listen, &e))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("console")
+            .enable_all()
+            .build()
+            .map_err(|e| catalogue::io("start", "the console's threads", &e))?;
+        let state = State::new(options, address)?;
+        let app = router::router(state.clone());
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(|e| cannot_listen(listen, &e))?
+        };
+        runtime.spawn(async move {
+            let service = app.into_make_service_with_connect_info::<SocketAddr>();
+            axum::serve(listener, service).await
+        });
+        Ok(Self { address, state, runtime: Some(runtime) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// An address that opens the console once, without a password.
+    pub fn one_time_url(&self) -> Result<String, Problem> {
+        let token = self.state.sessions.new_token()?;
+        Ok(format!("http://{}/open?token={token}", self.address))
+    }
+
+    /// Serves until `interrupt` is raised.
+    pub fn wait(self, interrupt: &Interrupt) {
+        while !interrupt.is_raised() {
+            std::thread::sleep(GLANCE);
+        }
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.state.hub.close();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(PATIENCE);
+        }
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Problem {
+    use std::io::ErrorKind;
+    let problem = |class, text: String| Problem::new(class, text).cause(error);
+    match error.kind() {
+        ErrorKind::AddrInUse => problem(Class::Busy, format!("{address} is in use"))
+            .hint("is a console open already? Give another port: --port 0 takes any free one"),
+        ErrorKind::PermissionDenied => {
+            problem(Class::PermissionDenied, format!("this user may not listen on {address}"))
+                .hint("ports below 1024 belong to root: use a higher one")
+        }
+        _ => problem(Class::Io, format!("cannot listen on {address}")),
+    }
+}

@@ -1,0 +1,119 @@
+//! A problem as a page: what happened, why, what to do next, and the raw detail on demand.
+
+use askama::Template;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use holdfast_app::{Class, Problem};
+
+use crate::view::{self, Frame, Nav, View};
+
+/// A handler could not do what was asked.
+#[derive(Debug)]
+pub(crate) struct Failure(Box<Problem>);
+
+/// Travels with an answer to where it becomes a page.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown(pub(crate) Problem);
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(problem))
+    }
+}
+
+impl From<holdfast_engine::Error> for Failure {
+    fn from(error: holdfast_engine::Error) -> Self {
+        holdfast_app::catalogue::explain(&error, None).into()
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = status(self.0.class).into_response();
+        response.extensions_mut().insert(Shown(*self.0));
+        response
+    }
+}
+
+/// The status that tells programs what kind of problem it is.
+pub(crate) fn status(class: Class) -> StatusCode {
+    match class {
+        Class::Usage | Class::Configuration => StatusCode::UNPROCESSABLE_ENTITY,
+        Class::NoSuchPath | Class::NoSuchSnapshot | Class::NoSuchKey | Class::NoRepository => {
+            StatusCode::NOT_FOUND
+        }
+        Class::Busy | Class::AlreadyExists | Class::RepositoryExists => StatusCode::CONFLICT,
+        Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// A problem as templates show it.
+#[derive(Debug, Clone)]
+pub(crate) struct Note {
+    /// Its class.
+    pub(crate) class: &'static str,
+    /// What happened, as a sentence.
+    pub(crate) title: String,
+    /// What to do next.
+    pub(crate) hints: Vec<String>,
+    /// Causes and the stage, for those who ask.
+    pub(crate) raw: String,
+}
+
+impl From<&Problem> for Note {
+    fn from(problem: &Problem) -> Self {
+        let mut raw = problem.causes.clone();
+        raw.extend(problem.stage.map(|stage| format!("stage: {stage}")));
+        let mut title = problem.message.clone();
+        if let Some(first) = title.get(..1) {
+            // Names of hosts and files keep their letters; sentences begin large.
+            let word = title.split(' ').next().unwrap_or_default();
+            if word.chars().all(|c| c.is_ascii_lowercase()) {
+                title = first.to_ascii_uppercase() + title.get(1..).unwrap_or_default();
+            }
+        }
+        Self {
+            class: problem.class.name(),
+            title,
+            hints: problem.hints.clone(),
+            raw: raw.join("\n"),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct Page {
+    frame: Frame,
+    note: Note,
+}
+
+#[derive(Template)]
+#[template(path = "note.html")]
+struct Fragment {
+    note: Note,
+}
+
+/// The page of a problem; only the note where our script asked for a part.
+pub(crate) fn page(view: &View, problem: &Problem, status: StatusCode, fragment: bool) -> Response {
+    let note = Note::from(problem);
+    if fragment {
+        return (status, view::html(&Fragment { note })).into_response();
+    }
+    let frame = view.frame("Problem", Nav::None, "");
+    (status, view::html(&Page { frame, note })).into_response()
+}
+
+#[derive(Template)]
+#[template(path = "sign-in.html")]
+struct SignIn {
+    theme: &'static str,
+}
+
+/// What people see who are not signed in.
+pub(crate) fn sign_in(cookies: &str) -> Response {
+    let page = SignIn { theme: view::theme(cookies) };
+    (StatusCode::UNAUTHORIZED, view::html(&page)).into_response()
+}

@@ -1,0 +1,144 @@
+//! What every request passes: the host that it names must be ours (no foreign name may point
+//! here), a change must come from our own pages and carry the session's token, and pages go to
+//! signed-in people only. Answers leave with headers that keep foreign code out.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, StatusCode};
+
+use holdfast_app::{Class, Problem};
+
+use crate::failure::{self, Failure, Shown};
+use crate::sessions::Session;
+use crate::state::Shared;
+use crate::view::View;
+
+/// The most that a form may hold, in bytes: long exclude lists and pasted keys fit.
+const FORM: usize = 1 << 20;
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; form-action 'self'; frame-src 'self'; frame-ancestors 'none'; \
+    base-uri 'none'";
+
+/// The header in which our script sends the session's token.
+pub(crate) const TOKEN: &str = "x-csrf";
+
+/// Headers of every answer. A handler may set its own policy (previews do).
+pub(crate) async fn seal(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let fixed = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=()"),
+    ];
+    for (name, value) in fixed {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Refuses hosts that are not ours, and changes that do not come from our pages.
+pub(crate) async fn same_site(
+    State(state): State<Shared>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    let Some(host) = text(headers, &header::HOST) else { return refuse("it names no host") };
+    if !state.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host)) {
+        return refuse("the address that it names is not the console's");
+    }
+    if changes(request.method()) {
+        let origin = text(headers, &header::ORIGIN);
+        let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+        let ours = |origin: &str| {
+            origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host))
+        };
+        if origin.is_some_and(|origin| !ours(origin)) || site.is_some_and(|s| s != "same-origin") {
+            return refuse("it comes from another site");
+        }
+    }
+    next.run(request).await
+}
+
+/// Lets signed-in people in, and their changes only with the token of their session. Failures
+/// become pages here, where the frame is known.
+pub(crate) async fn signed_in(
+    State(state): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let cookies = text(request.headers(), &header::COOKIE).unwrap_or_default().to_owned();
+    let Some(session) = state.sessions.find(&cookies) else {
+        return failure::sign_in(&cookies);
+    };
+    let view = View::new(state, session.clone(), &cookies, request.uri().path());
+    let fragment = request.headers().contains_key("x-fragment");
+    request.extensions_mut().insert(view.clone());
+    if changes(request.method()) {
+        match with_token(request, &session).await {
+            Ok(checked) => request = checked,
+            Err(problem) => return failure::page(&view, &problem, StatusCode::FORBIDDEN, fragment),
+        }
+    }
+    let response = next.run(request).await;
+    match response.extensions().get::<Shown>() {
+        Some(Shown(problem)) => failure::page(&view, problem, response.status(), fragment),
+        None => response,
+    }
+}
+
+/// Reads the body of a form to see whether it carries the session's token; the request goes on
+/// whole.
+async fn with_token(request: Request, session: &Session) -> Result<Request, Problem> {
+    let refused = || {
+        Problem::new(Class::PermissionDenied, "this form was not made by this session")
+            .hint("load the page again, and send it once more")
+    };
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, FORM).await.map_err(|e| {
+        Problem::usage("what was sent is too large, or broke off")
+            .cause(e)
+            .hint(format!("a form may hold {}", holdfast_app::text::size(FORM as u64)))
+    })?;
+    let header = parts.headers.get(TOKEN).and_then(|value| value.to_str().ok());
+    let sent = match header {
+        Some(token) => token == session.csrf,
+        None => crate::view::pairs(&body)
+            .iter()
+            .any(|(name, value)| name == "csrf" && *value == session.csrf),
+    };
+    if !sent {
+        return Err(refused());
+    }
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+fn changes(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn refuse(why: &str) -> Response {
+    let text = format!("The console does not answer this request: {why}.\n");
+    (StatusCode::FORBIDDEN, text).into_response()
+}
+
+/// What answers an address that there is not.
+pub(crate) async fn nowhere(request: Request) -> Failure {
+    let path = holdfast_app::text::printable(request.uri().path().as_bytes());
+    Problem::new(Class::NoSuchPath, format!("there is no page {path}"))
+        .hint("go on from Home")
+        .into()
+}

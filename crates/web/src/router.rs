@@ -1,0 +1,26 @@
+//! Which address is answered by which page. Each area adds its own routes.
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+
+use crate::state::Shared;
+use crate::{assets, guard, live, pages};
+
+/// The whole console.
+pub(crate) fn router(state: Shared) -> Router {
+    let signed_in = Router::new()
+        .route("/", get(pages::home::show))
+        .route("/events", get(live::events))
+        .route("/appearance", post(pages::appearance::set))
+        .merge(pages::storages::routes())
+        .fallback(guard::nowhere)
+        .layer(from_fn_with_state(state.clone(), guard::signed_in));
+    Router::new()
+        .route("/assets/{name}", get(assets::get))
+        .route("/open", get(pages::open::open))
+        .merge(signed_in)
+        .layer(from_fn_with_state(state.clone(), guard::same_site))
+        .layer(from_fn(guard::seal))
+        .with_state(state)
+}

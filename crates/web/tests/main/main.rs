@@ -1,0 +1,7 @@
+//! The console as people and programs meet it: over HTTP, and in Chromium.
+
+mod browser;
+mod first;
+mod guard;
+mod site;
+mod storages;

@@ -1,0 +1,98 @@
+//! A console with scratch state, and a small HTTP client that can say what browsers would not.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
+use holdfast_app::paths::Paths;
+use holdfast_web::{Console, Options};
+use tempfile::TempDir;
+
+pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// A console on a free port.
+pub(crate) struct Site {
+    pub(crate) console: Console,
+    home: TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let named =
+            |line: &&str| line.split_once(':').is_some_and(|(n, _)| n.eq_ignore_ascii_case(name));
+        self.head.lines().find(named).and_then(|line| line.split_once(": ")).map(|(_, v)| v.trim())
+    }
+}
+
+impl Site {
+    pub(crate) fn new() -> Result<Self> {
+        let home = tempfile::tempdir()?;
+        let at = |name: &str| home.path().join(name);
+        let paths = Paths {
+            config: at("config/config.toml"),
+            state: at("state"),
+            cache: Some(at("cache")),
+            home: Some(at("home")),
+        };
+        std::fs::create_dir(at("home"))?;
+        let listen = Console::loopback(0);
+        let console = Console::start(Options { paths, listen, machine: "tern".into() })?;
+        Ok(Self { console, home })
+    }
+
+    /// The directory with all that this console has.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Sends a request as it is; "HOST" stands for the console's address.
+    pub(crate) fn raw(&self, request: &str) -> Result<Answer> {
+        let host = self.console.address().to_string();
+        let mut stream = TcpStream::connect(self.console.address())?;
+        stream.write_all(request.replace("HOST", &host).as_bytes())?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
+        let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
+        Ok(Answer { status, head: head.into(), body: body.into() })
+    }
+
+    /// `GET` with a `Cookie`.
+    pub(crate) fn get(&self, path: &str, cookie: &str) -> Result<Answer> {
+        self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nHost: HOST\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+        ))
+    }
+
+    /// `POST` of a form with more header lines, each ending in CR LF.
+    pub(crate) fn post(&self, path: &str, headers: &str, form: &str) -> Result<Answer> {
+        self.raw(&format!(
+            "POST {path} HTTP/1.1\r\nHost: HOST\r\n{headers}Connection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        ))
+    }
+
+    /// Signs in: the cookie, and the token for forms.
+    pub(crate) fn sign_in(&self) -> Result<(String, String)> {
+        let url = self.console.one_time_url()?;
+        let path = url.split_once("//").and_then(|(_, rest)| rest.find('/').map(|i| &rest[i..]));
+        let answer = self.get(path.ok_or("no path")?, "")?;
+        let cookie = answer.header("set-cookie").and_then(|c| c.split(';').next());
+        let cookie = cookie.ok_or("no cookie")?.to_owned();
+        let page = self.get("/", &cookie)?;
+        let token = page.body.split("name=\"csrf\" content=\"").nth(1);
+        let token = token.and_then(|rest| rest.split('"').next()).ok_or("no token")?.to_owned();
+        Ok((cookie, token))
+    }
+}
