@@ -55,7 +55,7 @@ fn the_main_path_works_on_servers_that_are_not_ours() {
 
 /// For whoever reads the log of `./test --long`.
 fn say(text: &str) {
-    writeln!(std::io::stderr(), "{text}").unwrap();
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
 }
 
 fn main_path(server: &Server<'_>) {
