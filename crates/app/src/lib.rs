@@ -7,6 +7,7 @@
 //! ([`catalogue`]). It never prints.
 
 pub mod access;
+pub mod adopt;
 pub mod archive;
 pub mod ask;
 pub mod cache;

@@ -6,9 +6,12 @@
 //   data-copy="id"            copy the text of that element
 //   data-open="id", data-close  dialogs
 //   data-part="id"            a form or link whose answer becomes the content of that element
-//   data-auto="ms"            a form in data-part mode that sends itself after a change
+//   data-auto="ms" data-to="address"  after a change below it, the form is sent there by itself
 //   data-load="address"       filled from there as soon as it is on the page; needs an id
 //   data-fill="id"            a choice whose value goes into that field
+//   data-into="id"            on arrival, becomes the content of that element
+//   data-go="address" data-into-part="id"  on arrival, has that element filled from there
+//   data-add="id" data-value  adds a line to that field
 //   data-set="id" data-value  on arrival, sets that field
 //   data-show="name=value …"  shown while a field of the same form has one of these values
 "use strict";
@@ -56,9 +59,30 @@ function follow() {
 }
 
 function change(message) {
-  if (message.change === "reload") return location.reload();
+  if (message.change === "reload") return refresh();
   for (const part of all(`[data-live="${CSS.escape(message.part)}"]`)) {
     fill(part, message.html);
+  }
+  arrived();
+}
+
+// The page as it is now, in place: what is scrolled to stays, and a field that is being typed in
+// is not taken away.
+let refreshing = false;
+async function refresh() {
+  const main = document.getElementById("main");
+  if (refreshing || one("input:focus, textarea:focus, select:focus, dialog[open]", main)) return;
+  refreshing = true;
+  try {
+    const answer = await fetch(location.href);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const fresh = page.getElementById("main");
+    if (answer.ok && fresh) {
+      fill(main, fresh.innerHTML);
+      document.title = page.title;
+    }
+  } finally {
+    refreshing = false;
   }
   arrived();
 }
@@ -80,6 +104,16 @@ function arrived() {
     const address = part.dataset.load;
     part.removeAttribute("data-load");
     load(address, part.id);
+  }
+  for (const part of all("[data-into]")) {
+    const target = document.getElementById(part.dataset.into);
+    part.removeAttribute("data-into");
+    target?.replaceChildren(part);
+  }
+  for (const part of all("[data-go]")) {
+    const { go, intoPart } = part.dataset;
+    part.remove();
+    load(go, intoPart);
   }
   for (const part of all("[data-set]")) {
     const field = document.getElementById(part.dataset.set);
@@ -111,6 +145,7 @@ async function load(address, part, body) {
   } finally {
     if (turn === target.turn) target.removeAttribute("aria-busy");
   }
+  all("form", target).forEach(reveal);
   arrived();
 }
 
@@ -153,8 +188,8 @@ function automatic(event) {
   timer = setTimeout(() => {
     const owner = source.closest("form");
     if (!owner) return;
-    if (source === owner) return send(owner);
-    load(source.dataset.to, source.dataset.part, new URLSearchParams(new FormData(owner)));
+    const { to, autoPart, part } = source.dataset;
+    load(to, autoPart ?? part, new URLSearchParams(new FormData(owner)));
   }, Number(source.dataset.auto));
 }
 document.addEventListener("input", automatic);
@@ -190,6 +225,13 @@ document.addEventListener("click", async (event) => {
     document.getElementById(open)?.showModal();
   } else if (close !== undefined) {
     button.closest("dialog")?.close();
+  } else if (button.dataset.add) {
+    const field = document.getElementById(button.dataset.add);
+    const lines = field.value.split("\n").map((line) => line.trim()).filter(Boolean);
+    if (!lines.includes(button.dataset.value)) lines.push(button.dataset.value);
+    field.value = lines.join("\n");
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    said(button, "Added");
   } else if (print !== undefined) {
     window.print();
   } else if (part && button.tagName === "A") {

@@ -4,13 +4,13 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use holdfast_app::paths::Paths;
+use holdfast_app::runner::Runner;
 use holdfast_app::{Class, Problem, catalogue};
 use holdfast_engine::monitor::Interrupt;
 use tokio::runtime::Runtime;
 
-use crate::router;
 use crate::state::{Shared, State};
+use crate::{pages, router};
 
 /// How often an interrupt is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -20,12 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What the console serves, and where.
 #[derive(Debug)]
 pub struct Options {
-    /// Files and directories of ours.
-    pub paths: Paths,
+    /// What works, and where its things are.
+    pub runner: Runner,
     /// Where to listen; port 0 is any free one.
     pub listen: SocketAddr,
     /// This machine's name, for pages.
     pub machine: String,
+    /// The console ends with a command that somebody typed, and plans with it.
+    pub is_foreground: bool,
 }
 
 /// The console at work. Dropping it ends it.
@@ -71,6 +73,7 @@ impl Console {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(|e| cannot_listen(listen, &e))?
         };
+        runtime.spawn(pages::runs::live::follow(state.clone()));
         runtime.spawn(async move {
             let service = app.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, service).await

@@ -15,5 +15,6 @@ mod router;
 mod sessions;
 mod state;
 mod view;
+mod words;
 
 pub use console::{Console, Options};

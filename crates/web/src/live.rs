@@ -32,7 +32,7 @@ const BREATH: Duration = Duration::from_secs(15);
 pub(crate) enum Change {
     /// Its content is replaced.
     Replace,
-    /// The page loads again.
+    /// The page as a whole is not what it was.
     Reload,
 }
 
@@ -134,7 +134,8 @@ impl Hub {
 /// The last event of each part: what a page that just opened may have missed.
 fn current(past: &VecDeque<Arc<Message>>) -> Vec<Arc<Message>> {
     let mut seen = HashSet::new();
-    let newest = past.iter().rev().filter(|m| seen.insert((&m.topic, &m.part)));
+    let parts = past.iter().rev().filter(|m| m.change == Change::Replace);
+    let newest = parts.filter(|m| seen.insert((&m.topic, &m.part)));
     let mut current: Vec<_> = newest.cloned().collect();
     current.reverse();
     current

@@ -4,4 +4,18 @@
 pub(crate) mod appearance;
 pub(crate) mod home;
 pub(crate) mod open;
+pub(crate) mod plans;
+pub(crate) mod runs;
+pub(crate) mod start;
 pub(crate) mod storages;
+
+use axum::response::{IntoResponse, Redirect, Response};
+use http::HeaderMap;
+
+/// Leads to another page, also where our script asked for a part of one.
+pub(crate) fn go(headers: &HeaderMap, to: &str) -> Response {
+    if headers.contains_key("x-fragment") {
+        return [("x-location", to.to_owned())].into_response();
+    }
+    Redirect::to(to).into_response()
+}

@@ -18,7 +18,8 @@ impl std::fmt::Debug for Posted {
 }
 
 impl Posted {
-    fn new(body: &[u8]) -> Self {
+    /// From the body of a request.
+    pub(crate) fn new(body: &[u8]) -> Self {
         let unix = |text: String| Zeroizing::new(text.replace("\r\n", "\n"));
         Self(pairs(body).into_iter().map(|(name, value)| (name, unix(value))).collect())
     }

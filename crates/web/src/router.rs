@@ -14,6 +14,9 @@ pub(crate) fn router(state: Shared) -> Router {
         .route("/events", get(live::events))
         .route("/appearance", post(pages::appearance::set))
         .merge(pages::storages::routes())
+        .merge(pages::plans::routes())
+        .merge(pages::runs::routes())
+        .merge(pages::start::routes())
         .fallback(guard::nowhere)
         .layer(from_fn_with_state(state.clone(), guard::signed_in));
     Router::new()

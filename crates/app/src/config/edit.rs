@@ -236,7 +236,7 @@ impl Config {
     /// Takes an entry out, unless a plan needs it. What is stored there stays.
     pub fn remove(&mut self, text: &str) -> Result<Changed, Problem> {
         let name = self.existing(text)?;
-        let plans = self.plans_using(&name);
+        let plans = self.plans_using(&name, None);
         if !plans.is_empty() {
             let text = format!("{name} is used by the plans {}", plans.join(", "));
             return Err(Problem::new(Class::Configuration, text)
@@ -268,7 +268,7 @@ impl Config {
         if default && new != old {
             self.set_default(&new)?;
         }
-        let plans = self.follow_plans(&old, Some(&new));
+        let plans = self.plans_using(&old, Some(&new));
         Ok(Changed { name: new, default, plans, ..Changed::default() })
     }
 
@@ -287,12 +287,12 @@ impl Config {
     }
 
     /// The plans that use the entry `name`.
-    pub fn plans_using(&mut self, name: &str) -> Vec<String> {
-        self.follow_plans(name, None)
+    pub fn plans_of(&mut self, name: &str) -> Vec<String> {
+        self.plans_using(name, None)
     }
 
     /// The plans that use `name`. With `new`, they use that from now on.
-    fn follow_plans(&mut self, name: &str, new: Option<&str>) -> Vec<String> {
+    fn plans_using(&mut self, name: &str, new: Option<&str>) -> Vec<String> {
         let mut found = Vec::new();
         let plans = self.document.get_mut("plan").and_then(Item::as_table_like_mut);
         for (plan, item) in plans.into_iter().flat_map(|plans| plans.iter_mut()) {

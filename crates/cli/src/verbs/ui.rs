@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::Args;
 use holdfast_app::catalogue;
-use holdfast_app::paths::Paths;
+use holdfast_app::runner::{self, Runner};
 use holdfast_web::{Console, Options};
 use serde::Serialize;
 
@@ -37,11 +37,10 @@ struct Opened<'a> {
 }
 
 pub(crate) fn run(context: &Context, options: &Ui) -> Result {
-    let is_root = rustix::process::geteuid().is_root();
-    let paths = Paths::locate(context.global.config.clone(), &variable, is_root)?;
-    let state = paths.state.clone();
+    let runner = Runner::new(context.paths()?, runner::Options::default())?;
+    let state = runner.paths().state.clone();
     let listen = Console::loopback(options.port);
-    let console = Console::start(Options { paths, listen, machine: host() })?;
+    let console = Console::start(Options { runner, listen, machine: host(), is_foreground: true })?;
     let interrupt = interrupt::watch();
     let url = console.one_time_url()?;
     if context.ui.is_json() {

@@ -3,7 +3,7 @@
 mod apply;
 mod form;
 mod keys;
-mod ready;
+pub(crate) mod ready;
 mod trial;
 
 use std::time::Instant;
@@ -11,12 +11,12 @@ use std::time::Instant;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
+use holdfast_app::adopt::{self, Found};
 use holdfast_app::config::keys::Kind;
 use holdfast_app::text::{plural, shell_word};
 use holdfast_app::times::local;
-use holdfast_app::unattended::{self, Found};
 use holdfast_app::{Class, Config, Location, Options, Problem, Resolved};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -24,6 +24,7 @@ use serde::Deserialize;
 use self::form::{Control, Form, PROVIDERS, Provider};
 pub(crate) use self::trial::Trials;
 use crate::failure::{Failure, Note};
+use crate::pages::{go, start};
 use crate::posted::Posted;
 use crate::state::{Shared, State};
 use crate::view::{Frame, Nav, View, html};
@@ -39,7 +40,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/storages/{name}/remove", post(remove))
         .route("/storages/{name}/ready", get(ready::show))
         .route("/storages/{name}/create", post(ready::create))
-        .route("/storages/{name}/open", post(ready::adopt))
+        .route("/storages/{name}/open", post(ready::open))
         .route("/storages/{name}/kit", post(ready::kit))
         .route("/storage-form/test", post(test_typed))
         .route("/storage-form/save", post(save))
@@ -81,7 +82,7 @@ async fn list(view: View) -> Result<Response, Failure> {
 }
 
 fn card(config: &mut Config, name: &str) -> Card {
-    let plans = config.plans_using(name);
+    let plans = config.plans_of(name);
     let entry = config.entry(name);
     let title = entry.and_then(|entry| entry.title()).unwrap_or(name).to_owned();
     let icon = match entry.and_then(|entry| entry.kind()) {
@@ -126,7 +127,7 @@ async fn state(view: View, Path(name): Path<String>) -> Result<Response, Failure
 
 fn stands(state: &State, name: String) -> Stands {
     let since = Instant::now();
-    let found = unattended::look(&state.paths, &name).and_then(|found| {
+    let found = adopt::look(&state.paths, &name).and_then(|found| {
         let snapshots = match &found {
             Found::Open(repository) => Some(
                 repository.snapshots().map_err(|e| holdfast_app::catalogue::explain(&e, None))?,
@@ -172,8 +173,25 @@ fn stands(state: &State, name: String) -> Stands {
     }
 }
 
+/// The form alone, as a part of the first start.
+#[derive(Template)]
+#[template(path = "storage-fields.html")]
+struct Fields {
+    frame: Frame,
+    form: Form,
+    then: &'static str,
+    providers: &'static [Provider],
+}
+
+/// `GET /start/storage?kind=…`: the form of a new storage as a part of the first start.
+pub(crate) async fn fields(view: View, Query(kinds): Query<Kinds>) -> Result<Response, Failure> {
+    let form = Form::new(apply::kind(&kinds.kind)?);
+    let frame = view.frame("", Nav::None, "");
+    Ok(html(&Fields { frame, form, then: "start", providers: &PROVIDERS }))
+}
+
 #[derive(Debug, Deserialize)]
-struct Kinds {
+pub(crate) struct Kinds {
     #[serde(default)]
     kind: String,
 }
@@ -183,6 +201,8 @@ struct Kinds {
 struct Page {
     frame: Frame,
     form: Form,
+    /// "start" where the form is a part of the first start.
+    then: &'static str,
     providers: &'static [Provider],
     plans: Vec<String>,
 }
@@ -208,7 +228,7 @@ async fn add(view: View, Query(kinds): Query<Kinds>) -> Result<Response, Failure
     let line = format!("holdfast config repository set NAME location {example}");
     let frame = view.frame("Add storage", Nav::Storages, &line);
     let form = Form::new(kind);
-    Ok(html(&Page { frame, form, providers: &PROVIDERS, plans: Vec::new() }))
+    Ok(html(&Page { frame, form, then: "", providers: &PROVIDERS, plans: Vec::new() }))
 }
 
 /// `GET /storages/{name}`
@@ -217,16 +237,20 @@ async fn edit(view: View, Path(name): Path<String>) -> Result<Response, Failure>
     let (form, plans) = view
         .blocking(move |state| {
             let mut config = state.paths.load_config()?;
-            let plans = config.plans_using(&name);
+            let plans = config.plans_of(&name);
             Ok::<_, Problem>((Form::of(&config, &name)?, plans))
         })
         .await?;
     let frame = view.frame(&form.title, Nav::Storages, &line);
-    Ok(html(&Page { frame, form, providers: &PROVIDERS, plans }))
+    Ok(html(&Page { frame, form, then: "", providers: &PROVIDERS, plans }))
 }
 
 /// `POST /storage-form/test`: tests what is typed, without saving it.
 async fn test_typed(view: View, posted: Posted) -> Result<Response, Failure> {
+    let unsaved = match posted.text("then") {
+        "start" => trial::Unsaved::Start,
+        _ => trial::Unsaved::Form,
+    };
     let place = view
         .blocking(move |state| {
             let mut config = state.paths.load_config()?;
@@ -234,18 +258,19 @@ async fn test_typed(view: View, posted: Posted) -> Result<Response, Failure> {
             resolved(&config, &name)
         })
         .await?;
-    trial::start(&view, place, true).await
+    trial::start(&view, place, Some(unsaved)).await
 }
 
 /// `POST /storages/{name}/test`
 async fn test_saved(view: View, Path(name): Path<String>) -> Result<Response, Failure> {
     let place = view.blocking(move |state| resolved(&state.paths.load_config()?, &name)).await?;
-    trial::start(&view, place, false).await
+    trial::start(&view, place, None).await
 }
 
 /// `POST /storage-form/save`
 async fn save(view: View, headers: HeaderMap, posted: Posted) -> Result<Response, Failure> {
     let is_new = posted.text("entry").is_empty();
+    let is_start = posted.text("then") == "start";
     let name = view
         .blocking(move |state| {
             Config::edit(&state.paths.config, state.paths.home.clone(), |config| {
@@ -256,6 +281,9 @@ async fn save(view: View, headers: HeaderMap, posted: Posted) -> Result<Response
             })
         })
         .await?;
+    if is_start {
+        return start::chosen(&view, name).await;
+    }
     Ok(go(&headers, &if is_new { format!("/storages/{name}/ready") } else { "/storages".into() }))
 }
 
@@ -270,12 +298,4 @@ async fn remove(
     })
     .await?;
     Ok(go(&headers, "/storages"))
-}
-
-/// Leads to another page, also where our script asked for a part of one.
-fn go(headers: &HeaderMap, to: &str) -> Response {
-    if headers.contains_key("x-fragment") {
-        return [("x-location", to.to_owned())].into_response();
-    }
-    Redirect::to(to).into_response()
 }

@@ -110,8 +110,11 @@ impl Tab {
 
     /// Types into the field of this name, in place of what it holds.
     pub(crate) async fn fill(&self, field: &str, text: &str) -> Result {
-        let field =
-            self.find(&format!("main [name=\"{field}\"], dialog[open] [name=\"{field}\"]")).await?;
+        let field = self
+            .find(&format!(
+                "main [name=\"{field}\"], main #{field}, dialog[open] [name=\"{field}\"]"
+            ))
+            .await?;
         field.clear().await?;
         Ok(field.send_keys(text).await?)
     }

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use holdfast_app::paths::Paths;
+use holdfast_app::runner::{self, Runner};
 use holdfast_web::{Console, Options};
 use tempfile::TempDir;
 
@@ -45,7 +46,13 @@ impl Site {
         };
         std::fs::create_dir(at("home"))?;
         let listen = Console::loopback(0);
-        let console = Console::start(Options { paths, listen, machine: "tern".into() })?;
+        let runner = Runner::new(paths, runner::Options::default())?;
+        let console = Console::start(Options {
+            runner,
+            listen,
+            machine: "tern".into(),
+            is_foreground: true,
+        })?;
         Ok(Self { console, home })
     }
 

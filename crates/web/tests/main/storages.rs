@@ -11,7 +11,8 @@ fn a_directory_becomes_a_repository() -> Result {
     let store = site.home().join("disk");
     std::fs::create_dir(&store)?;
     browse(&site, Screen::Desk, async |tab| {
-        tab.click("Add a storage").await?;
+        tab.click("Storages").await?;
+        tab.click("Add storage").await?;
         tab.click("Directory").await?;
         tab.fill("title", "Attic disk").await?;
         tab.fill("location", "attic").await?;

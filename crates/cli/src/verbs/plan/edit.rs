@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use clap::Args;
-use holdfast_app::jobs::host;
 use holdfast_app::location::absolute;
 use holdfast_app::plans::{Plan, keys};
 use holdfast_app::runs::History;
@@ -217,7 +216,7 @@ fn prepare(context: &Context, plan: &Plan) -> Result<()> {
         .hint("then say --to @NAME")
         .into());
     };
-    if let Some(path) = unattended::enroll(&context.paths()?, name, &repository, &host())? {
+    if let Some(path) = unattended::enroll(&context.paths()?, name, &repository)? {
         context.ui.summary(&format!("made the key file {}", printable_os(&path)))?;
         context.ui.summary("  it opens the repository for runs; the passphrase is not stored")?;
     }

@@ -5,8 +5,8 @@
 use askama::Template;
 use axum::extract::Path;
 use axum::response::Response;
+use holdfast_app::adopt::{self, Found};
 use holdfast_app::text::shell_word;
-use holdfast_app::unattended::{self, Found};
 use holdfast_app::{Class, Problem, catalogue, kit as recovery, secrets};
 use zeroize::Zeroizing;
 
@@ -53,26 +53,45 @@ struct Made {
     id: String,
 }
 
+#[derive(Template)]
+#[template(path = "ready-part.html")]
+struct Part {
+    frame: Frame,
+    name: String,
+    title: String,
+    offer: Offer,
+}
+
+/// The offer alone, as a part of the first start.
+pub(crate) async fn part(view: &View, name: String) -> Result<Response, Failure> {
+    let (offer, name, title) = offer(view, name).await?;
+    Ok(html(&Part { frame: view.frame("", Nav::None, ""), name, title, offer }))
+}
+
 /// `GET /storages/{name}/ready`
 pub(super) async fn show(view: View, Path(name): Path<String>) -> Result<Response, Failure> {
     let line = format!("holdfast at @{} create", shell_word(&name));
-    let (offer, name, title) = view
-        .blocking(move |state| {
-            let config = state.paths.load_config()?;
-            let entry = config.expect(&name)?;
-            let title = entry.title().unwrap_or(entry.name()).to_owned();
-            let offer = match unattended::look(&state.paths, &name) {
-                Ok(Found::Vacant) => Offer::Create,
-                Ok(Found::Locked) => Offer::Open,
-                Ok(Found::Open(_)) => Offer::Done,
-                Err(problem) if problem.class == Class::NotARepository => Offer::Source,
-                Err(problem) => Offer::Problem(Note::from(&problem)),
-            };
-            Ok::<_, Problem>((offer, name, title))
-        })
-        .await?;
+    let (offer, name, title) = offer(&view, name).await?;
     let frame = view.frame(&title, Nav::Storages, &line);
     Ok(html(&Page { frame, name, title, offer }))
+}
+
+/// What can be done there, with the storage's name and title.
+async fn offer(view: &View, name: String) -> Result<(Offer, String, String), Failure> {
+    view.blocking(move |state| {
+        let config = state.paths.load_config()?;
+        let entry = config.expect(&name)?;
+        let title = entry.title().unwrap_or(entry.name()).to_owned();
+        let offer = match adopt::look(&state.paths, &name) {
+            Ok(Found::Vacant) => Offer::Create,
+            Ok(Found::Locked) => Offer::Open,
+            Ok(Found::Open(_)) => Offer::Done,
+            Err(problem) if problem.class == Class::NotARepository => Offer::Source,
+            Err(problem) => Offer::Problem(Note::from(&problem)),
+        };
+        Ok::<_, Problem>((offer, name, title))
+    })
+    .await
 }
 
 /// `POST /storages/{name}/create`
@@ -89,7 +108,7 @@ pub(super) async fn create(
                     .hint("nothing was made; type the same twice"));
             }
             let secret = secrets::passphrase(passphrase, "the form")?;
-            let repository = unattended::create(&state.paths, &name, secret, &state.machine)?;
+            let repository = adopt::create(&state.paths, &name, secret)?;
             Ok(Made { name, created: true, id: repository.id().short() })
         })
         .await?;
@@ -97,7 +116,7 @@ pub(super) async fn create(
 }
 
 /// `POST /storages/{name}/open`
-pub(super) async fn adopt(
+pub(super) async fn open(
     view: View,
     Path(name): Path<String>,
     posted: Posted,
@@ -105,7 +124,7 @@ pub(super) async fn adopt(
     let made = view
         .blocking(move |state| {
             let secret = secrets::passphrase(posted.text("passphrase"), "the form")?;
-            let repository = unattended::adopt(&state.paths, &name, secret, &state.machine)?;
+            let repository = adopt::adopt(&state.paths, &name, secret)?;
             Ok::<_, Problem>(Made { name, created: false, id: repository.id().short() })
         })
         .await?;
@@ -119,7 +138,7 @@ pub(super) async fn kit(view: View, Path(name): Path<String>) -> Result<Response
 }
 
 fn make_kit(state: &State, name: &str) -> Result<Zeroizing<String>, Problem> {
-    match unattended::look(&state.paths, name)? {
+    match adopt::look(&state.paths, name)? {
         Found::Open(repository) => {
             let kit = recovery::make(&repository, &state.machine);
             Ok(kit.map_err(|e| catalogue::explain(&e, None))?.text)

@@ -57,6 +57,15 @@ struct Progress {
     note: Option<Note>,
 }
 
+/// Where the form is that was tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unsaved {
+    /// On its own page.
+    Form,
+    /// On the page of the first start.
+    Start,
+}
+
 /// A test, from its start on.
 #[derive(Debug)]
 pub(crate) struct Trial {
@@ -64,8 +73,8 @@ pub(crate) struct Trial {
     /// What is tested, as its location.
     place: String,
     began: String,
-    /// Whether what was tested is still to be saved.
-    unsaved: bool,
+    /// The form to save, if what was tested is not saved yet.
+    unsaved: Option<Unsaved>,
     progress: Mutex<Progress>,
 }
 
@@ -91,7 +100,7 @@ struct HostKey<'a> {
 pub(super) async fn start(
     view: &View,
     place: Resolved,
-    unsaved: bool,
+    unsaved: Option<Unsaved>,
 ) -> Result<Response, Failure> {
     let random = crypto::random::<8>()
         .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;

@@ -1,0 +1,186 @@
+//! What a plan would do: its next runs, what its rules would leave of a year of runs, and all of it
+//! in words.
+
+use askama::Template;
+use axum::response::Response;
+use holdfast_app::plans::Plan;
+use holdfast_app::retention::{GroupBy, Question, Reason, decide};
+use holdfast_app::text::plural;
+use holdfast_app::{Problem, times};
+use holdfast_engine::format::snapshot::Snapshot;
+use holdfast_engine::hash::SnapshotId;
+use holdfast_engine::repo::snapshots::{Filter, SnapshotInfo};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+
+use super::editor;
+use crate::failure::{Failure, Note};
+use crate::posted::Posted;
+use crate::view::{View, html};
+use crate::words;
+
+/// Runs that are shown.
+const NEXT: usize = 5;
+/// Months that are shown.
+const MONTHS: i32 = 3;
+/// Imagined runs: a year of hourly ones and some.
+const MOST: usize = 9000;
+/// How far back runs are imagined.
+const YEAR: i64 = 400 * 86_400 * 1_000_000_000;
+
+/// A day of a month: its number and how it stands.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cell {
+    day: String,
+    class: &'static str,
+    mark: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Month {
+    name: String,
+    weeks: Vec<Vec<Cell>>,
+}
+
+#[derive(Debug, Default, Template)]
+#[template(path = "plan-preview.html")]
+pub(super) struct Preview {
+    next: Vec<(String, String)>,
+    months: Vec<Month>,
+    words: String,
+    kept: String,
+    note: Option<Note>,
+}
+
+/// `POST /plan-form/preview`
+pub(super) async fn show(view: View, posted: Posted) -> Result<Response, Failure> {
+    let preview = view
+        .blocking(move |_| {
+            let plan = editor::read(Plan::new("preview"), &posted);
+            Ok::<_, Problem>(match plan {
+                Ok(plan) => of(&plan),
+                Err(problem) => Preview { note: Some(Note::from(&problem)), ..Preview::default() },
+            })
+        })
+        .await?;
+    Ok(html(&preview))
+}
+
+/// What this plan would do.
+pub(super) fn of(plan: &Plan) -> Preview {
+    let attempt = || -> Result<Preview, Problem> {
+        let now = times::now();
+        let Some(calendar) = plan.calendar() else {
+            let words = "It runs only when somebody, or cron, starts it.".to_owned();
+            return Ok(Preview { words, ..Preview::default() });
+        };
+        let next = calendar.next(now, NEXT)?;
+        let next = next.iter().map(|due| (words::moment(*due, now), words::relative(*due, now)));
+        let zone = calendar.time_zone()?;
+        let past = calendar.next(now - YEAR, MOST)?;
+        let past: Vec<_> = past.into_iter().filter(|due| *due <= now).collect();
+        let (months, kept) = simulate(plan, &past, now, &zone);
+        let words = format!(
+            "{}: {} to {}.",
+            calendar.schedule,
+            plural(plan.sources.len() as u64, "place goes", "places go"),
+            match plan.repository.is_empty() {
+                true => "a storage that is still to be chosen".to_owned(),
+                false => plan.repository_location(),
+            }
+        );
+        Ok(Preview { next: next.collect(), months, words, kept, note: None })
+    };
+    attempt().unwrap_or_else(|problem| Preview {
+        note: Some(Note::from(&problem)),
+        ..Preview::default()
+    })
+}
+
+/// Which of these runs' snapshots would stay, month by month.
+fn simulate(plan: &Plan, past: &[i64], now: i64, zone: &TimeZone) -> (Vec<Month>, String) {
+    let snapshots: Vec<SnapshotInfo> = past
+        .iter()
+        .enumerate()
+        .map(|(number, time)| {
+            let record = Snapshot { time: *time, ..Snapshot::default() };
+            SnapshotInfo { id: SnapshotId::new((number as u128).to_be_bytes()), record }
+        })
+        .collect();
+    let filter = Filter::default();
+    let question = Question {
+        retention: &plan.keep,
+        group_by: GroupBy { host: false, paths: false, tags: false, plan: false },
+        filter: &filter,
+        allow_empty: true,
+        now,
+        zone,
+    };
+    let groups = decide(&question, &snapshots, &|_| false);
+    let date = |nanos: i64| {
+        Timestamp::from_nanosecond(i128::from(nanos)).ok().map(|t| t.to_zoned(zone.clone()).date())
+    };
+    let mut days: std::collections::BTreeMap<Date, (bool, String)> = Default::default();
+    let mut stay = 0_u64;
+    for decision in groups.iter().flat_map(|group| &group.decisions) {
+        let Some(day) = date(decision.snapshot.record.time) else { continue };
+        let entry = days.entry(day).or_default();
+        if plan.keep.is_empty() || decision.stays() {
+            stay += 1;
+            entry.0 = true;
+            let best = decision.reasons.iter().rev().find_map(letter);
+            if let Some(best) = best.filter(|_| entry.1.is_empty()) {
+                entry.1 = best.to_string();
+            }
+        }
+    }
+    let kept = match (plan.keep.is_empty(), past.len()) {
+        (true, _) => "Without rules every snapshot stays.".to_owned(),
+        (_, 0) => String::new(),
+        (false, all) => format!(
+            "With these rules {stay} of the {} of a year would stay.",
+            plural(all as u64, "snapshot", "snapshots")
+        ),
+    };
+    let Some(today) = date(now) else { return (Vec::new(), kept) };
+    let months = (0..MONTHS).rev().filter_map(|back| {
+        let first = today.first_of_month().checked_sub(back.months()).ok()?;
+        Some(month(first, today, &days))
+    });
+    (months.collect(), kept)
+}
+
+fn letter(reason: &Reason) -> Option<char> {
+    let text = reason.to_string();
+    ["hourly", "daily", "weekly", "monthly", "yearly", "last"]
+        .iter()
+        .find(|name| text.contains(**name))
+        .and_then(|name| name.chars().next())
+}
+
+fn month(
+    first: Date,
+    today: Date,
+    days: &std::collections::BTreeMap<Date, (bool, String)>,
+) -> Month {
+    let before = first.weekday().to_monday_zero_offset();
+    let mut cells: Vec<Cell> = (0..before).map(|_| Cell::default()).collect();
+    for number in 1..=first.days_in_month() {
+        let Ok(day) = Date::new(first.year(), first.month(), number) else { continue };
+        let (class, mark) = match days.get(&day) {
+            Some((true, mark)) if day == today => ("k to", mark.clone()),
+            Some((true, mark)) => ("k", mark.clone()),
+            Some((false, _)) => ("x", String::new()),
+            None if day == today => ("to", String::new()),
+            None => ("", String::new()),
+        };
+        cells.push(Cell { day: number.to_string(), class, mark });
+    }
+    let weeks = cells.chunks(7).map(|week| {
+        let mut week = week.to_vec();
+        week.resize(7, Cell::default());
+        week
+    });
+    Month { name: first.strftime("%B %Y").to_string(), weeks: weeks.collect() }
+}
