@@ -10,6 +10,7 @@ mod gc;
 mod import;
 mod keys;
 mod listing;
+mod mount;
 mod recovery;
 mod restore;
 mod retention;
