@@ -118,6 +118,7 @@ pub(crate) enum Verb {
     History(verbs::history::History),
     Dup(verbs::dup::Dup),
     Archive(verbs::archive::Archive),
+    Mount(verbs::mount::Mount),
     Check(verbs::check::Check),
     #[command(subcommand)]
     Repair(verbs::repair::Repair),

@@ -21,6 +21,7 @@ pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod key;
 pub(crate) mod ls;
+pub(crate) mod mount;
 pub(crate) mod plan;
 pub(crate) mod prune;
 pub(crate) mod recover;
@@ -52,6 +53,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Find(options) => find::run(context, &options),
         Verb::History(options) => history::run(context, &options),
         Verb::Dup(options) => dup::run(context, &options),
+        Verb::Mount(options) => mount::run(context, &options),
         Verb::Archive(options) => archive::run(context, &options),
         Verb::Check(options) => check::run(context, &options),
         Verb::Repair(options) => repair::run(context, &options),

@@ -124,6 +124,7 @@ struct Summary<'a> {
     segments_merged: u64,
     segments_deleted: u64,
     reaped: u64,
+    locked_again: Option<u64>,
     waiting: Vec<Session<'a>>,
     refused: &'a [String],
     refused_total: u64,
@@ -291,6 +292,7 @@ fn tell(context: &Context, report: &GcReport, options: &Gc, time: Duration) -> R
             segments_merged: report.merged.1,
             segments_deleted: report.segments_deleted,
             reaped: report.reaped,
+            locked_again: report.locked_again,
             waiting: sessions(&report.waiting),
             refused: &report.refused,
             refused_total: report.refused_total,
@@ -330,6 +332,10 @@ fn tell(context: &Context, report: &GcReport, options: &Gc, time: Duration) -> R
             ui.summary(&format!("  {name}"))?;
         }
         ui.line("  hint: they may be locked for a time, or this credential may not delete")?;
+    }
+    if let Some(again) = report.locked_again.filter(|again| *again > 0) {
+        let objects = plural(again, "object", "objects");
+        ui.summary(&format!("{objects} locked again for as long as when they were stored"))?;
     }
     let packs = plural(report.deleted.count, "pack", "packs");
     let freed = size(report.deleted.bytes.saturating_sub(report.copied.bytes));
