@@ -19,6 +19,7 @@ pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod key;
 pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod mount;
 pub(crate) mod prune;
 pub(crate) mod repair;
@@ -61,6 +62,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),
         Verb::Completions(options) => completions::run(context, &options),
+        Verb::Man(options) => man::run(context, &options),
         Verb::Version(options) => version::run(context, &options),
     }
 }
