@@ -21,6 +21,7 @@ pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod key;
 pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod mount;
 pub(crate) mod plan;
 pub(crate) mod prune;
@@ -77,6 +78,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Test(options) => test::run(context, &options),
         Verb::Ui(options) => ui::run(context, &options),
         Verb::Completions(options) => completions::run(context, &options),
+        Verb::Man(options) => man::run(context, &options),
         Verb::Version(options) => version::run(context, &options),
     }
 }

@@ -36,7 +36,7 @@ pub trait Events: Send + Sync + fmt::Debug {
 pub struct Memory {
     /// Content of files.
     pub content: usize,
-    /// Nodes of trees.
+    /// Nodes of trees; as much again what is read of them.
     pub nodes: usize,
 }
 
@@ -49,7 +49,8 @@ impl Default for Memory {
 impl Memory {
     /// How to use `bytes` in all.
     pub fn within(bytes: usize) -> Self {
-        Self { content: bytes / 4 * 3, nodes: bytes / 4 }
+        // What the reader keeps takes as much as the nodes.
+        Self { content: bytes / 2, nodes: bytes / 4 }
     }
 }
 
@@ -90,7 +91,7 @@ impl Library {
         events: Arc<dyn Events>,
     ) -> Result<Self> {
         let repository = Arc::new(repository);
-        let reader = RwLock::new(load(&repository, &*events)?);
+        let reader = RwLock::new(load(&repository, memory.nodes, &*events)?);
         let shelves = Arc::new(Shelves::new(repository.snapshots()?, &filter));
         let now = Instant::now();
         Ok(Self {
@@ -159,7 +160,7 @@ impl Library {
 
     /// Reads the index again.
     fn renew(&self) -> Result<Arc<BlobReader<'static>>> {
-        let reader = load(&self.repository, &*self.events)?;
+        let reader = load(&self.repository, self.pages.room(), &*self.events)?;
         *self.reader.write().unwrap_or_else(PoisonError::into_inner) = reader.clone();
         Ok(reader)
     }
@@ -214,10 +215,15 @@ impl Library {
     }
 }
 
-fn load(repository: &Arc<Repository>, events: &dyn Events) -> Result<Arc<BlobReader<'static>>> {
+/// A reader with the index as it is now, which keeps at most so many bytes.
+fn load(
+    repository: &Arc<Repository>,
+    memory: usize,
+    events: &dyn Events,
+) -> Result<Arc<BlobReader<'static>>> {
     let (index, problems) = Index::load_readable(repository)?;
     for problem in problems {
         events.trouble(&format!("{}; going on with the rest", chain_text(&problem)));
     }
-    Ok(Arc::new(BlobReader::shared(repository.clone(), index)))
+    Ok(Arc::new(BlobReader::shared(repository.clone(), index).within(memory)))
 }

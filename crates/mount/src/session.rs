@@ -175,13 +175,17 @@ fn one_snapshot(library: &Library, snapshot: SnapshotInfo, path: &[u8]) -> Resul
 fn refused(directory: &Path, allow_other: bool, error: &io::Error) -> Problem {
     let said = error.to_string();
     let shown = printable_os(directory);
-    let text = format!("cannot mount at {shown}: {}", said.trim());
+    let what = match error.kind() {
+        // Neither may we mount, nor is there the program that mounts for users.
+        io::ErrorKind::NotFound => "only root may, and fusermount3 is not there",
+        _ => said.trim(),
+    };
+    let text = format!("cannot mount at {shown}: {what}");
     if allow_other && said.contains("user_allow_other") {
         return Problem::new(Class::PermissionDenied, text)
             .hint("add the line user_allow_other to /etc/fuse.conf, or leave out --allow-other");
     }
     match error.kind() {
-        // Neither may we mount, nor is there the program that mounts for users.
         io::ErrorKind::NotFound => Problem::new(Class::PermissionDenied, text)
             .hint("install what mounts for users who are not root: apt install fuse3")
             .hint("or mount as root"),

@@ -9,6 +9,7 @@ mod finding;
 mod gc;
 mod import;
 mod keys;
+mod limits;
 mod listing;
 mod mount;
 mod recovery;
