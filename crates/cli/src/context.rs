@@ -27,6 +27,7 @@ use crate::failure::{Failure, Result};
 use crate::ui::{Ui, prompt::Terminal};
 
 pub(crate) use holdfast_app::jobs::host;
+
 /// The least that `--memory` may be, in bytes.
 const LEAST_MEMORY: usize = 32 << 20;
 
