@@ -33,6 +33,12 @@ impl Ui {
         Self { json, quiet, progress: bars, out }
     }
 
+    /// The same face for threads that outlive a borrow of this one. Each writes whole lines.
+    pub(crate) fn another(&self) -> Self {
+        let out = Mutex::new(BufWriter::with_capacity(BUFFER, io::stdout()));
+        Self { out, ..*self }
+    }
+
     /// Whether a program reads.
     pub(crate) fn is_json(&self) -> bool {
         self.json

@@ -20,6 +20,8 @@ pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod key;
 pub(crate) mod ls;
+pub(crate) mod man;
+pub(crate) mod mount;
 pub(crate) mod plan;
 pub(crate) mod prune;
 pub(crate) mod recover;
@@ -51,6 +53,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Find(options) => find::run(context, &options),
         Verb::History(options) => history::run(context, &options),
         Verb::Dup(options) => dup::run(context, &options),
+        Verb::Mount(options) => mount::run(context, &options),
         Verb::Archive(options) => archive::run(context, &options),
         Verb::Check(options) => check::run(context, &options),
         Verb::Repair(options) => repair::run(context, &options),
@@ -74,6 +77,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Test(options) => test::run(context, &options),
         Verb::Ui(options) => ui::run(context, &options),
         Verb::Completions(options) => completions::run(context, &options),
+        Verb::Man(options) => man::run(context, &options),
         Verb::Version(options) => version::run(context, &options),
     }
 }

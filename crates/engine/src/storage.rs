@@ -325,6 +325,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(Warmth { warm: names.len() as u64, ..Warmth::default() })
     }
 
+    /// Keeps these objects from being deleted for as long again as when they were stored, if much
+    /// of that time has passed. How many that were; `None` if nothing is kept so here.
+    fn extend_retention(&self, objects: &[ObjectInfo]) -> StorageResult<Option<u64>> {
+        let _ = objects;
+        Ok(None)
+    }
+
     /// How long another computer may go on seeing what was there before a change that has been
     /// answered here. Zero for a storage that keeps its promise to all; more for a network file
     /// system whose clients cache directories.

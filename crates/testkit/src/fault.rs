@@ -422,6 +422,10 @@ impl<S: Storage> Storage for FaultStorage<S> {
         self.inner.warm_up(names, days)
     }
 
+    fn extend_retention(&self, objects: &[ObjectInfo]) -> StorageResult<Option<u64>> {
+        self.inner.extend_retention(objects)
+    }
+
     fn settle(&self) -> Duration {
         self.inner.settle()
     }

@@ -135,7 +135,7 @@ pub(crate) fn run(context: &Context, options: &Check) -> Result {
         read_data,
         server_checksums: options.server_checksums,
         snapshots,
-        threads: options.threads,
+        threads: context.reading_threads(options.threads)?,
     };
     let progress = Progress::without_problems(&context.ui);
     let result = check(&repository, &check_options, &progress, interrupt::watch());

@@ -12,6 +12,7 @@ use holdfast_engine::repo::session::Writer;
 use holdfast_engine::repo::sessions::OpenSession;
 use serde::Serialize;
 
+use super::backup::writer_options;
 use crate::context::{Context, host};
 use crate::failure::{Outcome, Result};
 use crate::interrupt;
@@ -124,6 +125,7 @@ struct Summary<'a> {
     segments_merged: u64,
     segments_deleted: u64,
     reaped: u64,
+    locked_again: Option<u64>,
     waiting: Vec<Session<'a>>,
     refused: &'a [String],
     refused_total: u64,
@@ -153,7 +155,7 @@ pub(crate) fn run(context: &Context, options: &Gc) -> Result {
 /// Collects in a repository that is open already.
 pub(crate) fn collect(context: &Context, repository: &Repository, options: &Gc) -> Result {
     let begun = Instant::now();
-    let gc_options = gc_options(options)?;
+    let gc_options = gc_options(context, options)?;
     let progress = Progress::new(&context.ui);
     let mut told = Ok(());
     let result = gc(repository, &gc_options, &progress, interrupt::watch(), &mut |plan| {
@@ -166,7 +168,7 @@ pub(crate) fn collect(context: &Context, repository: &Repository, options: &Gc) 
     Ok(Outcome::Done)
 }
 
-fn gc_options(options: &Gc) -> Result<GcOptions> {
+fn gc_options(context: &Context, options: &Gc) -> Result<GcOptions> {
     let time = |text: &str| {
         config::duration(text).ok_or_else(|| {
             Problem::usage(format!("{text} is no length of time")).hint("write 90s, 30m, 2h or 7d")
@@ -182,6 +184,11 @@ fn gc_options(options: &Gc) -> Result<GcOptions> {
             Problem::usage(format!("{text} is no size")).hint("write 500M, 20G or 1.5T")
         })
     });
+    let mut writer = writer_options(context, None, None)?;
+    if let Some(memory) = context.memory()? {
+        // The other half is for reading.
+        writer = writer.within(memory / 2);
+    }
     Ok(GcOptions {
         who: Writer {
             host: host(),
@@ -196,8 +203,8 @@ fn gc_options(options: &Gc) -> Result<GcOptions> {
         wait: optional(&options.wait)?.unwrap_or_default(),
         settle: optional(&options.settle)?,
         dry_run: options.dry_run,
-        threads: options.threads,
-        ..GcOptions::default()
+        threads: context.reading_threads(options.threads)?,
+        writer,
     })
 }
 
@@ -291,6 +298,7 @@ fn tell(context: &Context, report: &GcReport, options: &Gc, time: Duration) -> R
             segments_merged: report.merged.1,
             segments_deleted: report.segments_deleted,
             reaped: report.reaped,
+            locked_again: report.locked_again,
             waiting: sessions(&report.waiting),
             refused: &report.refused,
             refused_total: report.refused_total,
@@ -330,6 +338,10 @@ fn tell(context: &Context, report: &GcReport, options: &Gc, time: Duration) -> R
             ui.summary(&format!("  {name}"))?;
         }
         ui.line("  hint: they may be locked for a time, or this credential may not delete")?;
+    }
+    if let Some(again) = report.locked_again.filter(|again| *again > 0) {
+        let objects = plural(again, "object", "objects");
+        ui.summary(&format!("{objects} locked again for as long as when they were stored"))?;
     }
     let packs = plural(report.deleted.count, "pack", "packs");
     let freed = size(report.deleted.bytes.saturating_sub(report.copied.bytes));

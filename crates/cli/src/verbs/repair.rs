@@ -206,7 +206,7 @@ fn snapshots(context: &Context, chosen: &[OsString], read_data: bool, threads: u
     let options = RepairSnapshotsOptions {
         writer: writer(),
         check: CheckOptions { read_data, snapshots: ids, threads, ..CheckOptions::default() },
-        store: writer_options(None, None)?,
+        store: writer_options(context, None, None)?,
     };
     let progress = Progress::without_problems(&context.ui);
     let result = repair::snapshots(&repository, &options, &progress, interrupt::watch());

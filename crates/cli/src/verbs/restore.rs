@@ -154,6 +154,10 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
     restore_options.dry_run = options.dry_run;
     restore_options.verify = options.verify;
     restore_options.filter = chosen;
+    if let Some(memory) = context.memory()? {
+        // A third of what is read with is kept beside it.
+        restore_options.memory = memory / 4 * 3;
+    }
     let index = context.index(&repository)?;
     let job = Job { context, repository: &repository, index: &index, options, destination };
     if options.in_place && !options.dry_run && !options.yes {

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::time::{Duration, SystemTime};
 
 use holdfast_testkit::s3::{S3Tls, Thawed};
 use holdfast_testkit::sshd::HostKeyKind;
@@ -316,6 +317,64 @@ fn what_a_restore_needs_is_brought_back_from_an_archive() {
     cloud.run("at @s3 check --read-data --warm-up").fails(14, "still archived");
     assert_eq!(cloud.server.thaw(), 2);
     cloud.run("at @s3 check --read-data --warm-up").ok();
+}
+
+#[test]
+fn gc_extends_the_lock_of_what_is_needed_and_of_nothing_else() {
+    let cloud = Cloud::with(S3ServerOptions { object_lock: true, ..S3ServerOptions::default() });
+    cloud.place("locked", "mysuperbucket/here", &[("object_lock", "10")]);
+    cloud.run("at @locked create --key-file home/key").ok();
+    cloud.run("at @locked backup src").ok();
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let all = || cloud.server.keys("mysuperbucket");
+    let until = |key: &str| {
+        let versions = cloud.server.versions("mysuperbucket", key);
+        versions.iter().filter_map(|version| version.retention).map(|lock| lock.until).max()
+    };
+    let age = |by: u64| {
+        for key in all() {
+            cloud.server.change("mysuperbucket", &key, |object| {
+                object.modified -= days(by);
+                if let Some(lock) = &mut object.retention {
+                    lock.until -= days(by);
+                }
+            });
+        }
+    };
+    let gc = || {
+        let summary = cloud.run("at @locked gc --json").ok().events().pop().unwrap();
+        summary["locked_again"].as_u64().unwrap()
+    };
+    age(4);
+    assert_eq!(gc(), 0, "not half of the time is over");
+    age(2);
+    let mut kept = all();
+    kept.retain(|key| until(key).is_some());
+    assert!(kept.len() > 5, "{kept:?}");
+    assert_eq!(gc(), kept.len() as u64);
+    let soon = SystemTime::now() + days(9);
+    for key in &kept {
+        assert!(until(key).is_some_and(|until| until > soon), "{key}");
+    }
+    // What a gc removes is not locked for longer than it was.
+    cloud.sandbox.write("src/other", &[7; 100_000]);
+    cloud.run("at @locked backup src").ok();
+    age(6);
+    cloud.run("at @locked forget latest~1").ok();
+    assert!(gc() > 0);
+    let left = all();
+    let (stay, gone): (Vec<_>, Vec<_>) = kept.iter().partition(|key| left.contains(key));
+    assert!(gone.iter().any(|key| key.contains("/snapshots/")), "{gone:?}");
+    assert!(stay.iter().all(|key| until(key).is_some_and(|until| until > soon)));
+    assert!(gone.iter().all(|key| until(key).is_some_and(|until| until < soon)), "{gone:?}");
+    cloud.run("at @locked check --read-data").ok();
+
+    let denied = S3Rule::refuse(S3Refusal::AccessDenied).on(S3Operation::Retention);
+    cloud.server.add_fault(denied);
+    age(6);
+    let error = cloud.error("at @locked gc");
+    assert_eq!(error["class"], "permission denied");
+    assert!(error.to_string().contains("s3:PutObjectRetention"), "{error}");
 }
 
 #[test]

@@ -163,6 +163,13 @@ impl Storage for S3Storage {
     fn warm_up(&self, names: &[ObjectName], days: u32) -> StorageResult<Warmth> {
         self.wait("read", "", self.bring_back(names, days))
     }
+
+    fn extend_retention(&self, objects: &[ObjectInfo]) -> StorageResult<Option<u64>> {
+        match self.client.options().object_lock {
+            Some(days) => self.wait("write", "", self.lock_again(objects, days)).map(Some),
+            None => Ok(None),
+        }
+    }
 }
 
 /// An object on its way. Its name is known at the end alone, and S3 renames nothing: so it waits in

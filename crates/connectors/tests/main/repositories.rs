@@ -49,7 +49,12 @@ pub(crate) fn try_back_up(
         kind: "local".into(),
         program: "test".into(),
         time,
-        writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 8 << 20 },
+        writer: WriterOptions {
+            level: Level::Zstd(1),
+            threads: 2,
+            budget: 8 << 20,
+            ..WriterOptions::default()
+        },
         ..BackupOptions::default()
     };
     backup(repository, &options, &NoMonitor, &Interrupt::new())

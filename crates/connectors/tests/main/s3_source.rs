@@ -105,7 +105,12 @@ pub(crate) fn run(repository: &Repository, source: S3Source) -> Result<BackupRep
         kind: "s3".into(),
         program: "test".into(),
         time: 1_900_000_000_000_000_000 + RUNS.fetch_add(1, Ordering::Relaxed),
-        writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 32 << 20 },
+        writer: WriterOptions {
+            level: Level::Zstd(1),
+            threads: 2,
+            budget: 32 << 20,
+            ..WriterOptions::default()
+        },
         ..BackupOptions::default()
     };
     backup(repository, &options, &NoMonitor, &Interrupt::new())

@@ -47,7 +47,12 @@ fn run(repository: &Repository, source: impl Source + 'static, time: i64) -> Res
         kind: "sftp".into(),
         program: "test".into(),
         time,
-        writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 32 << 20 },
+        writer: WriterOptions {
+            level: Level::Zstd(1),
+            threads: 2,
+            budget: 32 << 20,
+            ..WriterOptions::default()
+        },
         ..BackupOptions::default()
     };
     backup(repository, &options, &NoMonitor, &Interrupt::new())

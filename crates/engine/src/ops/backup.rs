@@ -398,8 +398,12 @@ impl Run<'_> {
                     Err(_) => ControlFlow::Break(()),
                 })
             });
-            let remote = if context.source.is_remote() { REMOTE_READERS } else { 2 };
-            for _ in 0..self.options.writer.threads.max(remote) {
+            let suits = if context.source.is_remote() { REMOTE_READERS } else { 2 };
+            let readers = match self.options.writer.readers {
+                0 => self.options.writer.threads.max(suits),
+                readers => readers,
+            };
+            for _ in 0..readers {
                 let (jobs, done) = (job_queue.clone(), send_done.clone());
                 scope.spawn(move || context.work(&jobs, &done));
             }

@@ -31,6 +31,7 @@ mod marks;
 mod merge;
 mod plan;
 mod reap;
+mod retain;
 
 use mark::Marker;
 use marks::Marks;
@@ -154,6 +155,9 @@ pub struct GcReport {
     pub segments_deleted: u64,
     /// Leases, notes and temporary objects that were left over and are gone now.
     pub reaped: u64,
+    /// Objects that are needed and are locked again for as long as when they were stored; `None`
+    /// where nothing is locked.
+    pub locked_again: Option<u64>,
     /// Sessions that must come to an end before what is condemned can be deleted. If there is
     /// one, nothing was deleted.
     pub waiting: Vec<OpenSession>,
@@ -298,7 +302,7 @@ impl Run<'_> {
         self.stop_if_asked()?;
         if records.is_empty() {
             merge::supersede(self, &inventory, &BTreeSet::new(), report)?;
-            return self.reap(session, report);
+            return self.tidy(session, report);
         }
         self.settle()?;
         // The open set: whoever opened a session before the records could be seen.
@@ -307,7 +311,12 @@ impl Run<'_> {
             self.settle()?;
             self.finish(&finish, &marks, report)?;
         }
-        self.reap(session, report)
+        self.tidy(session, report)
+    }
+
+    fn tidy(&self, session: SnapshotId, report: &mut GcReport) -> Result<()> {
+        self.reap(session, report)?;
+        self.extend_retention(report)
     }
 
     /// Step 2: shuts out who is silent. The sessions there are then.

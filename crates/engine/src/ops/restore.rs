@@ -207,7 +207,7 @@ pub fn restore(
     interrupt: &Interrupt,
 ) -> Result<RestoreReport> {
     monitor.phase(Phase::Planning);
-    let reader = BlobReader::new(repository, index);
+    let reader = BlobReader::new(repository, index).within(options.memory / 3);
     let selected = select::select(&reader, options)?;
     let run = Run::new(&reader, options, destination, monitor, interrupt, selected.total);
     for (path, error) in selected.lost {

@@ -2,6 +2,7 @@
 //! not open are read once more before they are called damaged.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bundle::{self, Members};
@@ -24,6 +25,9 @@ const WINDOWS: usize = 12;
 
 /// Decoded bundles kept, for reading single small files.
 const BUNDLES: usize = 8;
+
+/// About how many bytes a bundle has.
+const BUNDLE: usize = 2 << 20;
 
 impl Repository {
     /// Opens a blob as stored in `pack` at `place`: decrypts `sealed` in place, expands it into
@@ -88,7 +92,7 @@ impl OpenBundle {
     }
 
     /// Its plain bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
@@ -104,8 +108,9 @@ type Window = (ObjectId, u64, Arc<Vec<u8>>);
 /// The index as it was listed again, and the segments that there were.
 type Newest = (BTreeSet<ObjectName>, Option<Index>);
 
-/// Whether a blob could not be read because its pack is not there.
-fn is_gone(error: &Error) -> bool {
+/// Whether a blob could not be read because its pack is not there: a newer index may know where it
+/// is now.
+pub fn is_gone(error: &Error) -> bool {
     match error {
         Error::MissingBlob { .. } => true,
         Error::Storage(e) => e.is_not_found(),
@@ -113,44 +118,85 @@ fn is_gone(error: &Error) -> bool {
     }
 }
 
+/// Borrowed for as long as something runs, or shared by what has no end in sight.
+#[derive(Debug)]
+enum Held<'a, T> {
+    Borrowed(&'a T),
+    Shared(Arc<T>),
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Self::Borrowed(held) => held,
+            Self::Shared(held) => held,
+        }
+    }
+}
+
 /// Reads blobs of one repository through one index. Shared between threads.
 #[derive(Debug)]
 pub struct BlobReader<'a> {
-    repository: &'a Repository,
-    index: &'a Index,
+    repository: Held<'a, Repository>,
+    index: Held<'a, Index>,
     windows: Mutex<VecDeque<Window>>,
     bundles: Mutex<VecDeque<Arc<OpenBundle>>>,
     decompressors: Mutex<Vec<Decompressor>>,
+    /// How many windows and how many bundles are kept.
+    kept: (usize, usize),
     /// `None`: what the index does not know is not there.
     newest: Option<Mutex<Newest>>,
+}
+
+impl BlobReader<'static> {
+    /// As [`of_index`](Self::of_index), for whoever reads for as long as it is there.
+    pub fn shared(repository: Arc<Repository>, index: Index) -> Self {
+        Self::held(Held::Shared(repository), Held::Shared(Arc::new(index)))
+    }
 }
 
 impl<'a> BlobReader<'a> {
     /// A reader. What its index does not have any more it looks for in a newer one.
     pub fn new(repository: &'a Repository, index: &'a Index) -> Self {
+        let newest = Some(Mutex::default());
+        Self { newest, ..Self::of_index(repository, index) }
+    }
+
+    /// A reader to which its index is all there is.
+    pub fn of_index(repository: &'a Repository, index: &'a Index) -> Self {
+        Self::held(Held::Borrowed(repository), Held::Borrowed(index))
+    }
+
+    /// The same, keeping at most so many bytes of what it read, and at least a little.
+    pub fn within(mut self, memory: usize) -> Self {
+        let half = memory / 2;
+        self.kept = (half / WINDOW as usize, half / BUNDLE);
+        self.kept = (self.kept.0.clamp(2, WINDOWS), self.kept.1.clamp(1, BUNDLES));
+        self
+    }
+
+    fn held(repository: Held<'a, Repository>, index: Held<'a, Index>) -> Self {
         Self {
             repository,
             index,
             windows: Mutex::default(),
             bundles: Mutex::default(),
             decompressors: Mutex::default(),
-            newest: Some(Mutex::default()),
+            kept: (WINDOWS, BUNDLES),
+            newest: None,
         }
     }
 
-    /// A reader to which its index is all there is.
-    pub fn of_index(repository: &'a Repository, index: &'a Index) -> Self {
-        Self { newest: None, ..Self::new(repository, index) }
-    }
-
     /// The repository.
-    pub fn repository(&self) -> &'a Repository {
-        self.repository
+    pub fn repository(&self) -> &Repository {
+        &self.repository
     }
 
     /// The index.
-    pub fn index(&self) -> &'a Index {
-        self.index
+    pub fn index(&self) -> &Index {
+        &self.index
     }
 
     /// The plain bytes of a blob of this kind.
@@ -170,13 +216,13 @@ impl<'a> BlobReader<'a> {
         let bundle = Arc::new(OpenBundle { id: *id, bytes, members });
         let mut kept = kept();
         kept.push_front(bundle.clone());
-        kept.truncate(BUNDLES);
+        kept.truncate(self.kept.1);
         Ok(bundle)
     }
 
     /// The copy of a bundle at this place, expanded.
     pub(crate) fn bundle_at(&self, place: &Place, id: &BlobId) -> Result<OpenBundle> {
-        let (bytes, members) = self.read_place(self.index, place, BlobKind::Bundle, id)?;
+        let (bytes, members) = self.read_place(&self.index, place, BlobKind::Bundle, id)?;
         Ok(OpenBundle { id: *id, bytes, members })
     }
 
@@ -187,7 +233,7 @@ impl<'a> BlobReader<'a> {
         id: &BlobId,
         serves: &dyn Fn(&Members) -> bool,
     ) -> Result<(Vec<u8>, Members)> {
-        match self.read_from(self.index, kind, id, serves) {
+        match self.read_from(&self.index, kind, id, serves) {
             Err(error) if is_gone(&error) => self.read_again(kind, id, serves, error),
             other => other,
         }
@@ -220,7 +266,7 @@ impl<'a> BlobReader<'a> {
                 }
                 _ => {
                     *listed = segments;
-                    index.insert(Index::load(self.repository, &BTreeSet::new())?)
+                    index.insert(Index::load(&self.repository, &BTreeSet::new())?)
                 }
             };
             match self.read_from(index, kind, id, serves) {
@@ -333,7 +379,7 @@ impl<'a> BlobReader<'a> {
         let window = Arc::new(bytes);
         let mut kept = kept();
         kept.push_front((pack.id, number, window.clone()));
-        kept.truncate(WINDOWS);
+        kept.truncate(self.kept.0);
         Ok(window)
     }
 }

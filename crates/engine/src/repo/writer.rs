@@ -29,9 +29,11 @@ use pack::OpenPack;
 
 mod copy;
 mod finish;
+mod options;
 mod pack;
 
 pub use copy::{Copied, CopiedContent};
+pub use options::WriterOptions;
 
 /// Packs after which an index segment is written.
 const PACKS_PER_SEGMENT: usize = 64;
@@ -44,24 +46,6 @@ const SEGMENT_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Capacities of buffers that are kept for the next blob.
 const KEPT: (usize, usize) = (128 << 10, 2 << 20);
-
-/// How to write.
-#[derive(Debug, Clone, Copy)]
-pub struct WriterOptions {
-    /// How hard to compress.
-    pub level: Level,
-    /// Compressing threads.
-    pub threads: usize,
-    /// Bytes of plain blobs that may be on their way.
-    pub budget: usize,
-}
-
-impl Default for WriterOptions {
-    fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { level: Level::default(), threads, budget: (4 + 6 * threads).min(128) << 20 }
-    }
-}
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -226,7 +210,7 @@ pub fn with_writer<R>(
             scope.spawn(move || writer.compress_all(&queue));
         }
         let kinds = [(ObjectKind::DataPack, data_queue), (ObjectKind::TreePack, tree_queue)];
-        let hint = repository.storage().uploads();
+        let hint = options.uploads(repository.storage().uploads());
         for (kind, queue) in kinds {
             // What waits is held open, where uploads are kept in memory all of it.
             let waiting = if hint.longest.is_some() { 0 } else { 2 };
@@ -458,7 +442,8 @@ impl<'a> BlobWriter<'a> {
             ObjectKind::DataPack => self.repository.config().data_pack,
             _ => self.repository.config().tree_pack,
         };
-        let target = target.min(self.repository.storage().uploads().longest.unwrap_or(u32::MAX));
+        let hint = self.options.uploads(self.repository.storage().uploads());
+        let target = target.min(hint.longest.unwrap_or(u32::MAX));
         // A pack ends before the target: just beyond it, Padmé would add 3 %.
         let full = |pack: &OpenPack<'_>| pack.length_with(&frame) > u64::from(target);
         if open.as_ref().is_some_and(full)

@@ -102,23 +102,46 @@ fn walk(
     each: &mut dyn FnMut(Part) -> Result<()>,
 ) -> Result<()> {
     each(Part::Node(*id))?;
-    let damaged = |what: &str| Error::damaged(format!("chunk list {}", id.short()), what);
-    let bytes = reader.read(BlobKind::ChunkList, id)?;
-    let list = ChunkList::decode(&bytes[..]).map_err(|e| damaged(&e.to_string()))?;
-    if expected.is_some_and(|level| level != list.level) || list.level > 16 {
-        return Err(damaged("its level is wrong"));
-    }
-    if list.ids.len() != 32 * list.lengths.len() {
-        return Err(damaged("its columns differ in length"));
-    }
-    for (child, length) in list.ids.chunks_exact(32).zip(list.lengths) {
-        let child = BlobId::from_slice(child).unwrap_or_default();
+    let list = read_list(reader, id, expected)?;
+    for (child, length) in list.children {
         if list.level > 0 {
             walk(reader, &child, Some(list.level - 1), each)?;
         } else {
-            let length = u32::try_from(length).map_err(|_| damaged("a length is impossible"))?;
-            each(Part::Chunk(ChunkRef { id: child, length }))?;
+            each(Part::Chunk(chunk(id, child, length)?))?;
         }
     }
     Ok(())
+}
+
+/// A node of a chunk list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// Height above the chunks; 0: the children are chunks.
+    pub level: u32,
+    /// Nodes of the level below, or chunks, in order, each with the bytes it stands for.
+    pub children: Vec<(BlobId, u64)>,
+}
+
+fn damaged(id: &BlobId, what: &str) -> Error {
+    Error::damaged(format!("chunk list {}", id.short()), what)
+}
+
+/// The chunk that is a child of the list `id`.
+pub fn chunk(id: &BlobId, child: BlobId, length: u64) -> Result<ChunkRef> {
+    let length = u32::try_from(length).map_err(|_| damaged(id, "a length is impossible"))?;
+    Ok(ChunkRef { id: child, length })
+}
+
+/// Reads one node of a chunk list, of the expected level if that is known.
+pub fn read_list(reader: &BlobReader<'_>, id: &BlobId, expected: Option<u32>) -> Result<List> {
+    let bytes = reader.read(BlobKind::ChunkList, id)?;
+    let list = ChunkList::decode(&bytes[..]).map_err(|e| damaged(id, &e.to_string()))?;
+    if expected.is_some_and(|level| level != list.level) || list.level > 16 {
+        return Err(damaged(id, "its level is wrong"));
+    }
+    if list.ids.len() != 32 * list.lengths.len() {
+        return Err(damaged(id, "its columns differ in length"));
+    }
+    let ids = list.ids.chunks_exact(32).map(|id| BlobId::from_slice(id).unwrap_or_default());
+    Ok(List { level: list.level, children: ids.zip(list.lengths).collect() })
 }

@@ -1,13 +1,18 @@
 //! A file's content as one stream of bytes, wherever it lies: in the entry, in a bundle, in
-//! chunks or a list of them; the holes of sparse files as zeros.
+//! chunks or a list of them; the holes of sparse files as zeros. And attributes that are stored
+//! beside their entry.
+
+use prost::Message;
 
 use crate::crypto::BlobKind;
-use crate::meta::Extent;
+use crate::format::tree::AttributeList;
+use crate::hash::BlobId;
+use crate::meta::{Extent, Xattr};
 use crate::repo::BlobReader;
 use crate::{Error, Result};
 
 use super::chunks;
-use super::entry::{Content, Entry};
+use super::entry::{Content, Entry, decode_xattrs};
 
 /// Zeros for holes, handed out as often as needed.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -40,6 +45,14 @@ pub fn read_content(
         }
     }
     placement.finish(entry, each)
+}
+
+/// Reads extended attributes that are stored out of line.
+pub fn read_xattrs(reader: &BlobReader<'_>, id: &BlobId) -> Result<Vec<Xattr>> {
+    let bytes = reader.read(BlobKind::Attributes, id)?;
+    let list = AttributeList::decode(&bytes[..])
+        .map_err(|e| Error::damaged(format!("attributes {}", id.short()), e))?;
+    Ok(decode_xattrs(list.xattrs))
 }
 
 fn damaged(entry: &Entry, what: &str) -> Error {

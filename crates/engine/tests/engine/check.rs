@@ -567,7 +567,12 @@ fn crooked_trees_are_found() {
     let commit = |nodes: &[Node]| {
         storage.load(empty.clone());
         let session = Session::begin(&repository, Writer::default()).expect("begin");
-        let options = WriterOptions { level: Level::None, threads: 1, budget: 1 << 20 };
+        let options = WriterOptions {
+            level: Level::None,
+            threads: 1,
+            budget: 1 << 20,
+            ..WriterOptions::default()
+        };
         with_writer(&repository, session.index(), options, |writer| {
             let mut tree = Vec::new();
             for node in nodes {

@@ -190,7 +190,12 @@ fn what_lies_in_condemned_packs_is_copied_out_before_the_commit() {
         };
         index.each_blob(&mut add).expect("blobs");
         let before = storage.names_in(Folder::Packs);
-        let options = WriterOptions { level: Level::Zstd(1), threads: 1, budget: 1 << 20 };
+        let options = WriterOptions {
+            level: Level::Zstd(1),
+            threads: 1,
+            budget: 1 << 20,
+            ..WriterOptions::default()
+        };
         with_writer(&repository, index, options, |writer| {
             let new = writer.put_structure(BlobKind::Attributes, random_bytes(7, 900))?;
             ids.push((BlobKind::Attributes, new));
@@ -224,7 +229,12 @@ fn nothing_is_stored_twice_however_many_ask() {
     let (_, repository) = memory();
     let repository = repository.without_writing();
     let index = Index::load(&repository, &Default::default()).expect("load");
-    let options = WriterOptions { level: Level::None, threads: 2, budget: 8 << 20 };
+    let options = WriterOptions {
+        level: Level::None,
+        threads: 2,
+        budget: 8 << 20,
+        ..WriterOptions::default()
+    };
     let blobs = 2500_u64;
     let written = with_writer(&repository, &index, options, |writer| {
         std::thread::scope(|scope| {

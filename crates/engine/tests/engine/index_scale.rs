@@ -196,7 +196,12 @@ fn a_hundred_million_blobs_need_little_memory() {
     });
     step("a backup of a twentieth as many new blobs", 256, || {
         let dry = repository.without_writing();
-        let options = WriterOptions { level: Level::None, threads: 2, budget: 8 << 20 };
+        let options = WriterOptions {
+            level: Level::None,
+            threads: 2,
+            budget: 8 << 20,
+            ..WriterOptions::default()
+        };
         let written = with_writer(&dry, &index, options, |writer| {
             for n in 0..blobs / 20 {
                 let id = blob((1 << 40) + n);

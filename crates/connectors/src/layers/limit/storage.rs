@@ -108,6 +108,10 @@ impl Storage for LimitStorage {
         self.inner.warm_up(names, days)
     }
 
+    fn extend_retention(&self, objects: &[ObjectInfo]) -> StorageResult<Option<u64>> {
+        self.inner.extend_retention(objects)
+    }
+
     fn settle(&self) -> Duration {
         self.inner.settle()
     }

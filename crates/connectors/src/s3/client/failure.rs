@@ -99,7 +99,9 @@ where
             answer.code = meta.code().filter(|code| !MADE_UP.contains(code)).map(str::to_owned);
             answer.message = meta.message().map(str::to_owned);
             answer.request_id = answer.request_id.or_else(|| meta.request_id().map(str::to_owned));
-            match answer.code.is_none() && answer.status < 500 && is_page(service.raw()) {
+            // Whoever numbers requests is S3, whatever it calls an answer without a body.
+            let is_nameless = answer.code.is_none() && answer.request_id.is_none();
+            match is_nameless && answer.status < 500 && is_page(service.raw()) {
                 true => Failure::Foreign(answer, "it sent a web page".into()),
                 false => Failure::Answer(answer),
             }

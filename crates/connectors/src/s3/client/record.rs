@@ -22,11 +22,12 @@ pub enum Operation {
     HeadBucket,
     CreateBucket,
     RestoreObject,
+    PutObjectRetention,
 }
 
 impl Operation {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::GetObject,
         Self::PutObject,
         Self::CopyObject,
@@ -42,6 +43,7 @@ impl Operation {
         Self::HeadBucket,
         Self::CreateBucket,
         Self::RestoreObject,
+        Self::PutObjectRetention,
     ];
 
     /// Words for messages.
@@ -62,6 +64,7 @@ impl Operation {
             Self::HeadBucket => "look at bucket",
             Self::CreateBucket => "create bucket",
             Self::RestoreObject => "bring back object",
+            Self::PutObjectRetention => "extend the lock of object",
         }
     }
 
@@ -80,6 +83,7 @@ impl Operation {
             Self::ListMultipartUploads => "s3:ListBucketMultipartUploads",
             Self::CreateBucket => "s3:CreateBucket",
             Self::RestoreObject => "s3:RestoreObject",
+            Self::PutObjectRetention => "s3:PutObjectRetention",
         }
     }
 

@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
-use aws_sdk_s3::types::{MetadataDirective, ObjectLockMode, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, MetadataDirective, ObjectLockMode, ObjectLockRetention,
+    ObjectLockRetentionMode, ServerSideEncryption, StorageClass,
+};
 use aws_smithy_async::time::TimeSource;
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -41,7 +44,9 @@ impl S3Client {
     ) -> S3Result<Stored> {
         let md5 = sha256.is_none().then(|| BASE64.encode(&md5::compute(bytes).0));
         let (sha256, md5) = (sha256.map(|sum| BASE64.encode(&sum)), &md5);
-        let sha256 = &sha256;
+        let locked = how.lock_days.filter(|_| sha256.is_some());
+        let algorithm = locked.map(|_| ChecksumAlgorithm::Sha256);
+        let (sha256, algorithm) = (&sha256, &algorithm);
         self.call(Operation::PutObject, key, how.once, |sdk| async move {
             let headers = how.headers.clone();
             let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
@@ -54,6 +59,8 @@ impl S3Client {
                 .content_length(length)
                 .set_content_md5(md5.clone())
                 .set_checksum_sha256(sha256.clone())
+                // A lock wants the checksum announced, as well as sent.
+                .set_checksum_algorithm(algorithm.clone())
                 .set_if_none_match(how.only_if_absent.then(|| "*".into()))
                 .set_content_type(headers.content_type)
                 .set_content_encoding(headers.content_encoding)
@@ -115,12 +122,31 @@ impl S3Client {
         .await
     }
 
+    /// Locks the newest version of an object for `days` from now, as it was locked when it was
+    /// stored. A lock that lasts longer is refused to be shortened by every server.
+    pub async fn lock_until(&self, key: &str, days: u32) -> S3Result<()> {
+        self.call(Operation::PutObjectRetention, key, false, |sdk| async move {
+            let retention = ObjectLockRetention::builder()
+                .mode(ObjectLockRetentionMode::Compliance)
+                .retain_until_date(self.after(days))
+                .build();
+            let request = sdk.put_object_retention().bucket(self.bucket()).key(key);
+            request.retention(retention).send().await.map_err(failure).map(|_| ())
+        })
+        .await
+    }
+
     /// Until when what is stored now is locked.
     pub(super) fn locked_until(&self, how: &Put) -> Option<DateTime> {
-        let days = Duration::from_secs(u64::from(how.lock_days?) * 24 * 60 * 60);
+        how.lock_days.map(|days| self.after(days))
+    }
+
+    /// This many days from now, by the server's clock.
+    fn after(&self, days: u32) -> DateTime {
+        let days = Duration::from_secs(u64::from(days) * 24 * 60 * 60);
         let until = self.0.clock.now().checked_add(days).unwrap_or_else(SystemTime::now);
         // Whole seconds: not everybody reads more.
-        Some(DateTime::from_secs(DateTime::from(until).secs()))
+        DateTime::from_secs(DateTime::from(until).secs())
     }
 
     /// What the server shall encrypt with.

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use holdfast_engine::storage::{Folder, ObjectName, Warmth};
+use holdfast_engine::storage::{Folder, ObjectInfo, ObjectName, Warmth};
 
 use super::S3Storage;
 use super::problem::Trouble;
+use super::write::KEPT;
 use crate::s3::client::{Archive, Class, OpenUpload};
 
 /// Requests at once; the limiter counts them too.
@@ -75,6 +76,32 @@ impl S3Storage {
             std::future::ready(Ok(all))
         });
         warmth.await
+    }
+
+    /// Locks those of these objects again that were stored more than half of `days` ago. How many
+    /// that were.
+    pub(super) async fn lock_again(
+        &self,
+        objects: &[ObjectInfo],
+        days: u32,
+    ) -> Result<u64, Trouble> {
+        let half = i64::from(days) * 24 * 60 * 60 / 2;
+        let latest = self.client.now().saturating_sub(half);
+        let mut old: Vec<&ObjectInfo> = objects.iter().collect();
+        old.retain(|object| {
+            let folder = object.name.as_str().split('/').next().unwrap_or_default();
+            KEPT.contains(&folder) && object.modified < latest
+        });
+        let each = stream::iter(&old).map(|object| async {
+            match self.client.lock_until(&self.client.key(object.name.as_str()), days).await {
+                // Another client may have removed it meanwhile.
+                Err(error) if error.is_no_such_key() => Ok(0),
+                other => other.map(|()| 1).map_err(Trouble::from),
+            }
+        });
+        each.buffer_unordered(AT_ONCE)
+            .try_fold(0, |sum, one| std::future::ready(Ok(sum + one)))
+            .await
     }
 
     async fn bring_one_back(&self, name: &ObjectName, days: u32) -> Result<Warmth, Trouble> {

@@ -4,16 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use prost::Message;
-
 use crate::crypto::BlobKind;
-use crate::format::tree::AttributeList;
 use crate::hash::{BlobId, MemberHash};
 use crate::meta::{Kind, Xattr};
 use crate::repo::BlobReader;
 use crate::repo::many::Want;
 use crate::repo::snapshots::is_within;
-use crate::tree::entry::decode_xattrs;
+use crate::tree::content::read_xattrs;
 use crate::tree::view::absolute;
 use crate::tree::{Content, Entry, chunks};
 use crate::{Error, Result};
@@ -331,12 +328,4 @@ impl<'a> Planner<'a> {
         }
         if self.window.steps.len() >= STEPS { self.close() } else { Ok(()) }
     }
-}
-
-/// Reads extended attributes that are stored out of line.
-fn read_xattrs(reader: &BlobReader<'_>, id: &BlobId) -> Result<Vec<Xattr>> {
-    let bytes = reader.read(BlobKind::Attributes, id)?;
-    let list = AttributeList::decode(&bytes[..])
-        .map_err(|e| Error::damaged(format!("attributes {}", id.short()), e))?;
-    Ok(decode_xattrs(list.xattrs))
 }

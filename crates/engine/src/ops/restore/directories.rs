@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::destination::Attributes;
 use crate::hash::BlobId;
 use crate::meta::Kind;
+use crate::tree::content::read_xattrs;
 use crate::tree::read::{leaf_entries, read_node};
 use crate::tree::{PathEntry, compare_paths};
 use crate::{Error, Result};
 
-use super::entries::read_xattrs;
 use super::select::Part;
 use super::state::{Run, Worker, concerns_all, lock};
 use super::walk::{Directory, is_taken, map_owner};
@@ -230,7 +230,7 @@ fn finish_one(
     if run.options.dry_run || is_left {
         return Ok(());
     }
-    let read = xattrs_blob.as_ref().map(|id| read_xattrs(run, id));
+    let read = xattrs_blob.as_ref().map(|id| read_xattrs(run.reader, id));
     let (far, problem) = match read {
         None => (None, None),
         Some(Ok(xattrs)) => (Some(xattrs), None),

@@ -4,14 +4,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use prost::Message;
-
-use crate::crypto::BlobKind;
 use crate::destination::{Attributes, DestinationErrorKind};
-use crate::format::tree::AttributeList;
-use crate::hash::BlobId;
-use crate::meta::{Kind, Metadata, Xattr};
-use crate::tree::entry::decode_xattrs;
+use crate::meta::{Kind, Metadata};
+use crate::tree::content::read_xattrs;
 use crate::tree::{Content, Entry};
 use crate::{Error, Result};
 
@@ -324,19 +319,11 @@ pub(super) fn with_attributes<T>(
 ) -> T {
     let Entry { metadata, xattrs, xattrs_blob, .. } = &item.entry;
     let Some(id) = xattrs_blob else { return body(Attributes { metadata, xattrs }) };
-    let xattrs = read_xattrs(run, id).unwrap_or_else(|error| {
+    let xattrs = read_xattrs(run.reader, id).unwrap_or_else(|error| {
         run.fail(&window.origin(parts, item), error);
         Vec::new()
     });
     body(Attributes { metadata, xattrs: &xattrs })
-}
-
-/// Reads extended attributes that are stored out of line.
-pub(super) fn read_xattrs(run: &Run<'_>, id: &BlobId) -> Result<Vec<Xattr>> {
-    let bytes = run.reader.read(BlobKind::Attributes, id)?;
-    let list = AttributeList::decode(&bytes[..])
-        .map_err(|e| Error::damaged(format!("attributes {}", id.short()), e))?;
-    Ok(decode_xattrs(list.xattrs))
 }
 
 /// Makes hard links. Returns the items that could not be linked and have to be written with

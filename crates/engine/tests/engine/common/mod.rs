@@ -50,7 +50,12 @@ pub(crate) fn options(source: impl Source + 'static, time: i64) -> BackupOptions
         kind: "local".into(),
         program: "test".into(),
         time,
-        writer: WriterOptions { level: Level::Zstd(1), threads: 2, budget: 8 << 20 },
+        writer: WriterOptions {
+            level: Level::Zstd(1),
+            threads: 2,
+            budget: 8 << 20,
+            ..WriterOptions::default()
+        },
         ..BackupOptions::default()
     }
 }
