@@ -75,10 +75,12 @@ fn name(context: &Context) -> Result<Option<String>> {
         }
         _ => {
             let shown = printable_os(at);
-            Err(Problem::usage(format!("the console knows repositories by their names, not {shown}"))
-                .hint(format!("give it one: holdfast config repository set NAME location {shown}"))
-                .hint("then: holdfast at @NAME ui")
-                .into())
+            Err(Problem::usage(format!(
+                "the console knows repositories by their names, not {shown}"
+            ))
+            .hint(format!("give it one: holdfast config repository set NAME location {shown}"))
+            .hint("then: holdfast at @NAME ui")
+            .into())
         }
     }
 }

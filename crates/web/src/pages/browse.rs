@@ -122,7 +122,7 @@ async fn show(
     let own = view.clone();
     let page = with(&view, &at, false, move |_, open| {
         let info = open.snapshot(&id)?;
-        let path = folder_of(info, &asked.path);
+        let path = folder_of(open, info, &asked.path);
         let preview = match asked.file.as_str() {
             "" => None,
             file => Some(Preview::read(open, info, &unescape(file))?),
@@ -134,9 +134,13 @@ async fn show(
 }
 
 /// The folder that an address means: without one, the only place of the snapshot, or all of them.
-fn folder_of(info: &SnapshotInfo, path: &str) -> Vec<u8> {
+fn folder_of(open: &Open, info: &SnapshotInfo, path: &str) -> Vec<u8> {
     match (path, &info.record.roots[..]) {
-        ("", [root]) => root.path.clone(),
+        ("", [root]) => match preview::file(open, info, &root.path) {
+            // A place may be a single file.
+            Ok(_) => parent(&root.path).to_vec(),
+            Err(_) => root.path.clone(),
+        },
         ("", _) => b"/".to_vec(),
         (path, _) => normalize(&unescape(path)),
     }
