@@ -171,6 +171,11 @@ fn page(
     let now = now();
     let whole = folder.sum.bytes;
     let shown = unescape(&asked.file);
+    let here = match (asked.after.as_str(), asked.from) {
+        ("", 0) => query_rest(&asked),
+        ("", from) => format!("{}&from={from}", query_rest(&asked)),
+        (after, _) => format!("{}&after={}", query_rest(&asked), escape(&unescape(after))),
+    };
     let rows = found.rows.into_iter().map(|(entry, sum)| {
         let full = folder::join(path, &entry.name);
         let key = escape(&full);
@@ -179,7 +184,7 @@ fn page(
         let bytes = sum.map_or(m.size, |sum| sum.bytes);
         let has_size = sum.is_some() || m.kind == holdfast_engine::meta::Kind::File;
         let place = escape(path);
-        let with_file = format!("{base}?path={place}&file={key}{}", query_rest(&asked));
+        let with_file = format!("{base}?path={place}&file={key}{here}");
         Row {
             href: if is_folder { format!("{base}?path={key}") } else { with_file },
             preview: (!is_folder).then(|| format!("{base}/preview?path={key}")),
@@ -296,6 +301,7 @@ async fn picked(
     Path((at, id)): Path<(String, String)>,
     posted: Posted,
 ) -> Result<Response, Refused> {
+    let (at, id) = (encode(&at), encode(&id));
     let mut query = format!("path={}", escape(&unescape(posted.text("path"))));
     for pick in posted.all("pick") {
         query.push_str(&format!("&pick={}", escape(&unescape(pick))));
