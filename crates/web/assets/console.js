@@ -173,7 +173,11 @@ document.addEventListener("submit", (event) => {
     return;
   }
   event.preventDefault();
-  send(form, event.submitter);
+  send(form, event.submitter).then(() => {
+    // What was asked for is seen, and no more is moved than that needs.
+    const top = document.getElementById(part)?.getBoundingClientRect().top;
+    if (top > innerHeight * 0.8) document.getElementById(part).scrollIntoView();
+  });
 });
 
 let timer = 0;
