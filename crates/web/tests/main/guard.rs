@@ -75,7 +75,7 @@ fn every_answer_keeps_foreign_code_out() -> Result {
             "{policy}"
         );
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
-        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{path}");
+        assert_eq!(answer.header("referrer-policy"), Some("same-origin"), "{path}");
         assert_eq!(answer.header("cross-origin-opener-policy"), Some("same-origin"), "{path}");
     }
     assert_eq!(site.get("/", &cookie)?.header("cache-control"), Some("no-store"));
