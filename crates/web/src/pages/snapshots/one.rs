@@ -123,7 +123,7 @@ pub(super) async fn save(
     posted: Posted,
 ) -> Result<Response, Refused> {
     let address = format!("/snapshots/{at}/{id}");
-    with(&view, &at, true, move |_, open| {
+    with(&view, &at, true, move |state, open| {
         let tags = posted.text("tags").split([',', ' ']).map(str::trim);
         let change = Change {
             replace_tags: true,
@@ -132,7 +132,9 @@ pub(super) async fn save(
             pinned: Some(posted.text("pinned") == "true"),
             ..Change::default()
         };
-        annotate(open, open.snapshot(&id)?, &change)
+        annotate(open, open.snapshot(&id)?, &change)?;
+        // The page that comes next shows it as it is then.
+        state.shelf.open(&state.paths, &open.name, true).map(drop)
     })
     .await?;
     Ok(go(&headers, &address))
