@@ -4,6 +4,8 @@
 //! `view` is what every page needs, `live` are the events that pages follow, `pages/` hold one file
 //! a page. Handlers are thin; what takes longer than a moment runs on a blocking thread.
 
+mod accounts;
+mod api;
 mod assets;
 mod console;
 mod failure;
@@ -11,10 +13,11 @@ mod guard;
 mod live;
 mod pages;
 mod posted;
+mod record;
 mod router;
-mod sessions;
 mod state;
 mod view;
 mod words;
 
-pub use console::{Console, Options};
+pub use accounts::Accounts;
+pub use console::{Console, Options, running};

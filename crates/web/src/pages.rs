@@ -1,11 +1,14 @@
 //! One file a page, or a folder where a page has several steps: what it shows, and what its forms
 //! do. The templates stand in `templates/` under the same names.
 
+pub(crate) mod alerts;
 pub(crate) mod appearance;
 pub(crate) mod home;
 pub(crate) mod open;
 pub(crate) mod plans;
 pub(crate) mod runs;
+pub(crate) mod settings;
+pub(crate) mod sign_in;
 pub(crate) mod start;
 pub(crate) mod storages;
 

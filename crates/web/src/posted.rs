@@ -33,6 +33,11 @@ impl Posted {
     pub(crate) fn text(&self, name: &str) -> &str {
         self.sent(name).unwrap_or_default()
     }
+
+    /// All values of a field.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
 }
 
 impl<S: Send + Sync> FromRequest<S> for Posted {

@@ -51,6 +51,8 @@ impl Site {
             runner,
             listen,
             machine: "tern".into(),
+            hosts: Vec::new(),
+            is_behind_proxy: false,
             is_foreground: true,
         })?;
         Ok(Self { console, home })
