@@ -3,5 +3,6 @@
 mod browser;
 mod first;
 mod guard;
+mod people;
 mod site;
 mod storages;
