@@ -28,7 +28,7 @@ fn a_password_and_a_code_sign_in_and_neither_alone_does() -> Result {
         tab.screenshot("sign-in").await?;
         tab.fill("password", "wrong horse").await?;
         tab.click("Sign in").await?;
-        tab.see("password or code is not right").await?;
+        tab.see("Password or code is not right").await?;
         tab.fill("password", "correct horse").await?;
         tab.click("Sign in").await?;
         tab.find("nav.rail").await?;
@@ -48,7 +48,7 @@ fn a_password_and_a_code_sign_in_and_neither_alone_does() -> Result {
         tab.fill("password", "correct horse").await?;
         tab.fill("code", "000000").await?;
         tab.click("Sign in").await?;
-        tab.see("password or code is not right").await?;
+        tab.see("Password or code is not right").await?;
         tab.fill("password", "correct horse").await?;
         tab.fill("code", codes.lines().next().ok_or("no codes")?).await?;
         tab.click("Sign in").await?;
