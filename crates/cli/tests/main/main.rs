@@ -10,6 +10,7 @@ mod gc;
 mod import;
 mod keys;
 mod listing;
+mod plans;
 mod recovery;
 mod restore;
 mod retention;
