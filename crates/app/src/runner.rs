@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use holdfast_engine::monitor::Interrupt;
@@ -87,8 +88,6 @@ struct Inner {
     state: Mutex<State>,
     /// Somebody's turn may have come.
     turn: Condvar,
-    /// Runs that were found to be cut off when this runner was made.
-    interrupted: Vec<RunId>,
     events: broadcast::Sender<Event>,
 }
 
@@ -131,11 +130,11 @@ impl Runner {
     /// A runner over the history of `paths`. Runs of processes that are gone become interrupted.
     pub fn new(paths: Paths, options: Options) -> Result<Self, Problem> {
         let history = Arc::new(History::open(&paths.state)?);
-        let interrupted = history.reconcile()?;
+        history.reconcile()?;
         let owner = history.own()?;
         let (events, _) = broadcast::channel(EVENTS);
         let (state, turn) = (Mutex::default(), Condvar::new());
-        let inner = Inner { paths, history, owner, options, state, turn, interrupted, events };
+        let inner = Inner { paths, history, owner, options, state, turn, events };
         let inner = Arc::new(inner);
         let weak = Arc::downgrade(&inner);
         spawn("history", move || beat(&weak))?;
@@ -145,11 +144,6 @@ impl Runner {
     /// Where things are.
     pub fn paths(&self) -> &Paths {
         &self.0.paths
-    }
-
-    /// Runs that were cut off before this runner was made, and found to be.
-    pub fn interrupted_before(&self) -> Vec<RunId> {
-        self.0.interrupted.clone()
     }
 
     /// The history.
@@ -256,7 +250,7 @@ impl Runner {
     /// Tells who wants to know that a run did not take place, or was cut off by a crash.
     pub fn notify(&self, run: RunId, event: plans::Event) -> Result<(), Problem> {
         let inner = self.0.clone();
-        spawn("notify", move || inner.notify(run, event))
+        spawn("notify", move || inner.notify(run, event)).map(drop)
     }
 
     /// Waits until a run of this process ended, and who wants to know was told.
@@ -279,7 +273,7 @@ impl Inner {
     }
 
     /// The whole life of a run in its thread.
-    fn run(&self, run: RunId, live: &Live, job: &Job) {
+    fn run(self: &Arc<Self>, run: RunId, live: &Live, job: &Job) {
         if !self.wait_for_turn(run, live) {
             return self.ended(run, live, Outcome::Cancelled, None);
         }
@@ -287,7 +281,9 @@ impl Inner {
             return self.ended(run, live, Outcome::Failed, Some(&problem));
         }
         self.tell(run, What::Started);
-        self.notify(run, plans::Event::Start);
+        // The work does not wait for a server that does not answer.
+        let teller = self.clone();
+        let told = spawn("notify", move || teller.notify(run, plans::Event::Start));
         let work = Work { paths: &self.paths, watch: &live.recorder, interrupt: &live.interrupt };
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| job.run(&work)));
         let result = result.unwrap_or_else(|panic| {
@@ -295,6 +291,11 @@ impl Inner {
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
             Err(Problem::new(Class::Internal, "a fault of the program ended the run").cause(text))
         });
+        // Who hears of the begin hears of it before the end.
+        match told.map(JoinHandle::join) {
+            Ok(Ok(()) | Err(_)) => {}
+            Err(problem) => live.recorder.log(Level::Warning, &problem.to_string()),
+        }
         let is_cancelled = live.interrupt.is_raised();
         match result {
             Ok(done) => {
@@ -392,7 +393,7 @@ fn beat(inner: &Weak<Inner>) {
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Problem> {
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Problem> {
     let spawned = std::thread::Builder::new().name(name.into()).spawn(body);
-    spawned.map(drop).map_err(|e| crate::catalogue::io("start", "a thread", &e))
+    spawned.map_err(|e| crate::catalogue::io("start", "a thread", &e))
 }

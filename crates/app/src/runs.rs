@@ -43,13 +43,16 @@ const STEPS: &[&str] = &["
         ended INTEGER,
         outcome TEXT NOT NULL,
         owner TEXT NOT NULL,
+        seen INTEGER,
         cancel INTEGER NOT NULL DEFAULT 0,
+        told INTEGER NOT NULL DEFAULT 0,
         progress TEXT,
         report TEXT NOT NULL DEFAULT '{}'
     );
     CREATE INDEX runs_by_plan ON runs (plan, started);
     CREATE INDEX runs_by_time ON runs (started);
     CREATE INDEX runs_open ON runs (outcome) WHERE outcome IN ('queued', 'running');
+    CREATE INDEX runs_untold ON runs (id) WHERE outcome = 'interrupted' AND told = 0;
     CREATE TABLE log (
         run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
         line INTEGER NOT NULL,
@@ -183,8 +186,8 @@ impl History {
         let report = report.to_json();
         self.write(|transaction| {
             transaction.execute(
-                "UPDATE runs SET progress = ?2, report = ?3 WHERE id = ?1",
-                params![run, progress, report],
+                "UPDATE runs SET progress = ?2, report = ?3, seen = ?4 WHERE id = ?1",
+                params![run, progress, report, times::now()],
             )?;
             transaction.query_row("SELECT cancel FROM runs WHERE id = ?1", [run], |row| row.get(0))
         })

@@ -2,7 +2,6 @@
 //! while nobody was there is recorded as missed, and made up for once. [`Scheduler::tick`] does one
 //! round and knows no clock; [`Service`] has the clock, and one thread for the rounds.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -15,7 +14,7 @@ use crate::jobs::Job;
 use crate::plans::{Event, Overlap, Part, Plan};
 use crate::problem::{Class, Problem};
 use crate::runner::{IfBusy, Runner};
-use crate::runs::{By, History, Missed, NewRun, Outcome, RunId};
+use crate::runs::{By, History, Missed, NewRun, Outcome, Run, RunId};
 use crate::schedule::{Calendar, Overdue};
 use crate::times;
 
@@ -253,18 +252,15 @@ impl<B: Begin> Scheduler<B> {
     }
 
     /// Runs again what a crash cut off, once: a run that was itself made up for is left alone.
-    pub fn make_up(&self, interrupted: &[RunId]) -> Result<(), Problem> {
-        let mut latest = BTreeMap::new();
-        for run in interrupted {
-            let run = self.history.run(*run)?;
-            if let Some(plan) = run.plan.clone().filter(|_| run.verb == Part::Backup.name()) {
-                latest.insert(plan, run);
-            }
-        }
-        for (name, run) in latest {
-            let plan = self.plans.iter().find(|plan| plan.name == name && plan.catch_up);
-            if plan.is_some() && run.by == By::Schedule {
-                let _ = self.begin.begin(Job::Plan(name), By::CatchUp, run.due, IfBusy::Refuse);
+    pub fn make_up(&self) -> Result<(), Problem> {
+        for plan in self.plans.iter().filter(|plan| plan.catch_up && plan.schedule.is_some()) {
+            let last = self.history.last(&plan.name, Part::Backup.name(), false)?;
+            let is_cut_off =
+                |run: &Run| run.outcome == Outcome::Interrupted && run.by == By::Schedule;
+            if let Some(run) = last.filter(is_cut_off) {
+                // If it is at work again by now, all is well.
+                let job = Job::Plan(plan.name.clone());
+                let _ = self.begin.begin(job, By::CatchUp, run.due, IfBusy::Refuse);
             }
         }
         Ok(())
@@ -324,7 +320,6 @@ impl Clock for SystemClock {
 pub struct Service<C> {
     scheduler: Scheduler<Runner>,
     clock: C,
-    interrupted: Vec<RunId>,
     _lock: Lock,
 }
 
@@ -332,16 +327,11 @@ pub struct Service<C> {
 const BEAT: Duration = Duration::from_secs(1);
 
 impl<C: Clock> Service<C> {
-    /// A service over `runner`; refused while another is at work. What crashed before is known as
-    /// interrupted.
+    /// A service over `runner`; refused while another is at work.
     pub fn new(runner: &Runner, clock: C) -> Result<Self, Problem> {
         let lock = Lock::take(&runner.paths().state)?;
-        let interrupted = runner.interrupted_before();
-        for run in &interrupted {
-            runner.notify(*run, Event::Failure)?;
-        }
         let scheduler = Scheduler::new(runner.clone(), runner.history().clone(), runner.paths());
-        Ok(Self { scheduler, clock, interrupted, _lock: lock })
+        Ok(Self { scheduler, clock, _lock: lock })
     }
 
     /// Does rounds until `ends` says so. What goes wrong is told, and the next round comes anyway.
@@ -355,15 +345,25 @@ impl<C: Clock> Service<C> {
             }
             tell(told);
         };
+        let mut is_first = true;
         while !ends() {
             let now = self.clock.now();
-            let next = self.scheduler.tick(now, tell).unwrap_or_else(|problem| {
+            let mut round = || -> Result<i64, Problem> {
+                let history = runner.history();
+                history.reconcile()?;
+                for run in history.untold()? {
+                    runner.notify(run, Event::Failure)?;
+                }
+                let next = self.scheduler.tick(now, tell)?;
+                if std::mem::take(&mut is_first) {
+                    self.scheduler.make_up()?;
+                }
+                Ok(next)
+            };
+            let next = round().unwrap_or_else(|problem| {
                 tell(Told::Wrong(problem));
                 now.saturating_add(LOOK)
             });
-            if let Err(problem) = self.scheduler.make_up(&std::mem::take(&mut self.interrupted)) {
-                tell(Told::Wrong(problem));
-            }
             while !ends() && (now..next).contains(&self.clock.now()) {
                 self.clock.sleep(BEAT);
             }
