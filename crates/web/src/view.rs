@@ -8,9 +8,9 @@ use http::request::Parts;
 
 use holdfast_app::{Class, Problem};
 
+use crate::accounts::Session;
 use crate::assets;
 use crate::failure::Failure;
-use crate::sessions::{Session, cookie};
 use crate::state::{Shared, State};
 
 /// The place in the rail.
@@ -31,7 +31,8 @@ pub(crate) enum Nav {
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     pub(crate) state: Shared,
-    session: Session,
+    /// The session that asks.
+    pub(crate) session: Session,
     theme: &'static str,
     path: String,
     /// Our script asks for a part of a page.
@@ -138,6 +139,12 @@ pub(crate) fn theme(cookies: &str) -> &'static str {
         Some("dark") => "dark",
         _ => "",
     }
+}
+
+/// The value of a cookie in the text of a `Cookie` header.
+pub(crate) fn cookie<'a>(cookies: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(n, _)| *n == name).map(|(_, value)| value)
 }
 
 /// The fields of a form as they were sent, in order; names may repeat.
