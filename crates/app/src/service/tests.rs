@@ -176,7 +176,7 @@ fn an_edited_schedule_is_armed_anew() -> Test {
 fn a_configuration_that_makes_no_sense_changes_nothing() -> Test {
     let good = plan("home", "schedule = \"hourly\"");
     let mut bench = Bench::new(&good)?;
-    let start = at("2026-11-20T20:10:00Z")?;
+    let start = at("2026-11-20T20:00:00Z")?;
     bench.tick(start)?;
     std::fs::write(&bench.paths.config, "[plan.home\n")?;
     assert_eq!(bench.tick(start + HOUR)?.len(), 1);
@@ -201,7 +201,7 @@ fn a_run_that_is_due_while_the_one_before_works_is_skipped_or_queued() -> Test {
     let text = plan("skip", "schedule = \"hourly\"")
         + &plan("queue", "schedule = \"hourly\"\noverlap = \"queue\"");
     let mut bench = Bench::new(&text)?;
-    let start = at("2026-11-20T20:10:00Z")?;
+    let start = at("2026-11-20T20:00:00Z")?;
     bench.tick(start)?;
     assert_eq!(bench.tick(start + HOUR)?.len(), 2);
     let history = bench.noting.history.clone();
@@ -268,7 +268,7 @@ fn a_clock_that_goes_back_stops_nothing() -> Test {
     bench.tick(wrong)?;
     assert_eq!(bench.tick(wrong + HOUR)?.len(), 1);
     bench.end()?;
-    let right = at("2026-11-20T20:10:00Z")?;
+    let right = at("2026-11-20T20:00:00Z")?;
     assert!(bench.tick(right)?.is_empty());
     assert_eq!(bench.tick(right + HOUR)?, ["home backup schedule 2026-11-20T21:00:00Z"]);
     bench.end()?;
