@@ -114,6 +114,7 @@ fn hooks_run_only_where_the_file_allows_them() -> Test {
 fn a_hook_that_fails_or_hangs_ends_the_run_and_what_was_stopped_is_started_again() -> Test {
     let bench = Bench::new()?;
     let (after, failure) = (bench.text("after"), bench.text("failure"));
+    let child = bench.text("child");
     let configure = |before: &str| -> Test {
         let hooks = format!(
             "hooks = {{ before = [{before}], timeout = 1, after = [[\"touch\", {after:?}]], \
@@ -127,7 +128,10 @@ fn a_hook_that_fails_or_hangs_ends_the_run_and_what_was_stopped_is_started_again
     for (before, part) in [
         ("[\"false\"]", "ended with code 1"),
         // A shell that waits for a child: both must go.
-        ("[\"sh\", \"-c\", \"sleep 1000; true\"]", "took longer than"),
+        (
+            &format!("[\"sh\", \"-c\", \"sleep 1000 & echo $! > {child}; wait\"]"),
+            "took longer than",
+        ),
         ("[\"/nonexistent/program\"]", "could not be started"),
     ] {
         configure(before)?;
@@ -142,6 +146,9 @@ fn a_hook_that_fails_or_hangs_ends_the_run_and_what_was_stopped_is_started_again
         assert!(run.report.snapshots.is_empty());
         assert!(bench.root.join("after").exists() && bench.root.join("failure").exists());
     }
+    let pid = std::fs::read_to_string(&child)?;
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "{state}");
     Ok(())
 }
 
