@@ -107,8 +107,8 @@ pub fn mount(
     events: Arc<dyn Events>,
 ) -> Result<Mounted, Failure> {
     let (filter, one) = match subject {
-        Subject::All(filter) => (filter, None),
-        Subject::One(snapshot, path) => (Filter::default(), Some((snapshot, path))),
+        Subject::All(filter) => (Some(filter), None),
+        Subject::One(snapshot, path) => (None, Some((snapshot, path))),
     };
     let library = Arc::new(Library::new(repository, filter, options.memory, events)?);
     let top = match one {
