@@ -122,7 +122,7 @@ async fn show(
     let own = view.clone();
     let page = with(&view, &at, false, move |_, open| {
         let info = open.snapshot(&id)?;
-        let path = folder_of(info, &asked.path);
+        let path = folder_of(open, info, &asked.path);
         let preview = match asked.file.as_str() {
             "" => None,
             file => Some(Preview::read(open, info, &unescape(file))?),
@@ -134,9 +134,13 @@ async fn show(
 }
 
 /// The folder that an address means: without one, the only place of the snapshot, or all of them.
-fn folder_of(info: &SnapshotInfo, path: &str) -> Vec<u8> {
+fn folder_of(open: &Open, info: &SnapshotInfo, path: &str) -> Vec<u8> {
     match (path, &info.record.roots[..]) {
-        ("", [root]) => root.path.clone(),
+        ("", [root]) => match preview::file(open, info, &root.path) {
+            // A place may be a single file.
+            Ok(_) => parent(&root.path).to_vec(),
+            Err(_) => root.path.clone(),
+        },
         ("", _) => b"/".to_vec(),
         (path, _) => normalize(&unescape(path)),
     }
@@ -167,6 +171,11 @@ fn page(
     let now = now();
     let whole = folder.sum.bytes;
     let shown = unescape(&asked.file);
+    let here = match (asked.after.as_str(), asked.from) {
+        ("", 0) => query_rest(&asked),
+        ("", from) => format!("{}&from={from}", query_rest(&asked)),
+        (after, _) => format!("{}&after={}", query_rest(&asked), escape(&unescape(after))),
+    };
     let rows = found.rows.into_iter().map(|(entry, sum)| {
         let full = folder::join(path, &entry.name);
         let key = escape(&full);
@@ -175,7 +184,7 @@ fn page(
         let bytes = sum.map_or(m.size, |sum| sum.bytes);
         let has_size = sum.is_some() || m.kind == holdfast_engine::meta::Kind::File;
         let place = escape(path);
-        let with_file = format!("{base}?path={place}&file={key}{}", query_rest(&asked));
+        let with_file = format!("{base}?path={place}&file={key}{here}");
         Row {
             href: if is_folder { format!("{base}?path={key}") } else { with_file },
             preview: (!is_folder).then(|| format!("{base}/preview?path={key}")),
@@ -292,6 +301,7 @@ async fn picked(
     Path((at, id)): Path<(String, String)>,
     posted: Posted,
 ) -> Result<Response, Refused> {
+    let (at, id) = (encode(&at), encode(&id));
     let mut query = format!("path={}", escape(&unescape(posted.text("path"))));
     for pick in posted.all("pick") {
         query.push_str(&format!("&pick={}", escape(&unescape(pick))));

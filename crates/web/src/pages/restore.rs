@@ -54,6 +54,8 @@ struct Page {
     back: String,
     original: Option<String>,
     not_original: String,
+    /// The machine that the snapshot is of, if it is another one.
+    other: String,
     folder: String,
     storages: Vec<Storage>,
 }
@@ -105,6 +107,8 @@ fn page(
     let original = allowed.is_ok().then(|| printable(&place));
     let not_original = allowed.err().map(|problem| problem.message).unwrap_or_default();
     let key = path.as_deref().map(escape).unwrap_or_default();
+    let is_other = info.record.host != view.state.machine;
+    let other = if is_other { printable(info.record.host.as_bytes()) } else { String::new() };
     Ok(Page {
         frame: view.frame("Restore", Nav::Snapshots, &line),
         when: words::moment(info.record.time, now()),
@@ -114,6 +118,7 @@ fn page(
         key,
         original,
         not_original,
+        other,
         folder,
         storages,
         at,
@@ -266,10 +271,12 @@ fn looked(open: &Open, restore: &Restore, report: &RestoreReport) -> Looked {
     };
     let mut in_words = format!("{} to {place}.", plural(written, "file goes", "files go"));
     if report.replaced > 0 {
-        in_words.push_str(&format!(" {} there replaced.", plural(report.replaced, "is", "are")));
+        let what = plural(report.replaced, "file there is replaced", "files there are replaced");
+        in_words.push_str(&format!(" {what}."));
     }
     if report.skipped > 0 {
-        in_words.push_str(&format!(" {} as they are.", plural(report.skipped, "stays", "stay")));
+        let what = plural(report.skipped, "stays as it is", "stay as they are");
+        in_words.push_str(&format!(" {what}."));
     }
     if report.deleted > 0 {
         in_words.push_str(&format!(" {} deleted.", plural(report.deleted, "is", "are")));

@@ -12,6 +12,7 @@ use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use holdfast_app::text::{count, plural, printable, shell_word, size};
+use holdfast_app::unattended::is_ready;
 use holdfast_app::{Problem, times};
 use holdfast_engine::repo::notes::Change;
 use holdfast_engine::repo::snapshots::{Filter, SnapshotInfo};
@@ -48,16 +49,19 @@ pub(crate) struct Storage {
     pub(crate) title: String,
 }
 
-/// All named locations; the default one first.
+/// All named locations: the default one first, then those whose repositories open by themselves.
 pub(crate) fn storages(state: &State) -> Result<Vec<Storage>, Problem> {
     let config = state.paths.load_config()?;
+    let is_ready = |name: &str| {
+        let place = state.paths.resolve(format!("@{name}").as_ref(), &config);
+        place.is_ok_and(|place| is_ready(&place))
+    };
+    let mut names = config.names();
+    names
+        .sort_by_cached_key(|name| (config.default_name() != Some(name.as_str()), !is_ready(name)));
     let title =
         |name: &str| config.entry(name).and_then(|entry| entry.title()).unwrap_or(name).to_owned();
-    let mut storages: Vec<_> =
-        config.names().into_iter().map(|name| Storage { title: title(&name), name }).collect();
-    let default = config.default_name();
-    storages.sort_by_key(|storage| Some(storage.name.as_str()) != default);
-    Ok(storages)
+    Ok(names.into_iter().map(|name| Storage { title: title(&name), name }).collect())
 }
 
 /// A page of a repository when there is none yet.
@@ -331,7 +335,8 @@ async fn picked(
     Path(at): Path<String>,
     posted: Posted,
 ) -> Result<Response, Refused> {
-    let picks: Vec<String> = posted.all("pick").map(String::from).collect();
+    let picks: Vec<String> = posted.all("pick").map(encode).collect();
+    let to = encode(&at);
     if picks.is_empty() {
         return Err(Problem::usage("no snapshot is picked")
             .hint("go back, and mark those that are meant")
@@ -340,16 +345,16 @@ async fn picked(
     match posted.text("do") {
         "compare" => match &picks[..] {
             [after, before] => {
-                Ok(Redirect::to(&format!("/compare?at={at}&a={before}&b={after}")).into_response())
+                Ok(Redirect::to(&format!("/compare?at={to}&a={before}&b={after}")).into_response())
             }
-            [only] => Ok(Redirect::to(&format!("/compare?at={at}&b={only}")).into_response()),
+            [only] => Ok(Redirect::to(&format!("/compare?at={to}&b={only}")).into_response()),
             _ => Err(Problem::usage("more than two snapshots are picked")
                 .hint("go back, and pick the two to compare")
                 .into()),
         },
         "forget" => {
             let picks: String = picks.iter().map(|pick| format!("&pick={pick}")).collect();
-            let to = format!("/forget/{at}?{}", picks.trim_start_matches('&'));
+            let to = format!("/forget/{to}?{}", picks.trim_start_matches('&'));
             Ok(Redirect::to(&to).into_response())
         }
         what => {

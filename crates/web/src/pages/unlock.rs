@@ -158,6 +158,7 @@ async fn unlock(
     }
     // A path of our own, never another site's.
     let to = String::from_utf8_lossy(&crate::names::unescape(&back)).into_owned();
-    let ours = to.starts_with('/') && !to.starts_with("//") && !to.contains(['\\', '\r', '\n']);
+    let plain = to.bytes().all(|c| c.is_ascii_graphic() && c != b'\\');
+    let ours = plain && to.starts_with('/') && !to.starts_with("//");
     Ok(go(&headers, if ours { &to } else { "/snapshots" }))
 }

@@ -213,12 +213,12 @@ fn paged(
     };
     if !is_file {
         let bounds = (Bound::Excluded(last.to_vec()), Bound::Unbounded);
-        for (name, sum) in below.range(bounds).take(PAGE) {
+        for (name, sum) in below.range(bounds.clone()).take(PAGE) {
             if let Some(entry) = tree.lookup(&join_relative(path, name))? {
                 found.rows.push((entry.entry, Some(*sum)));
             }
         }
-        if found.rows.len() == PAGE {
+        if found.rows.len() == PAGE && below.range(bounds).nth(PAGE).is_some() {
             found.after = mark(b'd', &found.rows);
             return Ok(found);
         }
