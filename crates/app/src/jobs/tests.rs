@@ -225,7 +225,7 @@ fn a_cancelled_run_starts_again_what_its_hooks_stopped() -> Test {
     std::fs::write(&bench.paths.config, format!("hooks = true\n{text}"))?;
     let runner = bench.runner(2)?;
     let id = runner.start(plan(), By::Console)?;
-    while !runner.live(id).is_some_and(|progress| progress.step == "before") {
+    while runner.live(id).is_none_or(|progress| progress.step != "before") {
         std::thread::sleep(Duration::from_millis(10));
     }
     runner.cancel(id)?;

@@ -240,7 +240,7 @@ fn a_cancelled_run_keeps_what_it_did_and_close_waits_for_it() -> Test {
     assert!(busy.is_err_and(|problem| problem.class == Class::Busy));
     // As another process would: through the history.
     let other = bench.runner(2)?;
-    while !other.live(id).is_some_and(|progress| progress.step == "backup") {
+    while other.live(id).is_none_or(|progress| progress.step != "backup") {
         assert!(Instant::now() < until);
         std::thread::sleep(Duration::from_millis(20));
     }
