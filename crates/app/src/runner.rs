@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -103,12 +104,25 @@ struct Live {
     plan: Option<String>,
     interrupt: Interrupt,
     recorder: Recorder,
-    is_running: std::sync::atomic::AtomicBool,
+    is_running: AtomicBool,
+    /// It is to end because the process is: nobody meant this run.
+    is_closed: AtomicBool,
 }
 
 impl Live {
     fn runs(&self) -> bool {
-        self.is_running.load(std::sync::atomic::Ordering::SeqCst)
+        self.is_running.load(Ordering::SeqCst)
+    }
+
+    /// How a run that was to end ended: the service makes up for one that nobody meant to end.
+    fn cut_short(&self) -> (Outcome, Option<Problem>) {
+        if !self.is_closed.load(Ordering::SeqCst) {
+            return (Outcome::Cancelled, None);
+        }
+        let text = "holdfast was told to end while it ran, or waited for its turn";
+        let problem = Problem::new(Class::Interrupted, text)
+            .hint("what was stored stays, and the next run goes on from it");
+        (Outcome::Interrupted, Some(problem))
     }
 }
 
@@ -180,6 +194,7 @@ impl Runner {
             interrupt: Interrupt::new(),
             recorder: Recorder::new(run, inner.events.clone()),
             is_running: false.into(),
+            is_closed: false.into(),
         });
         state.live.insert(run, live.clone());
         drop(state);
@@ -235,6 +250,7 @@ impl Runner {
         let mut state = self.0.state();
         state.is_closed = true;
         for live in state.live.values() {
+            live.is_closed.store(!live.interrupt.is_raised(), Ordering::SeqCst);
             live.interrupt.raise();
         }
         self.0.turn.notify_all();
@@ -275,7 +291,8 @@ impl Inner {
     /// The whole life of a run in its thread.
     fn run(self: &Arc<Self>, run: RunId, live: &Live, job: &Job) {
         if !self.wait_for_turn(run, live) {
-            return self.ended(run, live, Outcome::Cancelled, None);
+            let (outcome, problem) = live.cut_short();
+            return self.ended(run, live, outcome, problem.as_ref());
         }
         if let Err(problem) = self.history.start(run) {
             return self.ended(run, live, Outcome::Failed, Some(&problem));
@@ -298,9 +315,13 @@ impl Inner {
         }
         let is_cancelled = live.interrupt.is_raised();
         match result {
+            Ok(done) if is_cancelled => {
+                live.recorder.merge(done);
+                let (outcome, problem) = live.cut_short();
+                self.ended(run, live, outcome, problem.as_ref());
+            }
             Ok(done) => {
                 let outcome = match done.problem {
-                    _ if is_cancelled => Outcome::Cancelled,
                     Some(_) => Outcome::Failed,
                     None if done.number("errors") > 0 || live.recorder.has_errors() => {
                         Outcome::Warnings
@@ -310,7 +331,10 @@ impl Inner {
                 live.recorder.merge(done);
                 self.ended(run, live, outcome, None);
             }
-            Err(_) if is_cancelled => self.ended(run, live, Outcome::Cancelled, None),
+            Err(_) if is_cancelled => {
+                let (outcome, problem) = live.cut_short();
+                self.ended(run, live, outcome, problem.as_ref());
+            }
             Err(problem) => self.ended(run, live, Outcome::Failed, Some(&problem)),
         }
     }
@@ -323,7 +347,7 @@ impl Inner {
                 return false;
             }
             if state.next(self.options.concurrent) == Some(run) && self.is_plan_free(run, live) {
-                live.is_running.store(true, std::sync::atomic::Ordering::SeqCst);
+                live.is_running.store(true, Ordering::SeqCst);
                 return true;
             }
             let waited = self.turn.wait_timeout(state, BEAT);
@@ -353,7 +377,8 @@ impl Inner {
             live.recorder.log(Level::Error, &problem.to_string());
         }
         self.tell(run, What::Ended(outcome));
-        if let Some(event) = notify::event_of(outcome) {
+        // Of an interrupted run the next service tells, which also makes up for it.
+        if let Some(event) = notify::event_of(outcome).filter(|_| outcome != Outcome::Interrupted) {
             self.notify(run, event);
         }
         self.state().live.remove(&run);

@@ -181,12 +181,14 @@ impl History {
         })
     }
 
-    /// What an open run found out so far.
+    /// What an open run found out so far; how often it was asked to end. One that ended by now stays
+    /// as it is.
     pub fn update(&self, run: RunId, progress: &str, report: &Report) -> Result<u8, Problem> {
         let report = report.to_json();
         self.write(|transaction| {
             transaction.execute(
-                "UPDATE runs SET progress = ?2, report = ?3, seen = ?4 WHERE id = ?1",
+                "UPDATE runs SET progress = ?2, report = ?3, seen = ?4
+                 WHERE id = ?1 AND outcome IN ('queued', 'running')",
                 params![run, progress, report, times::now()],
             )?;
             transaction.query_row("SELECT cancel FROM runs WHERE id = ?1", [run], |row| row.get(0))

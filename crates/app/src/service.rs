@@ -208,13 +208,7 @@ impl<B: Begin> Scheduler<B> {
             true => By::CatchUp,
             false => By::Schedule,
         };
-        // What is no backup waits for the backup to end.
-        let if_busy = match part {
-            Part::Backup if plan.overlap == Overlap::Skip || self.has_queued(plan)? => {
-                IfBusy::Refuse
-            }
-            _ => IfBusy::Wait,
-        };
+        let if_busy = self.if_busy(plan, part)?;
         let at = overdue.last.at;
         match self.begin.begin(Job::of_part(plan, part), by, Some(at), if_busy) {
             Ok(_) => Ok(()),
@@ -225,11 +219,18 @@ impl<B: Begin> Scheduler<B> {
         }
     }
 
-    /// Whether a run of the plan waits already: a second one would find nothing new.
-    fn has_queued(&self, plan: &Plan) -> Result<bool, Problem> {
+    /// Whether a part that is due waits for what else of its plan is at work. One of its own kind that
+    /// waits already is enough, and of one that is at work the plan says what it means for backups.
+    fn if_busy(&self, plan: &Plan, part: Part) -> Result<IfBusy, Problem> {
         let open = self.history.open_runs()?;
-        let of_plan = open.iter().filter(|run| run.plan.as_ref() == Some(&plan.name));
-        Ok(of_plan.filter(|run| run.outcome == Outcome::Queued).count() > 0)
+        let is_same = |run: &&Run| run.plan.as_ref() == Some(&plan.name) && run.verb == part.name();
+        let mut same = open.iter().filter(is_same);
+        let may_queue = part == Part::Backup && plan.overlap == Overlap::Queue;
+        let waits = match may_queue {
+            true => same.all(|run| run.outcome != Outcome::Queued),
+            false => same.next().is_none(),
+        };
+        Ok(if waits { IfBusy::Wait } else { IfBusy::Refuse })
     }
 
     fn missed(

@@ -249,7 +249,11 @@ fn a_cancelled_run_keeps_what_it_did_and_close_waits_for_it() -> Test {
     let run = runner.history().run(id)?;
     assert_eq!(run.outcome, Outcome::Cancelled);
     assert!(runner.cancel(id).is_err_and(|problem| problem.message.contains("cancelled")));
+    // A run that ends because the process does is one that nobody meant to end.
+    let cut = runner.start(Job::Plan("home".into()), By::Schedule)?;
     assert!(runner.close(PATIENCE));
+    assert_eq!(runner.history().run(cut)?.outcome, Outcome::Interrupted);
+    assert_eq!(runner.history().untold()?, [cut]);
     assert!(runner.start(Job::Plan("home".into()), By::Console).is_err());
     Ok(())
 }

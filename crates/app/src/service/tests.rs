@@ -259,7 +259,16 @@ fn all_parts_of_a_plan_have_their_own_time() -> Test {
     bench.end()?;
     let begun = bench.tick(now + HOUR)?;
     assert_eq!(begun.len(), 3, "{begun:?}");
+    // A check that takes long makes no backup missed, and is not begun twice.
+    let history = bench.noting.history.clone();
+    for run in history.open_runs()?.iter().filter(|run| run.verb == "backup") {
+        history.end(run.id, Outcome::Ok, &Report::default())?;
+    }
+    assert_eq!(bench.tick(now + 2 * HOUR)?, ["home backup schedule 2026-11-20T23:00:00Z"]);
     assert!(bench.missed()?.is_empty());
+    bench.tick(now + 25 * HOUR)?;
+    let missed = history.runs(&Page { outcome: Some(Outcome::Missed), ..Page::default() })?;
+    assert!(missed.iter().any(|run| run.verb == "check"), "{missed:?}");
     Ok(())
 }
 
