@@ -1,10 +1,13 @@
 //! What takes longer than a moment: one file a job, each a function that the command line's verb
 //! uses as well, wherever both do the same. A [`Runner`](crate::runner::Runner) runs them.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdfast_engine::monitor::{Interrupt, Monitor, Phase};
+use holdfast_engine::repo::Repository;
 
+use crate::ask::Nobody;
 use crate::paths::Paths;
 use crate::plans::{Part, Plan};
 use crate::problem::Problem;
@@ -14,11 +17,13 @@ use crate::runs::{By, Level, NewRun, Report};
 pub mod backup;
 pub mod check;
 pub mod drill;
+pub mod forget;
 pub mod gc;
 pub mod hooks;
 mod mirror;
 mod network;
 pub mod plan;
+pub mod restore;
 mod retention;
 #[cfg(test)]
 mod tests;
@@ -30,6 +35,10 @@ pub enum Job {
     Plan(String),
     /// A backup without what follows it.
     Backup(backup::Backup),
+    /// A restore.
+    Restore(restore::Restore),
+    /// Forgetting snapshots.
+    Forget(forget::Forget),
     /// Freeing space.
     Gc(gc::Gc),
     /// A check of a repository.
@@ -58,6 +67,8 @@ impl Job {
             Self::Backup(backup) => {
                 new(backup.plan.as_deref(), "backup", backup.repository.clone())
             }
+            Self::Restore(restore) => new(None, "restore", restore.from.location.clone()),
+            Self::Forget(forget) => new(None, "forget", forget.from.location.clone()),
             Self::Gc(gc) => new(gc.plan.as_deref(), "gc", gc.repository.clone()),
             Self::Check(check) => new(check.plan.as_deref(), "check", check.repository.clone()),
         })
@@ -83,10 +94,33 @@ impl Job {
         match self {
             Self::Plan(name) => plan::run(work, name),
             Self::Backup(backup) => backup::run(work, backup),
+            Self::Restore(restore) => restore::run(work, restore),
+            Self::Forget(forget) => forget::run(work, forget),
             Self::Gc(gc) => gc::run(work, gc),
             Self::Check(check) => check::run(work, check),
             Self::Drill(name) => drill::run(work, name),
         }
+    }
+}
+
+/// The repository of a job that somebody looked into before.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its location.
+    pub location: String,
+    /// The repository, where it is open already: perhaps with a passphrase that is kept nowhere.
+    pub opened: Option<Arc<Repository>>,
+}
+
+impl Target {
+    /// The repository, open.
+    fn open(&self, work: &Work<'_>) -> Result<Arc<Repository>, Problem> {
+        if let Some(opened) = &self.opened {
+            return Ok(opened.clone());
+        }
+        let place = work.paths.resolve(self.location.as_ref(), &work.paths.load_config()?)?;
+        let access = work.paths.access(Arc::new(Nobody));
+        Ok(Arc::new(work.paths.open_repository(&place, &access)?))
     }
 }
 

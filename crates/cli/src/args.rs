@@ -29,6 +29,12 @@ Global options, before or after the verb:
       --limit-upload RATE     Send no more than this a second: 512K, 10M; to the
                               repository and to each place over a network
       --limit-download RATE   Receive no more than this a second, from each of them
+      --connections NUMBER    Use so many connections to each server, 1 to 64
+      --memory SIZE           Keep buffers and caches within this: 64M, 1G; at least
+                              32M. The rest of the program takes 10 to 50 MB besides,
+                              and the index of a large repository more
+      --background            Give way to all else that runs here: lowest priority for
+                              processor and disk
       --accept-new-host-key   Trust the host key of a server met for the first time
       --json                  Write one JSON object a line (docs/json.md)
   -q, --quiet                 Say nothing but errors and what was asked for
@@ -96,6 +102,13 @@ pub(crate) struct Global {
     pub(crate) limit_upload: Option<String>,
     #[arg(long, global = true, hide = true, value_name = "RATE")]
     pub(crate) limit_download: Option<String>,
+    #[arg(long, global = true, hide = true, value_name = "NUMBER",
+        value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(crate) connections: Option<u64>,
+    #[arg(long, global = true, hide = true, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    pub(crate) background: bool,
     #[arg(long, global = true, hide = true)]
     pub(crate) accept_new_host_key: bool,
     #[arg(long, global = true, hide = true)]
@@ -143,6 +156,7 @@ pub(crate) enum Verb {
     Test(verbs::test::Test),
     Ui(verbs::ui::Ui),
     Completions(verbs::completions::Completions),
+    Man(verbs::man::Man),
     Version(verbs::version::Version),
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use holdfast_app::paths::Paths;
 use holdfast_app::secrets::{self, Sources};
 use holdfast_app::select::Spec;
-use holdfast_app::text::printable_os;
+use holdfast_app::text::{parse_size, printable_os, size};
 use holdfast_app::{
     Access, Ask, Config, Location, Options, Place, Problem, Resolved, cache, catalogue, config,
     open as places,
@@ -27,6 +27,15 @@ use crate::failure::{Failure, Result};
 use crate::ui::{Ui, prompt::Terminal};
 
 pub(crate) use holdfast_app::jobs::host;
+
+/// The least that `--memory` may be, in bytes.
+const LEAST_MEMORY: usize = 32 << 20;
+
+/// What a thread that reads packs takes, in bytes: a piece of one, and a blob.
+const READING: usize = 12 << 20;
+
+/// More such threads serve nothing.
+const MOST_READING: usize = 16;
 
 /// How often a person may try.
 const TRIES: usize = 3;
@@ -126,7 +135,13 @@ impl Context {
             Location::Named { .. } => self.config()?,
             _ => None,
         };
-        Ok(Resolved::new(location, config, overrides)?)
+        let mut resolved = Resolved::new(location, config, overrides)?;
+        if let Some(connections) = self.global.connections
+            && matches!(resolved.place, Place::Sftp(_) | Place::S3(_))
+        {
+            resolved.options.set_limit("connections", connections);
+        }
+        Ok(resolved)
     }
 
     /// Resolves the location of another repository, as [`place`](Self::place) does.
@@ -160,6 +175,34 @@ impl Context {
             options.set_limit(name, rate);
         }
         Ok(())
+    }
+
+    /// `--memory`, in bytes.
+    pub(crate) fn memory(&self) -> Result<Option<usize>> {
+        let Some(text) = &self.global.memory else { return Ok(None) };
+        let bytes = parse_size(text).and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = bytes.ok_or_else(|| {
+            Problem::usage(format!("{text} is no size")).hint("write 64M, 500M or 1G")
+        })?;
+        if bytes < LEAST_MEMORY {
+            return Err(Problem::usage(format!("--memory {text} is too little"))
+                .hint(format!("give at least {}", size(LEAST_MEMORY as u64)))
+                .into());
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Threads that read packs in half of the memory that may be taken, where `wanted` of them (0:
+    /// as many as suit) were asked for.
+    pub(crate) fn reading_threads(&self, wanted: usize) -> Result<usize> {
+        let Some(memory) = self.memory()? else { return Ok(wanted) };
+        let most = (memory / 2 / READING).max(1);
+        // Where there is memory for more than ever suit, those that suit may be found out.
+        Ok(match wanted {
+            0 if most >= MOST_READING => 0,
+            0 => most,
+            wanted => wanted.min(most),
+        })
     }
 
     /// Where the configuration is, or would be.

@@ -1,6 +1,7 @@
 //! The binary `holdfast`: from words on a command line to an exit code.
 
 mod args;
+mod background;
 mod context;
 #[cfg(test)]
 mod docs;
@@ -19,6 +20,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ui::usage(&error, &words),
     };
+    if cli.global.background {
+        background::begin();
+    }
     let context = Context::new(cli.global);
     let result = verbs::run(&context, cli.verb);
     context.finish(result)

@@ -12,7 +12,6 @@ pub(crate) mod diff;
 pub(crate) mod digest;
 pub(crate) mod drill;
 pub(crate) mod dup;
-pub(crate) mod entries;
 pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod gc;
@@ -21,6 +20,7 @@ pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod key;
 pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod mount;
 pub(crate) mod plan;
 pub(crate) mod prune;
@@ -43,6 +43,8 @@ use crate::failure::Result;
 
 /// Does what was asked for.
 pub(crate) fn run(context: &Context, verb: Verb) -> Result {
+    // What is wrong with it is said before anything is opened.
+    context.memory()?;
     match verb {
         Verb::Create(options) => create::run(context, &options),
         Verb::Backup(options) => backup::run(context, &options),
@@ -77,6 +79,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Test(options) => test::run(context, &options),
         Verb::Ui(options) => ui::run(context, &options),
         Verb::Completions(options) => completions::run(context, &options),
+        Verb::Man(options) => man::run(context, &options),
         Verb::Version(options) => version::run(context, &options),
     }
 }

@@ -36,7 +36,7 @@ pub trait Events: Send + Sync + fmt::Debug {
 pub struct Memory {
     /// Content of files.
     pub content: usize,
-    /// Nodes of trees.
+    /// Nodes of trees; as much again what is read of them.
     pub nodes: usize,
 }
 
@@ -49,7 +49,8 @@ impl Default for Memory {
 impl Memory {
     /// How to use `bytes` in all.
     pub fn within(bytes: usize) -> Self {
-        Self { content: bytes / 4 * 3, nodes: bytes / 4 }
+        // What the reader keeps takes as much as the nodes.
+        Self { content: bytes / 2, nodes: bytes / 4 }
     }
 }
 
@@ -82,16 +83,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Library {
-    /// The snapshots that fit `filter`.
+    /// The snapshots that fit `filter`; without one, none is listed.
     pub(crate) fn new(
         repository: Repository,
-        filter: Filter,
+        filter: Option<Filter>,
         memory: Memory,
         events: Arc<dyn Events>,
     ) -> Result<Self> {
         let repository = Arc::new(repository);
-        let reader = RwLock::new(load(&repository, &*events)?);
-        let shelves = Arc::new(Shelves::new(repository.snapshots()?, &filter));
+        let reader = RwLock::new(load(&repository, memory.nodes, &*events)?);
+        let snapshots = if filter.is_some() { repository.snapshots()? } else { Vec::new() };
+        let filter = filter.unwrap_or_default();
+        let shelves = Arc::new(Shelves::new(snapshots, &filter));
         let now = Instant::now();
         Ok(Self {
             repository,
@@ -159,7 +162,7 @@ impl Library {
 
     /// Reads the index again.
     fn renew(&self) -> Result<Arc<BlobReader<'static>>> {
-        let reader = load(&self.repository, &*self.events)?;
+        let reader = load(&self.repository, self.pages.room(), &*self.events)?;
         *self.reader.write().unwrap_or_else(PoisonError::into_inner) = reader.clone();
         Ok(reader)
     }
@@ -214,10 +217,15 @@ impl Library {
     }
 }
 
-fn load(repository: &Arc<Repository>, events: &dyn Events) -> Result<Arc<BlobReader<'static>>> {
+/// A reader with the index as it is now, which keeps at most so many bytes.
+fn load(
+    repository: &Arc<Repository>,
+    memory: usize,
+    events: &dyn Events,
+) -> Result<Arc<BlobReader<'static>>> {
     let (index, problems) = Index::load_readable(repository)?;
     for problem in problems {
         events.trouble(&format!("{}; going on with the rest", chain_text(&problem)));
     }
-    Ok(Arc::new(BlobReader::shared(repository.clone(), index)))
+    Ok(Arc::new(BlobReader::shared(repository.clone(), index).within(memory)))
 }

@@ -6,6 +6,9 @@
 //   data-copy="id"            copy the text of that element
 //   data-open="id", data-close  dialogs
 //   data-part="id"            a form or link whose answer becomes the content of that element
+//   data-from="address"       such a link loads from there; its own address is the whole page
+//   data-picks, data-all, data-picked  a form with rows to pick, a box for all of them, their number
+//   data-submit               a form that is sent when a choice in it changes
 //   data-auto="ms" data-to="address"  after a change below it, the form is sent there by itself
 //   data-load="address"       filled from there as soon as it is on the page; needs an id
 //   data-fill="id"            a choice whose value goes into that field
@@ -196,6 +199,32 @@ function automatic(event) {
 document.addEventListener("input", automatic);
 document.addEventListener("change", automatic);
 
+// ---- rows that are picked ----
+function picked(form) {
+  const boxes = all("td.pick input", form);
+  for (const box of boxes) {
+    const row = box.closest("tr");
+    box.checked ? row.setAttribute("aria-selected", "true") : row.removeAttribute("aria-selected");
+  }
+  const number = boxes.filter((box) => box.checked).length;
+  for (const part of all("[data-picked]", form)) part.textContent = number;
+  const whole = one("[data-all]", form);
+  if (whole) {
+    whole.checked = number > 0 && number === boxes.length;
+    whole.indeterminate = number > 0 && number < boxes.length;
+  }
+}
+
+document.addEventListener("change", (event) => {
+  const form = event.target.closest("form");
+  if (event.target.matches("[data-submit] select")) form.requestSubmit();
+  if (!form?.matches("[data-picks]")) return;
+  if (event.target.matches("[data-all]")) {
+    for (const box of all("td.pick input", form)) box.checked = event.target.checked;
+  }
+  picked(form);
+});
+
 // ---- fields that depend on others ----
 function reveal(form) {
   for (const part of all("[data-show]", form)) {
@@ -236,8 +265,18 @@ document.addEventListener("click", async (event) => {
   } else if (print !== undefined) {
     window.print();
   } else if (part && button.tagName === "A") {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    load(button.href, part);
+    const { from } = button.dataset;
+    await load(from ?? button.href, part);
+    if (!from) return;
+    // The page as it is now, for who loads it again.
+    history.replaceState(null, "", button.href);
+    const table = button.closest("table");
+    all("a[aria-current]", table).forEach((a) => a.removeAttribute("aria-current"));
+    button.setAttribute("aria-current", "true");
+    const target = document.getElementById(part);
+    if (target?.getBoundingClientRect().top > innerHeight / 2) target.scrollIntoView();
   }
 });
 
@@ -277,7 +316,14 @@ document.addEventListener("keydown", (event) => {
     field ? field.focus() : location.assign("/find");
   } else if (key === "j") step(1);
   else if (key === "k") step(-1);
+  else if (key === " ") {
+    const box = one("td.pick input", event.target.closest("tr") ?? document.createElement("tr"));
+    if (!box || event.target === box) return;
+    event.preventDefault();
+    box.click();
+  }
 });
 
 all("form").forEach(reveal);
+all("form[data-picks]").forEach(picked);
 arrived();

@@ -12,11 +12,14 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use crate::accounts::Accounts;
+use crate::opened::IDLE;
 use crate::state::{Shared, State};
 use crate::{pages, router};
 
 /// How often an interrupt is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
+/// How often repositories are looked for that nobody looks at.
+const SWEEP: Duration = Duration::from_secs(60);
 /// How long requests under way may take to end.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -83,6 +86,14 @@ impl Console {
         runtime.spawn(async move {
             let service = app.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, service).await
+        });
+        let watched = state.clone();
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let state = watched.clone();
+                let _ = tokio::task::spawn_blocking(move || state.shelf.sweep(IDLE)).await;
+            }
         });
         let note = Running { address }.write(&state.paths.state)?;
         Ok(Self { address, state, note, runtime: Some(runtime) })
@@ -179,4 +190,9 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Problem {
         }
         _ => problem(Class::Io, format!("cannot listen on {address}")),
     }
+}
+
+/// A one-time address that begins with the snapshots of the repository of this name.
+pub fn to_snapshots(url: &str, name: &str) -> String {
+    format!("{url}&at={}", pages::snapshots::encode(name))
 }

@@ -90,9 +90,9 @@ pub(crate) async fn signed_in(
     };
     let address = client(&state, &request);
     let what = changes(request.method()).then(|| record::words(request.uri().path())).flatten();
-    let path = request.uri().path().to_owned();
-    let view = View::new(state.clone(), session.clone(), &cookies, &path);
     let fragment = request.headers().contains_key("x-fragment");
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let view = View::new(state.clone(), session.clone(), &cookies, path, fragment);
     request.extensions_mut().insert(view.clone());
     if changes(request.method()) {
         match with_token(request, &session).await {

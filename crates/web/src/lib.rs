@@ -1,7 +1,8 @@
 //! The console in the browser: server-rendered pages over what `holdfast-app` does.
 //!
 //! [`Console`] is the server. Inside: `guard` lets requests in (host, origin, session, token),
-//! `view` is what every page needs, `live` are the events that pages follow, `pages/` hold one file
+//! `view` is what every page needs, `opened` are the
+//! repositories that pages look into, `live` are the events that pages follow, `pages/` hold one file
 //! a page. Handlers are thin; what takes longer than a moment runs on a blocking thread.
 
 mod accounts;
@@ -11,6 +12,8 @@ mod console;
 mod failure;
 mod guard;
 mod live;
+mod names;
+mod opened;
 mod pages;
 mod posted;
 mod record;
@@ -20,4 +23,4 @@ mod view;
 mod words;
 
 pub use accounts::Accounts;
-pub use console::{Console, Options, running};
+pub use console::{Console, Options, running, to_snapshots};

@@ -3,14 +3,21 @@
 
 pub(crate) mod alerts;
 pub(crate) mod appearance;
+pub(crate) mod browse;
+pub(crate) mod compare;
+pub(crate) mod find;
 pub(crate) mod home;
 pub(crate) mod open;
 pub(crate) mod plans;
+pub(crate) mod repository;
+pub(crate) mod restore;
 pub(crate) mod runs;
 pub(crate) mod settings;
 pub(crate) mod sign_in;
+pub(crate) mod snapshots;
 pub(crate) mod start;
 pub(crate) mod storages;
+pub(crate) mod unlock;
 
 use axum::response::{IntoResponse, Redirect, Response};
 use http::HeaderMap;

@@ -29,14 +29,14 @@ impl Posted {
         self.0.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// All values of a field, in order.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
     /// The last value of a field; empty if it was not sent.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.sent(name).unwrap_or_default()
-    }
-
-    /// All values of a field.
-    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 }
 

@@ -20,6 +20,13 @@ pub(crate) fn router(state: Shared) -> Router {
         .merge(pages::plans::routes())
         .merge(pages::runs::routes())
         .merge(pages::start::routes())
+        .merge(pages::snapshots::routes())
+        .merge(pages::browse::routes())
+        .merge(pages::find::routes())
+        .merge(pages::compare::routes())
+        .merge(pages::restore::routes())
+        .merge(pages::repository::routes())
+        .merge(pages::unlock::routes())
         .fallback(guard::nowhere)
         .layer(from_fn_with_state(state.clone(), guard::signed_in));
     Router::new()

@@ -12,6 +12,7 @@ use http::HeaderMap;
 use crate::accounts::{Accounts, Limiter};
 use crate::console::Options;
 use crate::live::Hub;
+use crate::opened::Shelf;
 use crate::pages::storages::Trials;
 use crate::view::cookie;
 
@@ -40,6 +41,8 @@ pub(crate) struct State {
     pub(crate) hub: Hub,
     /// Connection tests.
     pub(crate) trials: Trials,
+    /// Repositories that are open.
+    pub(crate) shelf: Shelf,
 }
 
 pub(crate) type Shared = Arc<State>;
@@ -67,6 +70,7 @@ impl State {
             is_behind_proxy: options.is_behind_proxy,
             hub: Hub::new()?,
             trials: Trials::default(),
+            shelf: Shelf::default(),
         }))
     }
 

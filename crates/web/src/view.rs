@@ -35,6 +35,8 @@ pub(crate) struct View {
     pub(crate) session: Session,
     theme: &'static str,
     path: String,
+    /// Our script asks for a part of a page.
+    pub(crate) is_fragment: bool,
 }
 
 /// What the layout shows around a page.
@@ -60,8 +62,19 @@ pub(crate) struct Frame {
 }
 
 impl View {
-    pub(crate) fn new(state: Shared, session: Session, cookies: &str, path: &str) -> Self {
-        Self { state, session, theme: theme(cookies), path: path.to_owned() }
+    pub(crate) fn new(
+        state: Shared,
+        session: Session,
+        cookies: &str,
+        path: &str,
+        is_fragment: bool,
+    ) -> Self {
+        Self { state, session, theme: theme(cookies), path: path.to_owned(), is_fragment }
+    }
+
+    /// The address that was asked for, without the host.
+    pub(crate) fn address(&self) -> &str {
+        &self.path
     }
 
     /// The frame of a page. `cli` is the command line that does the same.

@@ -85,9 +85,9 @@ impl Options {
         Ok(options)
     }
 
-    /// Sets a limit in bytes a second: `limit_upload` or `limit_download`.
-    pub fn set_limit(&mut self, name: &str, rate: u64) {
-        self.settings.insert(name.to_owned(), Setting::Number(rate));
+    /// Sets a limit: `limit_upload` and `limit_download` in bytes a second, or `connections`.
+    pub fn set_limit(&mut self, name: &str, number: u64) {
+        self.settings.insert(name.to_owned(), Setting::Number(number));
     }
 
     /// Adds a setting in place of what the same option said in any form.

@@ -98,8 +98,13 @@ pub(crate) fn run(context: &Context, options: &Archive) -> Result {
     let snapshot = context.snapshot(&repository, &spec, &filter)?;
     let index = context.index(&repository)?;
     let reader = BlobReader::new(&repository, &index);
-    let archive_options =
+    let mut archive_options =
         ArchiveOptions { path: spec.path.clone(), filter: chosen, ..ArchiveOptions::default() };
+    if let Some(memory) = context.memory()? {
+        // Two windows are in memory at once, and what is read for them.
+        archive_options.window = archive_options.window.min(memory as u64 / 4);
+        archive_options.threads = context.reading_threads(0)?;
+    }
     let mut file = to.map(|path| OutputFile::create(path, options.overwrite)).transpose()?;
     let mut stdout = io::stdout();
     let out: &mut dyn Write = match &mut file {

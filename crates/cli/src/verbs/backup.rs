@@ -92,6 +92,9 @@ pub(crate) struct Backup {
     /// Threads that compress and encrypt
     #[arg(long, value_name = "NUMBER")]
     threads: Option<usize>,
+    /// Files that are read at once [as many as suit the place]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=256))]
+    read_concurrency: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -129,7 +132,8 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
         places.push(context.place(place)?);
     }
     let source_options = source_options(context, options)?;
-    let writer = writer_options(options.compression.as_deref(), options.threads)?;
+    let mut writer = writer_options(context, options.compression.as_deref(), options.threads)?;
+    writer.readers = options.read_concurrency.map_or(0, |n| usize::try_from(n).unwrap_or(0));
     let access = context.access();
     let source_context = SourceContext {
         options: &source_options,
@@ -209,8 +213,9 @@ fn source_options(context: &Context, options: &Backup) -> Result<LocalSourceOpti
     })
 }
 
-/// How to write, with what the options of that name say.
+/// How to write, with what the options of that name say, and within the memory that may be taken.
 pub(crate) fn writer_options(
+    context: &Context,
     compression: Option<&str>,
     threads: Option<usize>,
 ) -> Result<WriterOptions> {
@@ -226,7 +231,10 @@ pub(crate) fn writer_options(
         Some(threads) => writer.threads = threads.min(256),
         None => {}
     }
-    Ok(writer)
+    Ok(match context.memory()? {
+        Some(memory) => writer.within(memory),
+        None => writer,
+    })
 }
 
 /// Opens the repository. One that nobody named is made on first use.
@@ -243,7 +251,7 @@ fn open_or_create(context: &Context, options: &Backup) -> Result<Repository> {
                 .into());
         }
         context.ui.say(&format!("There is no repository at {location} yet; making one."))?;
-        return super::create::make(context, storage);
+        return super::create::make(context, storage, false);
     }
     context.open()
 }

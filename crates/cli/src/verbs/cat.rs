@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use clap::Args;
+use holdfast_app::entries;
 use holdfast_app::select::Spec;
 use holdfast_app::text::printable;
 use holdfast_app::{Class, Problem};
@@ -12,7 +13,6 @@ use holdfast_engine::meta::Kind;
 use holdfast_engine::repo::BlobReader;
 use holdfast_engine::tree::content::read_content;
 
-use super::entries;
 use crate::args::Selection;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, Result};

@@ -12,6 +12,7 @@ use holdfast_engine::repo::session::Writer;
 use holdfast_engine::repo::sessions::OpenSession;
 use serde::Serialize;
 
+use super::backup::writer_options;
 use crate::context::{Context, host};
 use crate::failure::{Outcome, Result};
 use crate::interrupt;
@@ -154,7 +155,7 @@ pub(crate) fn run(context: &Context, options: &Gc) -> Result {
 /// Collects in a repository that is open already.
 pub(crate) fn collect(context: &Context, repository: &Repository, options: &Gc) -> Result {
     let begun = Instant::now();
-    let gc_options = gc_options(options)?;
+    let gc_options = gc_options(context, options)?;
     let progress = Progress::new(&context.ui);
     let mut told = Ok(());
     let result = gc(repository, &gc_options, &progress, interrupt::watch(), &mut |plan| {
@@ -167,7 +168,7 @@ pub(crate) fn collect(context: &Context, repository: &Repository, options: &Gc) 
     Ok(Outcome::Done)
 }
 
-fn gc_options(options: &Gc) -> Result<GcOptions> {
+fn gc_options(context: &Context, options: &Gc) -> Result<GcOptions> {
     let time = |text: &str| {
         config::duration(text).ok_or_else(|| {
             Problem::usage(format!("{text} is no length of time")).hint("write 90s, 30m, 2h or 7d")
@@ -183,6 +184,11 @@ fn gc_options(options: &Gc) -> Result<GcOptions> {
             Problem::usage(format!("{text} is no size")).hint("write 500M, 20G or 1.5T")
         })
     });
+    let mut writer = writer_options(context, None, None)?;
+    if let Some(memory) = context.memory()? {
+        // The other half is for reading.
+        writer = writer.within(memory / 2);
+    }
     Ok(GcOptions {
         who: Writer {
             host: host(),
@@ -197,8 +203,8 @@ fn gc_options(options: &Gc) -> Result<GcOptions> {
         wait: optional(&options.wait)?.unwrap_or_default(),
         settle: optional(&options.settle)?,
         dry_run: options.dry_run,
-        threads: options.threads,
-        ..GcOptions::default()
+        threads: context.reading_threads(options.threads)?,
+        writer,
     })
 }
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
+use holdfast_app::entries::mode_text;
 use holdfast_app::text::{count, printable, size};
 use holdfast_app::times::{local, rfc3339};
 use holdfast_app::{Class, Problem};
@@ -13,7 +14,6 @@ use holdfast_engine::repo::BlobReader;
 use holdfast_engine::tree::{split, view};
 use serde::Serialize;
 
-use super::ls::mode_text;
 use crate::args::Selection;
 use crate::context::Context;
 use crate::failure::{Outcome, Result};

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use clap::Args;
+use holdfast_app::entries::{self, mode_text};
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, printable, size};
 use holdfast_app::times::local;
@@ -15,7 +16,6 @@ use holdfast_engine::repo::snapshots::{Filter, SnapshotInfo};
 use holdfast_engine::tree::view::{self, Located};
 use holdfast_engine::tree::{Entry, split, totals};
 
-use super::entries;
 use crate::args::Selection;
 use crate::context::Context;
 use crate::failure::{Outcome, Result};
@@ -149,7 +149,7 @@ fn list_entries(
     path: &[u8],
 ) -> Result {
     if context.ui.is_json() {
-        let mut each = |path: &[u8], entry: &Entry| {
+        let mut each = |path: &[u8], entry: &Entry| -> Result<()> {
             let row = json::Entry::new(path, &entry.metadata, &entry.target, &entry.error);
             Ok(context.ui.row("entry", &row)?)
         };
@@ -162,7 +162,7 @@ fn list_entries(
         Vec::new()
     };
     let mut out = context.ui.out();
-    let mut each = |path: &[u8], entry: &Entry| {
+    let mut each = |path: &[u8], entry: &Entry| -> Result<()> {
         let name = if options.recursive { path } else { split(path).1 };
         if options.long {
             let m = &entry.metadata;
@@ -213,36 +213,4 @@ fn write_long(out: &mut impl Write, m: &Metadata, bytes: u64, human: bool) -> st
     let time = local(m.mtime.total_nanos());
     let (mode, width) = (mode_text(m.kind, m.mode), if human { 8 } else { 12 });
     write!(out, "{mode} {owner:<8} {group:<8} {bytes:>width$} {time} ")
-}
-
-/// `drwxr-xr-x`, as `ls -l` writes it.
-pub(crate) fn mode_text(kind: Kind, mode: u32) -> String {
-    let mut text = String::with_capacity(10);
-    text.push(kind.letter());
-    let special = [(0o4000, 's', 'S'), (0o2000, 's', 'S'), (0o1000, 't', 'T')];
-    for (i, (bit, both, alone)) in special.into_iter().enumerate() {
-        let bits = mode >> (6 - 3 * i);
-        text.push(if bits & 4 != 0 { 'r' } else { '-' });
-        text.push(if bits & 2 != 0 { 'w' } else { '-' });
-        text.push(match (bits & 1 != 0, mode & bit != 0) {
-            (true, false) => 'x',
-            (false, false) => '-',
-            (true, true) => both,
-            (false, true) => alone,
-        });
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modes_read_as_people_know_them() {
-        assert_eq!(mode_text(Kind::Directory, 0o755), "drwxr-xr-x");
-        assert_eq!(mode_text(Kind::File, 0o4755), "-rwsr-xr-x");
-        assert_eq!(mode_text(Kind::File, 0o2640), "-rw-r-S---");
-        assert_eq!(mode_text(Kind::Directory, 0o1777), "drwxrwxrwt");
-    }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use holdfast_app::Problem;
 use holdfast_app::select::Spec;
 use holdfast_app::text::{plural, printable_os, shell_word};
-use holdfast_mount::{Events, Options, Subject, check_directory};
+use holdfast_mount::{Events, Memory, Options, Subject, check_directory};
 use serde::Serialize;
 
 use crate::args::Selection;
@@ -111,7 +111,8 @@ pub(crate) fn run(context: &Context, options: &Mount) -> Result {
         }
     };
     let interrupt = interrupt::watch();
-    let how = Options { allow_other: options.allow_other, ..Options::default() };
+    let memory = context.memory()?.map_or_else(Memory::default, Memory::within);
+    let how = Options { allow_other: options.allow_other, memory };
     let teller = Arc::new(Teller(context.ui.another()));
     let mounted = holdfast_mount::mount(repository, subject, &directory, how, teller)?;
     if context.ui.is_json() {

@@ -3,12 +3,13 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::{Args, ValueEnum};
+use holdfast_app::jobs::restore::{check_in_place, unset_names};
 use holdfast_app::open::open_destination;
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, plural, printable, shell_word, size};
 use holdfast_app::{Ask, Class, Problem, patterns, roots};
 use holdfast_connectors::local::destination::LocalDestinationOptions;
-use holdfast_engine::destination::{Destination, Unset};
+use holdfast_engine::destination::Destination;
 use holdfast_engine::ops::restore::{Overwrite, RestoreOptions, RestoreReport, preview, restore};
 use holdfast_engine::repo::{Index, Repository};
 use holdfast_engine::storage::ObjectName;
@@ -131,10 +132,8 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
         .map_err(|e| roots::bad_rule(&e))?;
     let repository = context.open()?;
     let snapshot = context.snapshot(&repository, &spec, &filter)?;
-    if options.in_place && snapshot.record.kind != "local" {
-        let kind = printable(snapshot.record.kind.as_bytes());
-        let text = format!("a snapshot of kind {kind} has no original place on this machine");
-        return Err(Problem::new(Class::Unsupported, text).hint("say --to DIR").into());
+    if options.in_place {
+        check_in_place(&snapshot)?;
     }
     let id = snapshot.id.short();
     let destination = match to {
@@ -155,6 +154,10 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
     restore_options.dry_run = options.dry_run;
     restore_options.verify = options.verify;
     restore_options.filter = chosen;
+    if let Some(memory) = context.memory()? {
+        // A third of what is read with is kept beside it.
+        restore_options.memory = memory / 4 * 3;
+    }
     let index = context.index(&repository)?;
     let job = Job { context, repository: &repository, index: &index, options, destination };
     if options.in_place && !options.dry_run && !options.yes {
@@ -257,7 +260,7 @@ impl Job<'_> {
         let ui = &self.context.ui;
         let interrupted = interrupt::watch().is_raised();
         let target = printable(self.destination.location().as_bytes());
-        let unset = unset(report.unset);
+        let unset = unset_names(report.unset);
         if ui.is_json() {
             return Ok(ui.event(
                 "summary",
@@ -312,17 +315,4 @@ impl Job<'_> {
         }
         Ok(())
     }
-}
-
-fn unset(unset: Unset) -> Vec<&'static str> {
-    let parts = [
-        (unset.owner, "owner"),
-        (unset.mode, "permissions"),
-        (unset.xattrs, "extended attributes"),
-        (unset.acls, "ACLs"),
-        (unset.times, "times"),
-        (unset.fractions, "fractions of seconds"),
-        (unset.sparse, "holes"),
-    ];
-    parts.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect()
 }

@@ -1,10 +1,12 @@
 //! `serve`: the service, which runs plans when they are due.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
 use holdfast_app::Problem;
+use holdfast_app::runner::broadcast::{self, error::TryRecvError};
 use holdfast_app::runner::{Event, Options, Runner, What};
 use holdfast_app::service::unit::Unit;
 use holdfast_app::service::{Service, SystemClock, Told};
@@ -20,6 +22,8 @@ use crate::ui::Ui;
 
 /// How long runs have to end in good order before the process goes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it looks for something to tell.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Run plans when they are due, for good
 ///
@@ -91,24 +95,36 @@ pub(crate) fn run(context: &Context, options: &Serve) -> Result {
     let interrupt = interrupt::watch();
     let mut events = runner.subscribe();
     let ui = &context.ui;
-    std::thread::scope(|scope| -> Result<()> {
-        let watching = scope.spawn(|| -> Result<()> {
-            while let Ok(event) = events.blocking_recv() {
-                show(ui, &runner, &event)?;
-            }
-            Ok(())
-        });
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // The console, where there is one, is served beside this by a thread of its own.
+        scope.spawn(|| watch(ui, &runner, &mut events, &ended));
         service.run(&|| interrupt.is_raised(), &mut |told| {
             let _ = tell(ui, &told);
         });
         drop(console);
         if !runner.close(PATIENCE) {
-            ui.warn("some runs did not end in time; the next start records them as interrupted")?;
+            let _ = ui.warn("some runs did not end in time; the next start finds them interrupted");
         }
-        drop(watching);
-        Ok(())
-    })?;
-    Ok(Outcome::Interrupted)
+        ended.store(true, Ordering::SeqCst);
+    });
+    Ok(Outcome::Done)
+}
+
+/// Tells of runs until the service has ended and nothing is left to tell.
+fn watch(ui: &Ui, runner: &Runner, events: &mut broadcast::Receiver<Event>, ended: &AtomicBool) {
+    loop {
+        // Looked at first: what comes before the end is told.
+        let is_over = ended.load(Ordering::SeqCst);
+        match events.try_recv() {
+            Ok(event) => {
+                let _ = show(ui, runner, &event);
+            }
+            Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty) if !is_over => std::thread::sleep(LOOK),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+        }
+    }
 }
 
 fn tell(ui: &Ui, told: &Told) -> std::io::Result<()> {

@@ -7,9 +7,11 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use holdfast_app::catalogue;
+use holdfast_app::location::Location;
 use holdfast_app::problem::{Class, Problem};
 use holdfast_app::runner::{self, Runner};
 use holdfast_app::service::{Service, SystemClock};
+use holdfast_app::text::printable_os;
 use holdfast_engine::format::keyslot::Secret;
 use holdfast_web::{Accounts, Console, Options};
 use serde::Serialize;
@@ -25,11 +27,13 @@ pub(crate) const PORT: u16 = 9847;
 ///
 /// Prints an address that opens the console once, and opens it where there is a desktop. If `serve`
 /// is at work, its console is opened. Else the command serves one, to this machine alone, and runs
-/// plans when they are due, until it ends.
+/// plans when they are due, until it ends. With `at @NAME` it
+/// begins with the snapshots of that repository.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   holdfast ui
   holdfast ui --no-open --port 9090
+  holdfast at @nas ui
   holdfast ui reset-password")]
 pub(crate) struct Ui {
     #[command(subcommand)]
@@ -60,9 +64,14 @@ pub(crate) fn run(context: &Context, options: &Ui) -> Result {
     if let Some(What::ResetPassword) = options.what {
         return reset_password(context);
     }
+    let name = name(context)?;
+    let lead = |url: String| match &name {
+        Some(name) => holdfast_web::to_snapshots(&url, name),
+        None => url,
+    };
     let paths = context.paths()?;
     if let Some(url) = holdfast_web::running(&paths.state)? {
-        tell(context, options, &paths.state, &url)?;
+        tell(context, options, &paths.state, &lead(url))?;
         context.ui.note("the console of the service at work; this address works once")?;
         return Ok(Outcome::Done);
     }
@@ -83,7 +92,7 @@ pub(crate) fn run(context: &Context, options: &Ui) -> Result {
         is_foreground: service.is_some(),
     })?;
     let interrupt = interrupt::watch();
-    tell(context, options, &state, &console.one_time_url()?)?;
+    tell(context, options, &state, &lead(console.one_time_url()?))?;
     context.ui.note("this address works once; Ctrl-C ends the console")?;
     match &mut service {
         Some(service) => service.run(&|| interrupt.is_raised(), &mut |_| {}),
@@ -124,6 +133,27 @@ fn reset_password(context: &Context) -> Result {
         "the console has a new password; the second factor is off, and all sessions ended",
     )?;
     Ok(Outcome::Done)
+}
+
+/// The name of the repository that the command line means, if it means one.
+fn name(context: &Context) -> Result<Option<String>> {
+    let Some(at) = context.at() else { return Ok(None) };
+    match Location::parse(at)? {
+        Location::Named { name, .. } => {
+            let config = context.config()?;
+            config.map_or(Ok(()), |config| config.expect(&name).map(drop))?;
+            Ok(Some(name))
+        }
+        _ => {
+            let shown = printable_os(at);
+            Err(Problem::usage(format!(
+                "the console knows repositories by their names, not {shown}"
+            ))
+            .hint(format!("give it one: holdfast config repository set NAME location {shown}"))
+            .hint("then: holdfast at @NAME ui")
+            .into())
+        }
+    }
 }
 
 fn has_desktop() -> bool {

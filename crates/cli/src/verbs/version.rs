@@ -13,10 +13,15 @@ pub(crate) struct Version {}
 #[derive(Serialize)]
 struct Answer {
     version: &'static str,
+    commit: Option<&'static str>,
     format: u32,
     system: &'static str,
     machine: &'static str,
 }
+
+/// What the program was built from, if whoever built it said so: nothing else of the building
+/// machine goes into the program, so that two builds of the same are the same.
+const COMMIT: Option<&str> = option_env!("HOLDFAST_COMMIT");
 
 /// The repository format that this program writes.
 const FORMAT: u32 = 1;
@@ -24,6 +29,7 @@ const FORMAT: u32 = 1;
 pub(crate) fn run(context: &Context, _options: &Version) -> Result {
     let answer = Answer {
         version: env!("CARGO_PKG_VERSION"),
+        commit: COMMIT,
         format: FORMAT,
         system: std::env::consts::OS,
         machine: std::env::consts::ARCH,
@@ -31,8 +37,10 @@ pub(crate) fn run(context: &Context, _options: &Version) -> Result {
     if context.ui.is_json() {
         context.ui.event("version", &answer)?;
     } else {
-        let Answer { version, format, system, machine } = answer;
-        context.ui.line(&format!("holdfast {version} (format {format}, {system} {machine})"))?;
+        let Answer { version, commit, format, system, machine } = answer;
+        let commit = commit.map_or_else(String::new, |commit| format!("{commit}, "));
+        let text = format!("holdfast {version} ({commit}format {format}, {system} {machine})");
+        context.ui.line(&text)?;
     }
     Ok(Outcome::Done)
 }

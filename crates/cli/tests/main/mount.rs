@@ -232,6 +232,27 @@ fn damage_is_an_error_of_its_file_alone() {
 }
 
 #[test]
+fn what_is_kept_of_what_was_read_is_bounded() {
+    let sandbox = Sandbox::with_repository();
+    sandbox.write("src/big", &random_bytes(9, 128 << 20));
+    sandbox.run("at repo backup src").ok();
+    let place = format!("latest:{}", sandbox.text("src"));
+    let peak = |words: &[&str]| {
+        let mut mount = Mount::new(&sandbox, &[words, &[&place]].concat());
+        let id = mount.child.as_ref().unwrap().id();
+        let shown = std::fs::read(mount.path("big")).unwrap();
+        assert!(shown == std::fs::read(sandbox.path("src/big")).unwrap());
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        mount.end("INT").ok();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+    };
+    let (usual, little) = (peak(&[]), peak(&["--memory", "32M"]));
+    // Beside the cache there are the reads under way, and the program itself.
+    assert!(usual > 128 && little < 96, "MiB: usually {usual}, with a limit {little}");
+}
+
+#[test]
 fn a_long_directory_is_listed_and_looked_into_from_any_place() {
     let sandbox = Sandbox::with_repository();
     for number in 0..3000 {

@@ -66,6 +66,21 @@ fn readable_by_all(path: &Path) {
 }
 
 #[test]
+fn no_more_connections_are_made_than_are_allowed() {
+    let remote = Remote::new();
+    for number in 0..200 {
+        remote.sandbox.write(&format!("many/{number}"), &[7; 20_000]);
+    }
+    let signed_in = || remote.sshd.log().matches("Accepted publickey").count();
+    let before = signed_in();
+    let line = format!("at repo backup {} --connections", remote.location("many"));
+    remote.run(&format!("{line} 1")).ok();
+    assert_eq!(signed_in() - before, 1);
+    remote.run(&format!("{line} 3 --force")).ok();
+    assert_eq!(signed_in() - before, 1 + 3);
+}
+
+#[test]
 fn a1_to_a7_a_remote_directory_comes_back() {
     let remote = Remote::new();
     let (repo, from) = (remote.sandbox.text("repo"), remote.location("src"));

@@ -116,8 +116,17 @@ impl<'a> TreeReader<'a> {
 
     /// The entries of one directory, in order. The root itself is not one.
     pub fn list(&self, path: &[u8]) -> impl Iterator<Item = Result<PathEntry>> + use<'a> {
+        self.list_from(path, b"")
+    }
+
+    /// The entries of one directory from the one called `name`, or where it would be, on.
+    pub fn list_from(
+        &self,
+        path: &[u8],
+        name: &[u8],
+    ) -> impl Iterator<Item = Result<PathEntry>> + use<'a> {
         let mut entries = self.entries();
-        entries.from = Some((path.to_vec(), Vec::new()));
+        entries.from = Some((path.to_vec(), name.to_vec()));
         entries.within = Some((path.to_vec(), false));
         entries.filter(|e| e.as_ref().map_or(true, |e| !e.entry.name.is_empty()))
     }

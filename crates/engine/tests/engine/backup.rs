@@ -1,8 +1,10 @@
 //! Backups into a repository in memory: what was there comes back, unchanged runs touch almost
 //! nothing, and whatever goes wrong leaves a repository that works.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::common::{
     assert_holds, back_up, memory, options, read_back, repository, run, try_repository,
@@ -12,6 +14,9 @@ use holdfast_engine::crypto::ObjectKind;
 use holdfast_engine::format::envelope::{HEADER_LEN, Header};
 use holdfast_engine::monitor::{Interrupt, Monitor, NoMonitor, Progress};
 use holdfast_engine::ops::backup::{Parent, backup};
+use holdfast_engine::source::{
+    Details, SmallRead, Source, SourceDirectory, SourceEntry, SourceFile, SourceResult, WalkBatch,
+};
 use holdfast_engine::storage::Folder;
 use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree, Operation, Trouble};
 
@@ -37,6 +42,71 @@ fn everything_comes_back() {
     assert_holds(&repository, report.snapshot.expect("snapshot"), &tree);
     let stored = read_back(&repository, report.snapshot.expect("snapshot")).expect("read");
     assert_eq!(stored[&b"b/hard"[..]].0.hard_link, b"a/small");
+}
+
+/// A source that notes which threads read files.
+#[derive(Debug)]
+struct Readers<S>(S, Arc<Mutex<BTreeSet<String>>>);
+
+impl<S: Source> Readers<S> {
+    fn note(&self) {
+        let thread = format!("{:?}", std::thread::current().id());
+        self.1.lock().expect("lock").insert(thread);
+    }
+}
+
+impl<S: Source> Source for Readers<S> {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+
+    fn walk(&self, sink: &mut dyn FnMut(WalkBatch) -> ControlFlow<()>) -> SourceResult<()> {
+        self.0.walk(sink)
+    }
+
+    fn details(&self, directory: &SourceDirectory, entry: &SourceEntry) -> SourceResult<Details> {
+        self.0.details(directory, entry)
+    }
+
+    fn read_small(
+        &self,
+        directory: &SourceDirectory,
+        entry: &SourceEntry,
+        limit: usize,
+        into: &mut Vec<u8>,
+    ) -> SourceResult<SmallRead> {
+        self.note();
+        self.0.read_small(directory, entry, limit, into)
+    }
+
+    fn open(
+        &self,
+        directory: &SourceDirectory,
+        entry: &SourceEntry,
+    ) -> SourceResult<Box<dyn SourceFile + '_>> {
+        self.note();
+        self.0.open(directory, entry)
+    }
+}
+
+#[test]
+fn files_are_read_by_as_many_threads_as_were_asked_for() {
+    let mut tree = MemoryTree::new();
+    for i in 0..60_u64 {
+        tree.file(format!("{i}"), holdfast_testkit::clock::random_bytes(i, 300_000));
+    }
+    let (_, repository) = memory();
+    let readers = |wanted| {
+        let seen = Arc::default();
+        let mut options = options(Readers(tree.source(), Arc::clone(&seen)), 1);
+        options.writer.readers = wanted;
+        options.parent = Parent::None;
+        run(&repository, &options).expect("backup");
+        let seen: &Mutex<BTreeSet<String>> = &seen;
+        seen.lock().expect("lock").len()
+    };
+    assert_eq!(readers(1), 1);
+    assert!((2..=5).contains(&readers(5)));
 }
 
 #[test]

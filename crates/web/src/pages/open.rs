@@ -1,4 +1,5 @@
-//! The one-time address that `holdfast ui` prints: it signs in and leads to Home.
+//! The one-time address that `holdfast ui` prints: it signs in and leads to Home, or to the
+//! snapshots of a repository.
 
 use std::net::SocketAddr;
 
@@ -10,6 +11,7 @@ use http::header::{self, HeaderValue};
 use serde::Deserialize;
 
 use super::sign_in::{self, cookies};
+use super::snapshots::encode;
 use crate::failure;
 use crate::state::Shared;
 use crate::view;
@@ -18,17 +20,21 @@ use crate::view;
 pub(crate) struct Token {
     #[serde(default)]
     token: String,
+    /// A repository whose snapshots are shown first.
+    #[serde(default)]
+    at: String,
 }
 
-/// Goes on to Home by itself. A redirect would not do: where another site led here, browsers do
+/// Goes on by itself. A redirect would not do: where another site led here, browsers do
 /// not send a strict cookie along it.
 #[derive(Template)]
 #[template(path = "open.html")]
 struct Opened {
     theme: &'static str,
+    to: String,
 }
 
-/// `GET /open?token=…`
+/// `GET /open?token=…&at=…`
 pub(crate) async fn open(
     State(state): State<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -36,7 +42,11 @@ pub(crate) async fn open(
     headers: HeaderMap,
 ) -> Response {
     let cookies = cookies(&headers);
-    let page = Opened { theme: view::theme(cookies) };
+    let to = match token.at.as_str() {
+        "" => "/".to_owned(),
+        at => format!("/snapshots?at={}", encode(at)),
+    };
+    let page = Opened { theme: view::theme(cookies), to };
     let client = state.client(peer, &headers).to_string();
     let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let attempt = || {

@@ -3,6 +3,8 @@
 mod browser;
 mod first;
 mod guard;
+mod looking;
 mod people;
 mod site;
 mod storages;
+mod stored;

@@ -14,6 +14,7 @@ pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Erro
 /// A console on a free port.
 pub(crate) struct Site {
     pub(crate) console: Console,
+    paths: Paths,
     home: TempDir,
 }
 
@@ -46,7 +47,7 @@ impl Site {
         };
         std::fs::create_dir(at("home"))?;
         let listen = Console::loopback(0);
-        let runner = Runner::new(paths, runner::Options::default())?;
+        let runner = Runner::new(paths.clone(), runner::Options::default())?;
         let console = Console::start(Options {
             runner,
             listen,
@@ -55,7 +56,7 @@ impl Site {
             is_behind_proxy: false,
             is_foreground: true,
         })?;
-        Ok(Self { console, home })
+        Ok(Self { console, paths, home })
     }
 
     /// The directory with all that this console has.
@@ -63,24 +64,42 @@ impl Site {
         self.home.path()
     }
 
+    /// Where its things are.
+    pub(crate) fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
     /// Sends a request as it is; "HOST" stands for the console's address.
     pub(crate) fn raw(&self, request: &str) -> Result<Answer> {
+        let bytes = self.send(request)?;
+        answer(&String::from_utf8_lossy(&bytes))
+    }
+
+    fn send(&self, request: &str) -> Result<Vec<u8>> {
         let host = self.console.address().to_string();
         let mut stream = TcpStream::connect(self.console.address())?;
         stream.write_all(request.replace("HOST", &host).as_bytes())?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes)?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let (head, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
-        let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
-        Ok(Answer { status, head: head.into(), body: body.into() })
+        Ok(bytes)
+    }
+
+    /// `GET` of what may be no text: the answer without its body, and that.
+    pub(crate) fn bytes(&self, path: &str, cookie: &str) -> Result<(Answer, Vec<u8>)> {
+        let bytes = self.send(&get(path, cookie))?;
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").ok_or("no answer")?;
+        let (head, body) = bytes.split_at(end + 4);
+        let answer = answer(&String::from_utf8_lossy(head))?;
+        let body = match answer.header("transfer-encoding") {
+            Some(_) => unchunked(body)?,
+            None => body.to_vec(),
+        };
+        Ok((answer, body))
     }
 
     /// `GET` with a `Cookie`.
     pub(crate) fn get(&self, path: &str, cookie: &str) -> Result<Answer> {
-        self.raw(&format!(
-            "GET {path} HTTP/1.1\r\nHost: HOST\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
-        ))
+        self.raw(&get(path, cookie))
     }
 
     /// `POST` of a form with more header lines, each ending in CR LF.
@@ -103,5 +122,30 @@ impl Site {
         let token = page.body.split("name=\"csrf\" content=\"").nth(1);
         let token = token.and_then(|rest| rest.split('"').next()).ok_or("no token")?.to_owned();
         Ok((cookie, token))
+    }
+}
+
+fn get(path: &str, cookie: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: HOST\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n")
+}
+
+fn answer(text: &str) -> Result<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
+    let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
+    Ok(Answer { status, head: head.into(), body: body.into() })
+}
+
+/// A body that was sent in chunks. Errors: it broke off.
+fn unchunked(mut rest: &[u8]) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|two| two == b"\r\n").ok_or("broken off")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end])?, 16)?;
+        if size == 0 {
+            return Ok(body);
+        }
+        let start = end + 2;
+        body.extend_from_slice(rest.get(start..start + size).ok_or("broken off")?);
+        rest = rest.get(start + size + 2..).ok_or("broken off")?;
     }
 }

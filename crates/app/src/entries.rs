@@ -1,4 +1,5 @@
-//! Entries of a snapshot by absolute path, whether they lie in a root or above one.
+//! Entries of a snapshot by absolute path, whether they lie in a root or above one, and their modes
+//! in words.
 
 use holdfast_engine::format::snapshot::{Ancestor, Root};
 use holdfast_engine::meta::{Kind, Metadata};
@@ -8,26 +9,33 @@ use holdfast_engine::tree::view::{self, Located};
 use holdfast_engine::tree::{Entry, PathEntry, TreeReader, entry};
 use holdfast_engine::{Error, Result as EngineResult};
 
-use crate::failure::Result;
+use crate::text::printable;
 
-/// Called with every entry's absolute path.
-pub(crate) type Each<'a> = &'a mut dyn FnMut(&[u8], &Entry) -> Result<()>;
+/// Called with every entry's absolute path; an error of it ends the listing.
+pub type Each<'a, E> = &'a mut dyn FnMut(&[u8], &Entry) -> Result<(), E>;
 
 /// The entry at a path and the tree it lies in.
-pub(crate) struct Found<'a> {
-    pub(crate) root: &'a Root,
-    pub(crate) tree: TreeReader<'a>,
-    /// Relative to the root.
-    pub(crate) path: Vec<u8>,
-    pub(crate) entry: Entry,
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// The root that holds it.
+    pub root: &'a Root,
+    /// The tree of that root.
+    pub tree: TreeReader<'a>,
+    /// Its path relative to the root.
+    pub path: Vec<u8>,
+    /// The entry.
+    pub entry: Entry,
 }
 
 fn missing(snapshot: &SnapshotInfo, path: &[u8]) -> Error {
-    Error::NoSuchPath { snapshot: snapshot.id.short(), path: holdfast_app::text::printable(path) }
+    Error::NoSuchPath { snapshot: snapshot.id.short(), path: printable(path) }
 }
 
 /// What stands at an absolute path. `None`: a directory above the roots.
-pub(crate) fn find<'a>(
+///
+/// # Errors
+/// [`Error::NoSuchPath`] if nothing does.
+pub fn find<'a>(
     reader: &'a BlobReader<'a>,
     snapshot: &'a SnapshotInfo,
     path: &[u8],
@@ -44,13 +52,13 @@ pub(crate) fn find<'a>(
 }
 
 /// Lists a directory, or all that lies below it; anything else is listed itself.
-pub(crate) fn list(
+pub fn list<E: From<Error>>(
     reader: &BlobReader<'_>,
     snapshot: &SnapshotInfo,
     path: &[u8],
     recursive: bool,
-    each: Each<'_>,
-) -> Result<()> {
+    each: Each<'_, E>,
+) -> Result<(), E> {
     let Some(found) = find(reader, snapshot, path)? else {
         return list_above(reader, snapshot, path, recursive, each);
     };
@@ -64,11 +72,11 @@ pub(crate) fn list(
     }
 }
 
-fn relay(
+fn relay<E: From<Error>>(
     root: &[u8],
     entries: impl Iterator<Item = EngineResult<PathEntry>>,
-    each: Each<'_>,
-) -> Result<()> {
+    each: Each<'_, E>,
+) -> Result<(), E> {
     let mut path = Vec::new();
     for found in entries {
         let found = found?;
@@ -85,13 +93,13 @@ fn relay(
     Ok(())
 }
 
-fn list_above(
+fn list_above<E: From<Error>>(
     reader: &BlobReader<'_>,
     snapshot: &SnapshotInfo,
     path: &[u8],
     recursive: bool,
-    each: Each<'_>,
-) -> Result<()> {
+    each: Each<'_, E>,
+) -> Result<(), E> {
     let path = view::normalize(path);
     let depth = names(&path).count();
     let Some(Located::Above(roots)) = view::locate(&snapshot.record, &path) else {
@@ -126,13 +134,13 @@ fn list_above(
 }
 
 /// The root's own entry, under its name.
-pub(crate) fn root_entry(reader: &BlobReader<'_>, root: &Root, name: &[u8]) -> Result<Entry> {
+fn root_entry(reader: &BlobReader<'_>, root: &Root, name: &[u8]) -> EngineResult<Entry> {
     let found = view::tree(reader, root)?.lookup(b"")?;
     let found = found.ok_or_else(|| Error::damaged("tree", "it has no root entry"))?;
     Ok(Entry { name: name.to_vec(), ..found.entry })
 }
 
-fn ancestor_entry(ancestor: &Ancestor, name: &[u8]) -> Result<Entry> {
+fn ancestor_entry(ancestor: &Ancestor, name: &[u8]) -> EngineResult<Entry> {
     let (Some(record), Some(owner)) = (ancestor.entry.clone(), ancestor.owner.clone()) else {
         return Ok(directory(name));
     };
@@ -147,4 +155,36 @@ fn directory(name: &[u8]) -> Entry {
 
 fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|c| *c == b'/').filter(|name| !name.is_empty())
+}
+
+/// `drwxr-xr-x`, as `ls -l` writes it.
+pub fn mode_text(kind: Kind, mode: u32) -> String {
+    let mut text = String::with_capacity(10);
+    text.push(kind.letter());
+    let special = [(0o4000, 's', 'S'), (0o2000, 's', 'S'), (0o1000, 't', 'T')];
+    for (i, (bit, both, alone)) in special.into_iter().enumerate() {
+        let bits = mode >> (6 - 3 * i);
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (bits & 1 != 0, mode & bit != 0) {
+            (true, false) => 'x',
+            (false, false) => '-',
+            (true, true) => both,
+            (false, true) => alone,
+        });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_read_as_people_know_them() {
+        assert_eq!(mode_text(Kind::Directory, 0o755), "drwxr-xr-x");
+        assert_eq!(mode_text(Kind::File, 0o4755), "-rwsr-xr-x");
+        assert_eq!(mode_text(Kind::File, 0o2640), "-rw-r-S---");
+        assert_eq!(mode_text(Kind::Directory, 0o1777), "drwxrwxrwt");
+    }
 }
