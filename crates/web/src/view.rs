@@ -55,6 +55,8 @@ pub(crate) struct Frame {
     pub(crate) now: String,
     /// Where to come back to after the appearance was changed.
     pub(crate) path: String,
+    /// Where events are: what comes later than the page is told to it.
+    pub(crate) live: String,
     pub(crate) style: &'static str,
     pub(crate) script: &'static str,
 }
@@ -88,6 +90,7 @@ impl View {
             machine: self.state.machine.clone(),
             now: format!("{zone} · {}", now.strftime("%H:%M")),
             path: self.path.clone(),
+            live: self.state.hub.position(),
             style: assets::url("console.css"),
             script: assets::url("console.js"),
         }

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::{self, HeaderValue};
 use serde::Deserialize;
 
-use super::sign_in::cookies;
+use super::sign_in::{self, cookies};
 use super::snapshots::encode;
 use crate::failure;
 use crate::state::Shared;
@@ -62,7 +62,10 @@ pub(crate) async fn open(
             Ok(cookie) => ([(header::SET_COOKIE, cookie)], view::html(&page)).into_response(),
             Err(_) => view::html(&page),
         },
-        // Who is signed in already is led on; who is not is asked there.
-        Ok(None) => view::html(&page),
+        // Who is signed in already is led on.
+        Ok(None) => match state.session_id(cookies).map(|id| state.accounts.session(id)) {
+            Some(Ok(Some(_))) => view::html(&page),
+            _ => sign_in::refused(&state, cookies),
+        },
     }
 }

@@ -38,22 +38,33 @@ pub(crate) struct To {
 pub(crate) fn needed(state: &Shared, request: &Request, cookies: &str) -> Response {
     let path = request.uri().path_and_query().map(|p| p.as_str()).unwrap_or("/");
     let to = if request.method() == Method::GET { path } else { "/" };
-    page(state, cookies, to, None)
+    page(state, cookies, to, Err(StatusCode::UNAUTHORIZED))
 }
 
-fn page(state: &Shared, cookies: &str, to: &str, problem: Option<&Problem>) -> Response {
+/// What somebody sees whose one-time address is not good any more.
+pub(crate) fn refused(state: &Shared, cookies: &str) -> Response {
+    page(state, cookies, "/", Err(StatusCode::UNAUTHORIZED))
+}
+
+/// The page, with what went wrong, or else with this status.
+fn page(
+    state: &Shared,
+    cookies: &str,
+    to: &str,
+    problem: Result<&Problem, StatusCode>,
+) -> Response {
     let attempt = || -> Result<Page, Problem> {
         Ok(Page {
             theme: view::theme(cookies),
             has_password: state.accounts.has_password()?,
             has_factor: state.accounts.has_factor()?,
             to: to.to_owned(),
-            note: problem.map(Note::from),
+            note: problem.ok().map(Note::from),
         })
     };
     match attempt() {
         Ok(page) => {
-            let status = problem.map_or(StatusCode::UNAUTHORIZED, |p| failure::status(p.class));
+            let status = problem.map_or_else(|status| status, |p| failure::status(p.class));
             (status, view::html(&page)).into_response()
         }
         Err(problem) => failure::bare(&problem, cookies),
@@ -66,7 +77,7 @@ pub(crate) async fn show(
     Query(to): Query<To>,
     headers: HeaderMap,
 ) -> Response {
-    page(&state, cookies(&headers), &to.to, None)
+    page(&state, cookies(&headers), &to.to, Err(StatusCode::OK))
 }
 
 /// `POST /sign-in`
@@ -93,7 +104,7 @@ pub(crate) async fn enter(
     });
     match tried {
         Ok(id) => with_cookie(&state, Some(&id), own_path(&to)),
-        Err(problem) => page(&state, &cookies, &to, Some(&problem)),
+        Err(problem) => page(&state, &cookies, &to, Ok(&problem)),
     }
 }
 

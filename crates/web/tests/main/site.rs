@@ -118,7 +118,7 @@ impl Site {
         let answer = self.get(path.ok_or("no path")?, "")?;
         let cookie = answer.header("set-cookie").and_then(|c| c.split(';').next());
         let cookie = cookie.ok_or("no cookie")?.to_owned();
-        let page = self.get("/", &cookie)?;
+        let page = self.get("/storages", &cookie)?;
         let token = page.body.split("name=\"csrf\" content=\"").nth(1);
         let token = token.and_then(|rest| rest.split('"').next()).ok_or("no token")?.to_owned();
         Ok((cookie, token))
