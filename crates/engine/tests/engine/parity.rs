@@ -41,7 +41,7 @@ fn make(repository: &Repository, all: bool) -> Result<RepairParityReport> {
 }
 
 fn collect(repository: &Repository) {
-    let options = GcOptions { threads: 1, ..GcOptions::default() };
+    let options = GcOptions { threads: 1, max_unused: 0.0, ..GcOptions::default() };
     gc(repository, &options, &NoMonitor, &Interrupt::new(), &mut |_| {}).expect("gc");
 }
 
