@@ -102,6 +102,14 @@ fn unique() -> Result<String, Problem> {
     Ok(format!("test-{:016x}", u64::from_le_bytes(random)))
 }
 
+/// What is said where deleting works.
+const CAN_DELETE: &str = "allowed: whoever has this access can delete backups";
+
+/// What is said where deleting is refused, and so `object` stays.
+fn cannot_delete(why: &str, object: &str) -> String {
+    format!("{why}: it can be backed up to, and nothing can be removed; {object} stays")
+}
+
 fn came_back_changed(what: &str) -> Problem {
     Problem::new(Class::Damage, format!("{what} came back with other bytes"))
         .hint("something on the way changes what is sent, or the memory of a machine is bad")

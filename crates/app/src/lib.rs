@@ -1,11 +1,9 @@
-//! What the command line and the console share: where things are ([`location`], [`config`],
-//! [`resolve`], [`cache`]), how they are reached and opened ([`access`], [`sftp`], [`s3`], [`open`],
-//! [`connection_test`]), what opens them ([`secrets`], [`ask`], [`keypair`]), what is backed up
-//! ([`roots`]), what an archive looks like ([`archive`]), which snapshot is meant ([`select`],
-//! [`times`]), which ones stay ([`retention`]), what is done by itself and what came of it
-//! ([`plans`], [`schedule`], [`jobs`], [`runner`], [`runs`], [`service`], [`notify`],
-//! [`unattended`], [`seal`]), and what to say when something fails
-//! ([`catalogue`]). It never prints.
+//! What the command line and the console share: places and how they are reached and opened
+//! ([`location`], [`config`], [`resolve`], [`access`], [`sftp`], [`s3`], [`open`], [`secrets`], [`ask`]),
+//! what is backed up and chosen ([`roots`], [`select`], [`retention`], [`archive`]), what is done by
+//! itself and what came of it ([`plans`], [`schedule`], [`service`], [`jobs`], [`runner`], [`runs`],
+//! [`notify`], [`unattended`], [`seal`]), and what to say when something fails ([`catalogue`]). It
+//! never prints.
 
 pub mod access;
 pub mod adopt;

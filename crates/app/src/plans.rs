@@ -131,7 +131,7 @@ impl Plan {
 
     /// When its backups run.
     pub fn calendar(&self) -> Option<Calendar> {
-        Some(self.on(self.schedule.clone()?, ""))
+        Some(self.on(self.schedule.clone()?, Part::Backup))
     }
 
     /// Everything of it that is scheduled.
@@ -148,14 +148,13 @@ impl Plan {
             (Part::Check, check),
             (Part::Drill, drill),
         ];
-        let calendar = |(part, schedule): (Part, Option<Schedule>)| {
-            Some((part, self.on(schedule?, part.name())))
-        };
+        let calendar =
+            |(part, schedule): (Part, Option<Schedule>)| Some((part, self.on(schedule?, part)));
         parts.into_iter().filter_map(calendar).collect()
     }
 
-    fn on(&self, schedule: Schedule, what: &str) -> Calendar {
-        let name = format!("{}{what}", self.name);
+    fn on(&self, schedule: Schedule, part: Part) -> Calendar {
+        let name = format!("{} {}", self.name, part.name());
         Calendar { schedule, zone: self.timezone.clone(), jitter: self.jitter, name }
     }
 
@@ -293,7 +292,7 @@ impl Retry {
     pub fn wait(&self, n: u32) -> Option<Duration> {
         const MOST: Duration = Duration::from_secs(3600);
         let wait = self.wait.checked_mul(1 << n.min(16)).unwrap_or(MOST);
-        (n < self.times).then_some(wait.min(MOST).max(self.wait.min(MOST)))
+        (n < self.times).then_some(wait.min(MOST))
     }
 }
 

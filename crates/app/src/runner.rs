@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use holdfast_engine::monitor::Interrupt;
@@ -87,8 +89,6 @@ struct Inner {
     state: Mutex<State>,
     /// Somebody's turn may have come.
     turn: Condvar,
-    /// Runs that were found to be cut off when this runner was made.
-    interrupted: Vec<RunId>,
     events: broadcast::Sender<Event>,
 }
 
@@ -104,12 +104,25 @@ struct Live {
     plan: Option<String>,
     interrupt: Interrupt,
     recorder: Recorder,
-    is_running: std::sync::atomic::AtomicBool,
+    is_running: AtomicBool,
+    /// It is to end because the process is: nobody meant this run.
+    is_closed: AtomicBool,
 }
 
 impl Live {
     fn runs(&self) -> bool {
-        self.is_running.load(std::sync::atomic::Ordering::SeqCst)
+        self.is_running.load(Ordering::SeqCst)
+    }
+
+    /// How a run that was to end ended: the service makes up for one that nobody meant to end.
+    fn cut_short(&self) -> (Outcome, Option<Problem>) {
+        if !self.is_closed.load(Ordering::SeqCst) {
+            return (Outcome::Cancelled, None);
+        }
+        let text = "holdfast was told to end while it ran, or waited for its turn";
+        let problem = Problem::new(Class::Interrupted, text)
+            .hint("what was stored stays, and the next run goes on from it");
+        (Outcome::Interrupted, Some(problem))
     }
 }
 
@@ -131,11 +144,11 @@ impl Runner {
     /// A runner over the history of `paths`. Runs of processes that are gone become interrupted.
     pub fn new(paths: Paths, options: Options) -> Result<Self, Problem> {
         let history = Arc::new(History::open(&paths.state)?);
-        let interrupted = history.reconcile()?;
+        history.reconcile()?;
         let owner = history.own()?;
         let (events, _) = broadcast::channel(EVENTS);
         let (state, turn) = (Mutex::default(), Condvar::new());
-        let inner = Inner { paths, history, owner, options, state, turn, interrupted, events };
+        let inner = Inner { paths, history, owner, options, state, turn, events };
         let inner = Arc::new(inner);
         let weak = Arc::downgrade(&inner);
         spawn("history", move || beat(&weak))?;
@@ -145,11 +158,6 @@ impl Runner {
     /// Where things are.
     pub fn paths(&self) -> &Paths {
         &self.0.paths
-    }
-
-    /// Runs that were cut off before this runner was made, and found to be.
-    pub fn interrupted_before(&self) -> Vec<RunId> {
-        self.0.interrupted.clone()
     }
 
     /// The history.
@@ -186,6 +194,7 @@ impl Runner {
             interrupt: Interrupt::new(),
             recorder: Recorder::new(run, inner.events.clone()),
             is_running: false.into(),
+            is_closed: false.into(),
         });
         state.live.insert(run, live.clone());
         drop(state);
@@ -241,6 +250,7 @@ impl Runner {
         let mut state = self.0.state();
         state.is_closed = true;
         for live in state.live.values() {
+            live.is_closed.store(!live.interrupt.is_raised(), Ordering::SeqCst);
             live.interrupt.raise();
         }
         self.0.turn.notify_all();
@@ -256,7 +266,7 @@ impl Runner {
     /// Tells who wants to know that a run did not take place, or was cut off by a crash.
     pub fn notify(&self, run: RunId, event: plans::Event) -> Result<(), Problem> {
         let inner = self.0.clone();
-        spawn("notify", move || inner.notify(run, event))
+        spawn("notify", move || inner.notify(run, event)).map(drop)
     }
 
     /// Waits until a run of this process ended, and who wants to know was told.
@@ -279,15 +289,18 @@ impl Inner {
     }
 
     /// The whole life of a run in its thread.
-    fn run(&self, run: RunId, live: &Live, job: &Job) {
+    fn run(self: &Arc<Self>, run: RunId, live: &Live, job: &Job) {
         if !self.wait_for_turn(run, live) {
-            return self.ended(run, live, Outcome::Cancelled, None);
+            let (outcome, problem) = live.cut_short();
+            return self.ended(run, live, outcome, problem.as_ref());
         }
         if let Err(problem) = self.history.start(run) {
             return self.ended(run, live, Outcome::Failed, Some(&problem));
         }
         self.tell(run, What::Started);
-        self.notify(run, plans::Event::Start);
+        // The work does not wait for a server that does not answer.
+        let teller = self.clone();
+        let told = spawn("notify", move || teller.notify(run, plans::Event::Start));
         let work = Work { paths: &self.paths, watch: &live.recorder, interrupt: &live.interrupt };
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| job.run(&work)));
         let result = result.unwrap_or_else(|panic| {
@@ -295,11 +308,20 @@ impl Inner {
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
             Err(Problem::new(Class::Internal, "a fault of the program ended the run").cause(text))
         });
+        // Who hears of the begin hears of it before the end.
+        match told.map(JoinHandle::join) {
+            Ok(Ok(()) | Err(_)) => {}
+            Err(problem) => live.recorder.log(Level::Warning, &problem.to_string()),
+        }
         let is_cancelled = live.interrupt.is_raised();
         match result {
+            Ok(done) if is_cancelled => {
+                live.recorder.merge(done);
+                let (outcome, problem) = live.cut_short();
+                self.ended(run, live, outcome, problem.as_ref());
+            }
             Ok(done) => {
                 let outcome = match done.problem {
-                    _ if is_cancelled => Outcome::Cancelled,
                     Some(_) => Outcome::Failed,
                     None if done.number("errors") > 0 || live.recorder.has_errors() => {
                         Outcome::Warnings
@@ -309,7 +331,10 @@ impl Inner {
                 live.recorder.merge(done);
                 self.ended(run, live, outcome, None);
             }
-            Err(_) if is_cancelled => self.ended(run, live, Outcome::Cancelled, None),
+            Err(_) if is_cancelled => {
+                let (outcome, problem) = live.cut_short();
+                self.ended(run, live, outcome, problem.as_ref());
+            }
             Err(problem) => self.ended(run, live, Outcome::Failed, Some(&problem)),
         }
     }
@@ -322,7 +347,7 @@ impl Inner {
                 return false;
             }
             if state.next(self.options.concurrent) == Some(run) && self.is_plan_free(run, live) {
-                live.is_running.store(true, std::sync::atomic::Ordering::SeqCst);
+                live.is_running.store(true, Ordering::SeqCst);
                 return true;
             }
             let waited = self.turn.wait_timeout(state, BEAT);
@@ -352,7 +377,8 @@ impl Inner {
             live.recorder.log(Level::Error, &problem.to_string());
         }
         self.tell(run, What::Ended(outcome));
-        if let Some(event) = notify::event_of(outcome) {
+        // Of an interrupted run the next service tells, which also makes up for it.
+        if let Some(event) = notify::event_of(outcome).filter(|_| outcome != Outcome::Interrupted) {
             self.notify(run, event);
         }
         self.state().live.remove(&run);
@@ -392,7 +418,7 @@ fn beat(inner: &Weak<Inner>) {
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Problem> {
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Problem> {
     let spawned = std::thread::Builder::new().name(name.into()).spawn(body);
-    spawned.map(drop).map_err(|e| crate::catalogue::io("start", "a thread", &e))
+    spawned.map_err(|e| crate::catalogue::io("start", "a thread", &e))
 }

@@ -43,13 +43,16 @@ const STEPS: &[&str] = &["
         ended INTEGER,
         outcome TEXT NOT NULL,
         owner TEXT NOT NULL,
+        seen INTEGER,
         cancel INTEGER NOT NULL DEFAULT 0,
+        told INTEGER NOT NULL DEFAULT 0,
         progress TEXT,
         report TEXT NOT NULL DEFAULT '{}'
     );
     CREATE INDEX runs_by_plan ON runs (plan, started);
     CREATE INDEX runs_by_time ON runs (started);
     CREATE INDEX runs_open ON runs (outcome) WHERE outcome IN ('queued', 'running');
+    CREATE INDEX runs_untold ON runs (id) WHERE outcome = 'interrupted' AND told = 0;
     CREATE TABLE log (
         run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
         line INTEGER NOT NULL,
@@ -178,13 +181,15 @@ impl History {
         })
     }
 
-    /// What an open run found out so far.
+    /// What an open run found out so far; how often it was asked to end. One that ended by now stays
+    /// as it is.
     pub fn update(&self, run: RunId, progress: &str, report: &Report) -> Result<u8, Problem> {
         let report = report.to_json();
         self.write(|transaction| {
             transaction.execute(
-                "UPDATE runs SET progress = ?2, report = ?3 WHERE id = ?1",
-                params![run, progress, report],
+                "UPDATE runs SET progress = ?2, report = ?3, seen = ?4
+                 WHERE id = ?1 AND outcome IN ('queued', 'running')",
+                params![run, progress, report, times::now()],
             )?;
             transaction.query_row("SELECT cancel FROM runs WHERE id = ?1", [run], |row| row.get(0))
         })

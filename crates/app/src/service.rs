@@ -2,7 +2,6 @@
 //! while nobody was there is recorded as missed, and made up for once. [`Scheduler::tick`] does one
 //! round and knows no clock; [`Service`] has the clock, and one thread for the rounds.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -15,7 +14,7 @@ use crate::jobs::Job;
 use crate::plans::{Event, Overlap, Part, Plan};
 use crate::problem::{Class, Problem};
 use crate::runner::{IfBusy, Runner};
-use crate::runs::{By, History, Missed, NewRun, Outcome, RunId};
+use crate::runs::{By, History, Missed, NewRun, Outcome, Run, RunId};
 use crate::schedule::{Calendar, Overdue};
 use crate::times;
 
@@ -209,13 +208,7 @@ impl<B: Begin> Scheduler<B> {
             true => By::CatchUp,
             false => By::Schedule,
         };
-        // What is no backup waits for the backup to end.
-        let if_busy = match part {
-            Part::Backup if plan.overlap == Overlap::Skip || self.has_queued(plan)? => {
-                IfBusy::Refuse
-            }
-            _ => IfBusy::Wait,
-        };
+        let if_busy = self.if_busy(plan, part)?;
         let at = overdue.last.at;
         match self.begin.begin(Job::of_part(plan, part), by, Some(at), if_busy) {
             Ok(_) => Ok(()),
@@ -226,11 +219,18 @@ impl<B: Begin> Scheduler<B> {
         }
     }
 
-    /// Whether a run of the plan waits already: a second one would find nothing new.
-    fn has_queued(&self, plan: &Plan) -> Result<bool, Problem> {
+    /// Whether a part that is due waits for what else of its plan is at work. One of its own kind that
+    /// waits already is enough, and of one that is at work the plan says what it means for backups.
+    fn if_busy(&self, plan: &Plan, part: Part) -> Result<IfBusy, Problem> {
         let open = self.history.open_runs()?;
-        let of_plan = open.iter().filter(|run| run.plan.as_ref() == Some(&plan.name));
-        Ok(of_plan.filter(|run| run.outcome == Outcome::Queued).count() > 0)
+        let is_same = |run: &&Run| run.plan.as_ref() == Some(&plan.name) && run.verb == part.name();
+        let mut same = open.iter().filter(is_same);
+        let may_queue = part == Part::Backup && plan.overlap == Overlap::Queue;
+        let waits = match may_queue {
+            true => same.all(|run| run.outcome != Outcome::Queued),
+            false => same.next().is_none(),
+        };
+        Ok(if waits { IfBusy::Wait } else { IfBusy::Refuse })
     }
 
     fn missed(
@@ -253,18 +253,15 @@ impl<B: Begin> Scheduler<B> {
     }
 
     /// Runs again what a crash cut off, once: a run that was itself made up for is left alone.
-    pub fn make_up(&self, interrupted: &[RunId]) -> Result<(), Problem> {
-        let mut latest = BTreeMap::new();
-        for run in interrupted {
-            let run = self.history.run(*run)?;
-            if let Some(plan) = run.plan.clone().filter(|_| run.verb == Part::Backup.name()) {
-                latest.insert(plan, run);
-            }
-        }
-        for (name, run) in latest {
-            let plan = self.plans.iter().find(|plan| plan.name == name && plan.catch_up);
-            if plan.is_some() && run.by == By::Schedule {
-                let _ = self.begin.begin(Job::Plan(name), By::CatchUp, run.due, IfBusy::Refuse);
+    pub fn make_up(&self) -> Result<(), Problem> {
+        for plan in self.plans.iter().filter(|plan| plan.catch_up && plan.schedule.is_some()) {
+            let last = self.history.last(&plan.name, Part::Backup.name(), false)?;
+            let is_cut_off =
+                |run: &Run| run.outcome == Outcome::Interrupted && run.by == By::Schedule;
+            if let Some(run) = last.filter(is_cut_off) {
+                // If it is at work again by now, all is well.
+                let job = Job::Plan(plan.name.clone());
+                let _ = self.begin.begin(job, By::CatchUp, run.due, IfBusy::Refuse);
             }
         }
         Ok(())
@@ -324,7 +321,6 @@ impl Clock for SystemClock {
 pub struct Service<C> {
     scheduler: Scheduler<Runner>,
     clock: C,
-    interrupted: Vec<RunId>,
     _lock: Lock,
 }
 
@@ -332,16 +328,11 @@ pub struct Service<C> {
 const BEAT: Duration = Duration::from_secs(1);
 
 impl<C: Clock> Service<C> {
-    /// A service over `runner`; refused while another is at work. What crashed before is known as
-    /// interrupted.
+    /// A service over `runner`; refused while another is at work.
     pub fn new(runner: &Runner, clock: C) -> Result<Self, Problem> {
         let lock = Lock::take(&runner.paths().state)?;
-        let interrupted = runner.interrupted_before();
-        for run in &interrupted {
-            runner.notify(*run, Event::Failure)?;
-        }
         let scheduler = Scheduler::new(runner.clone(), runner.history().clone(), runner.paths());
-        Ok(Self { scheduler, clock, interrupted, _lock: lock })
+        Ok(Self { scheduler, clock, _lock: lock })
     }
 
     /// Does rounds until `ends` says so. What goes wrong is told, and the next round comes anyway.
@@ -355,15 +346,25 @@ impl<C: Clock> Service<C> {
             }
             tell(told);
         };
+        let mut is_first = true;
         while !ends() {
             let now = self.clock.now();
-            let next = self.scheduler.tick(now, tell).unwrap_or_else(|problem| {
+            let mut round = || -> Result<i64, Problem> {
+                let history = runner.history();
+                history.reconcile()?;
+                for run in history.untold()? {
+                    runner.notify(run, Event::Failure)?;
+                }
+                let next = self.scheduler.tick(now, tell)?;
+                if std::mem::take(&mut is_first) {
+                    self.scheduler.make_up()?;
+                }
+                Ok(next)
+            };
+            let next = round().unwrap_or_else(|problem| {
                 tell(Told::Wrong(problem));
                 now.saturating_add(LOOK)
             });
-            if let Err(problem) = self.scheduler.make_up(&std::mem::take(&mut self.interrupted)) {
-                tell(Told::Wrong(problem));
-            }
             while !ends() && (now..next).contains(&self.clock.now()) {
                 self.clock.sleep(BEAT);
             }

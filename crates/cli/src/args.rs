@@ -30,9 +30,9 @@ Global options, before or after the verb:
                               repository and to each place over a network
       --limit-download RATE   Receive no more than this a second, from each of them
       --connections NUMBER    Use so many connections to each server, 1 to 64
-      --memory SIZE           Keep buffers and caches within about this: 64M, 1G; at
-                              least 32M (the program itself takes some 10 MB, the
-                              index of a large repository more)
+      --memory SIZE           Keep buffers and caches within this: 64M, 1G; at least
+                              32M. The rest of the program takes 10 to 50 MB besides,
+                              and the index of a large repository more
       --background            Give way to all else that runs here: lowest priority for
                               processor and disk
       --accept-new-host-key   Trust the host key of a server met for the first time

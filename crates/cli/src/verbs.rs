@@ -43,6 +43,8 @@ use crate::failure::Result;
 
 /// Does what was asked for.
 pub(crate) fn run(context: &Context, verb: Verb) -> Result {
+    // What is wrong with it is said before anything is opened.
+    context.memory()?;
     match verb {
         Verb::Create(options) => create::run(context, &options),
         Verb::Backup(options) => backup::run(context, &options),

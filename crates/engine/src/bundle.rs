@@ -133,6 +133,12 @@ impl Members {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// The members of the bundle `id`, none of them there, if these are their lengths and hashes.
+    pub fn of_table(keys: &Keys, id: &BlobId, table: &[(u32, MemberHash)]) -> Option<Self> {
+        let members = table.iter().map(|(length, hash)| (None, *length, *hash));
+        (table_id(keys, table) == *id).then(|| Self(members.collect()))
+    }
 }
 
 /// Reads a bundle's table, hashes its members and checks its id.

@@ -122,6 +122,8 @@ pub enum ObjectKind {
     SlotLabel = 9,
     /// Table of the index in a local cache. Never in a storage.
     CacheTable = 10,
+    /// Said of the repository after it was made.
+    Setting = 11,
 }
 
 impl ObjectKind {
@@ -138,6 +140,7 @@ impl ObjectKind {
             8 => Self::Condemned,
             9 => Self::SlotLabel,
             10 => Self::CacheTable,
+            11 => Self::Setting,
             _ => return None,
         })
     }

@@ -13,7 +13,8 @@ use crate::format::envelope::{self, Header};
 use crate::format::index::Segment;
 use crate::format::keyslot::{KeySlot, Label, Secret};
 use crate::format::pack::{self, Directory, MAX_BLOB};
-use crate::format::session::{Condemned, Lease, Mark};
+use crate::format::parity::Parity;
+use crate::format::session::{Condemned, Lease, Mark, Setting};
 use crate::format::snapshot::{Note, Snapshot};
 use crate::format::tree::{AttributeList, ChunkList, Node, TotalsNode};
 use crate::hash::{BlobId, ObjectId, RecordId, RepositoryId};
@@ -26,7 +27,7 @@ use crate::tree::read::leaf_entries;
 pub type Target = fn(&Keys, &RepositoryId, &[u8]);
 
 /// Every decoder with its name.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("config", config),
     ("key slot", key_slot),
     ("envelope", sealed),
@@ -42,9 +43,18 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("chunk list", chunk_list),
     ("bundle", open_bundle),
     ("frame", frame),
+    ("parity", heal),
     ("object name", object_name),
     ("chunker", cut),
 ];
+
+/// A parity object, and healing a pack of the size that it names, if that is small.
+pub fn heal(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
+    let Ok(parity) = Parity::parse(bytes.to_vec()) else { return };
+    let _ = parity.is_whole();
+    let Ok(size @ 0..=65_536) = usize::try_from(parity.header().size) else { return };
+    let _ = crate::parity::heal(&parity, &mut vec![7; size], &[]);
+}
 
 /// The config object.
 pub fn config(keys: &Keys, _: &RepositoryId, bytes: &[u8]) {
@@ -139,9 +149,10 @@ pub fn note(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
     let _ = Note::decode(bytes);
 }
 
-/// Leases, marks and condemned records in the clear.
+/// Leases, marks, condemned records and settings in the clear.
 pub fn records(_: &Keys, _: &RepositoryId, bytes: &[u8]) {
     let _ = (Lease::decode(bytes), Mark::decode(bytes), Condemned::decode(bytes));
+    let _ = Setting::decode(bytes);
 }
 
 /// A node of a tree and its entries.

@@ -25,13 +25,15 @@ pub enum Folder {
     Fences,
     /// Packs and segments on their way out.
     Condemned,
-    /// Parity of other objects.
+    /// Said of the repository after it was made.
+    Settings,
+    /// Parity of packs.
     Parity,
 }
 
 impl Folder {
     /// Every folder.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Keys,
         Self::Packs,
         Self::Index,
@@ -40,6 +42,7 @@ impl Folder {
         Self::Sessions,
         Self::Fences,
         Self::Condemned,
+        Self::Settings,
         Self::Parity,
     ];
 
@@ -54,6 +57,7 @@ impl Folder {
             Self::Sessions => "sessions",
             Self::Fences => "fences",
             Self::Condemned => "condemned",
+            Self::Settings => "settings",
             Self::Parity => "parity",
         }
     }
@@ -117,6 +121,15 @@ impl ObjectName {
     /// A list of packs and segments on their way out.
     pub fn condemned(id: RecordId) -> Self {
         Self(format!("condemned/{id}"))
+    }
+
+    /// Something said of the repository after it was made.
+    pub fn setting(id: RecordId) -> Self {
+        Self(format!("settings/{id}"))
+    }
+    /// Parity of a pack.
+    pub fn parity(id: ObjectId) -> Self {
+        Self(format!("parity/{id}"))
     }
 
     /// Checks a name that came from a listing. `None` if it can be no object's name.

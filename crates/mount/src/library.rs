@@ -83,16 +83,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Library {
-    /// The snapshots that fit `filter`.
+    /// The snapshots that fit `filter`; without one, none is listed.
     pub(crate) fn new(
         repository: Repository,
-        filter: Filter,
+        filter: Option<Filter>,
         memory: Memory,
         events: Arc<dyn Events>,
     ) -> Result<Self> {
         let repository = Arc::new(repository);
         let reader = RwLock::new(load(&repository, memory.nodes, &*events)?);
-        let shelves = Arc::new(Shelves::new(repository.snapshots()?, &filter));
+        let snapshots = if filter.is_some() { repository.snapshots()? } else { Vec::new() };
+        let filter = filter.unwrap_or_default();
+        let shelves = Arc::new(Shelves::new(snapshots, &filter));
         let now = Instant::now();
         Ok(Self {
             repository,

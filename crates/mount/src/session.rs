@@ -20,7 +20,7 @@ use crate::fs::HoldfastFs;
 use crate::library::{Events, Library, Memory};
 use crate::node::Node;
 use crate::shelves::Shelf;
-use crate::view::{Spot, View};
+use crate::view::View;
 
 /// How long the last answers may take after the directory was let go of.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -107,8 +107,8 @@ pub fn mount(
     events: Arc<dyn Events>,
 ) -> Result<Mounted, Failure> {
     let (filter, one) = match subject {
-        Subject::All(filter) => (filter, None),
-        Subject::One(snapshot, path) => (Filter::default(), Some((snapshot, path))),
+        Subject::All(filter) => (Some(filter), None),
+        Subject::One(snapshot, path) => (None, Some((snapshot, path))),
     };
     let library = Arc::new(Library::new(repository, filter, options.memory, events)?);
     let top = match one {
@@ -166,8 +166,6 @@ fn one_snapshot(library: &Library, snapshot: SnapshotInfo, path: &[u8]) -> Resul
         let problem = Problem::new(Class::NoSuchPath, text);
         return Err(problem.hint("mount the directory that it is in, or restore it").into());
     }
-    // Files with several names are known by the first of them, directories have one.
-    debug_assert!(matches!(&spot, Spot::Above(_)) || entry.hard_link.is_empty());
     Ok(Node::Entry(view, spot))
 }
 

@@ -24,7 +24,7 @@ const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const csrf = () => one('meta[name="csrf"]')?.content ?? "";
 
 // ---- live parts ----
-const live = { stream: null, last: null, topics: "", followed: "" };
+const live = { stream: null, last: null, topics: "", followed: null };
 
 function topics() {
   return [...new Set(all("[data-follow]").flatMap((e) => e.dataset.follow.split(" ")))]
@@ -40,7 +40,8 @@ function follow() {
   // Browsers allow few connections to one host: a tab that nobody sees keeps none.
   if (!wanted) return;
   // Topics that were not followed before are told as they stand now.
-  const known = live.last && live.followed === wanted;
+  live.last ??= one('meta[name="live"]')?.content;
+  const known = live.last && (live.followed === null || live.followed === wanted);
   live.followed = wanted;
   const last = known ? "&last=" + encodeURIComponent(live.last) : "";
   const stream = new EventSource("/events?topics=" + encodeURIComponent(wanted) + last);

@@ -1,14 +1,17 @@
 //! The server itself: binds an address, serves until it is asked to stop.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use holdfast_app::runner::Runner;
 use holdfast_app::{Class, Problem, catalogue};
 use holdfast_engine::monitor::Interrupt;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
+use crate::accounts::Accounts;
 use crate::opened::IDLE;
 use crate::state::{Shared, State};
 use crate::{pages, router};
@@ -29,6 +32,10 @@ pub struct Options {
     pub listen: SocketAddr,
     /// This machine's name, for pages.
     pub machine: String,
+    /// Names with ports that a request may ask for, beside the address itself.
+    pub hosts: Vec<String>,
+    /// Something in front of it speaks TLS, and names who asks in `X-Forwarded-For`.
+    pub is_behind_proxy: bool,
     /// The console ends with a command that somebody typed, and plans with it.
     pub is_foreground: bool,
 }
@@ -37,6 +44,8 @@ pub struct Options {
 pub struct Console {
     address: SocketAddr,
     state: Shared,
+    /// The file that says where it is.
+    note: PathBuf,
     runtime: Option<Runtime>,
 }
 
@@ -55,11 +64,8 @@ impl Console {
     /// Listens and serves. Errors: the address cannot be had, or is not this machine's alone.
     pub fn start(options: Options) -> Result<Self, Problem> {
         let listen = options.listen;
-        if !listen.ip().is_loopback() {
-            return Err(Problem::usage(format!("the console does not listen on {listen}"))
-                .cause("others could reach it there, and it has no sign-in yet")
-                .hint("use 127.0.0.1, and reach it from elsewhere through ssh -L"));
-        }
+        let accounts = Accounts::open(&options.runner.paths().state)?;
+        check_exposure(&options, &accounts)?;
         let listener = TcpListener::bind(listen)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(|e| cannot_listen(listen, &e))?;
@@ -70,7 +76,7 @@ impl Console {
             .enable_all()
             .build()
             .map_err(|e| catalogue::io("start", "the console's threads", &e))?;
-        let state = State::new(options, address)?;
+        let state = State::new(options, accounts, address)?;
         let app = router::router(state.clone());
         let listener = {
             let _inside = runtime.enter();
@@ -89,7 +95,8 @@ impl Console {
                 let _ = tokio::task::spawn_blocking(move || state.shelf.sweep(IDLE)).await;
             }
         });
-        Ok(Self { address, state, runtime: Some(runtime) })
+        let note = Running { address }.write(&state.paths.state)?;
+        Ok(Self { address, state, note, runtime: Some(runtime) })
     }
 
     /// Where it listens.
@@ -99,18 +106,11 @@ impl Console {
 
     /// An address that opens the console once, without a password.
     pub fn one_time_url(&self) -> Result<String, Problem> {
-        let token = self.state.sessions.new_token()?;
-        Ok(format!("http://{}/open?token={token}", self.address))
-    }
-
-    /// The same, to begin with the snapshots of the repository of this name.
-    pub fn one_time_url_at(&self, name: &str) -> Result<String, Problem> {
-        let name = pages::snapshots::encode(name);
-        Ok(format!("{}&at={name}", self.one_time_url()?))
+        one_time_url(&self.state.accounts, self.address)
     }
 
     /// Serves until `interrupt` is raised.
-    pub fn wait(self, interrupt: &Interrupt) {
+    pub fn wait(&self, interrupt: &Interrupt) {
         while !interrupt.is_raised() {
             std::thread::sleep(GLANCE);
         }
@@ -119,11 +119,63 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.note);
         self.state.hub.close();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(PATIENCE);
         }
     }
+}
+
+fn one_time_url(accounts: &Accounts, address: SocketAddr) -> Result<String, Problem> {
+    Ok(format!("http://{address}/open?token={}", accounts.new_once()?))
+}
+
+/// Says where the console of a state directory is, for commands that come later.
+#[derive(Debug, Serialize, Deserialize)]
+struct Running {
+    address: SocketAddr,
+}
+
+impl Running {
+    fn write(&self, state: &Path) -> Result<PathBuf, Problem> {
+        let path = state.join("console.json");
+        let text = serde_json::to_string(self).unwrap_or_default();
+        std::fs::write(&path, text).map_err(|e| catalogue::io("write", &path, &e))?;
+        Ok(path)
+    }
+}
+
+/// A one-time address of the console that is at work for this state directory; `None` if none is.
+pub fn running(state: &Path) -> Result<Option<String>, Problem> {
+    let text = std::fs::read_to_string(state.join("console.json")).unwrap_or_default();
+    let Ok(Running { address }) = serde_json::from_str(&text) else { return Ok(None) };
+    // One that was killed left its note.
+    if TcpStream::connect_timeout(&address, PATIENCE).is_err() {
+        return Ok(None);
+    }
+    one_time_url(&Accounts::open(state)?, address).map(Some)
+}
+
+/// Refuses to be where others can reach it without a password and something that encrypts.
+fn check_exposure(options: &Options, accounts: &Accounts) -> Result<(), Problem> {
+    let listen = options.listen;
+    if listen.ip().is_loopback() && !options.is_behind_proxy {
+        return Ok(());
+    }
+    let refused = || Problem::usage(format!("the console does not listen on {listen} like this"));
+    if !accounts.has_password()? {
+        return Err(refused()
+            .cause("others could reach it, and it has no password")
+            .hint("set one first: holdfast ui reset-password"));
+    }
+    if !options.is_behind_proxy {
+        return Err(refused()
+            .cause("passwords would travel unencrypted")
+            .hint("put a proxy with TLS in front of it, and say --behind-proxy --host NAME")
+            .hint("or use 127.0.0.1, and reach it from elsewhere through ssh -L"));
+    }
+    Ok(())
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Problem {
@@ -138,4 +190,9 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Problem {
         }
         _ => problem(Class::Io, format!("cannot listen on {address}")),
     }
+}
+
+/// A one-time address that begins with the snapshots of the repository of this name.
+pub fn to_snapshots(url: &str, name: &str) -> String {
+    format!("{url}&at={}", pages::snapshots::encode(name))
 }

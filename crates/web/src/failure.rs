@@ -43,6 +43,8 @@ pub(crate) fn status(class: Class) -> StatusCode {
         Class::NoSuchPath | Class::NoSuchSnapshot | Class::NoSuchKey | Class::NoRepository => {
             StatusCode::NOT_FOUND
         }
+        Class::Authentication => StatusCode::UNAUTHORIZED,
+        Class::SlowDown => StatusCode::TOO_MANY_REQUESTS,
         Class::Busy | Class::AlreadyExists | Class::RepositoryExists => StatusCode::CONFLICT,
         Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_GATEWAY,
@@ -107,13 +109,14 @@ pub(crate) fn page(view: &View, problem: &Problem, status: StatusCode, fragment:
 }
 
 #[derive(Template)]
-#[template(path = "sign-in.html")]
-struct SignIn {
+#[template(path = "bare-error.html")]
+struct Bare {
     theme: &'static str,
+    note: Note,
 }
 
-/// What people see who are not signed in.
-pub(crate) fn sign_in(cookies: &str) -> Response {
-    let page = SignIn { theme: view::theme(cookies) };
-    (StatusCode::UNAUTHORIZED, view::html(&page)).into_response()
+/// The page of a problem for somebody who is not signed in.
+pub(crate) fn bare(problem: &Problem, cookies: &str) -> Response {
+    let page = Bare { theme: view::theme(cookies), note: Note::from(problem) };
+    (status(problem.class), view::html(&page)).into_response()
 }

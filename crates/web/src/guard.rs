@@ -2,8 +2,10 @@
 //! here), a change must come from our own pages and carry the session's token, and pages go to
 //! signed-in people only. Answers leave with headers that keep foreign code out.
 
+use std::net::SocketAddr;
+
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderName, HeaderValue};
@@ -11,8 +13,10 @@ use http::{HeaderMap, Method, StatusCode};
 
 use holdfast_app::{Class, Problem};
 
+use crate::accounts::Session;
 use crate::failure::{self, Failure, Shown};
-use crate::sessions::Session;
+use crate::pages::sign_in;
+use crate::record;
 use crate::state::Shared;
 use crate::view::View;
 
@@ -78,12 +82,17 @@ pub(crate) async fn signed_in(
     next: Next,
 ) -> Response {
     let cookies = text(request.headers(), &header::COOKIE).unwrap_or_default().to_owned();
-    let Some(session) = state.sessions.find(&cookies) else {
-        return failure::sign_in(&cookies);
+    let found = state.session_id(&cookies).map(|id| state.accounts.session(id)).transpose();
+    let session = match found {
+        Ok(Some(Some(session))) => session,
+        Ok(_) => return sign_in::needed(&state, &request, &cookies),
+        Err(problem) => return failure::bare(&problem, &cookies),
     };
+    let address = client(&state, &request);
+    let what = changes(request.method()).then(|| record::words(request.uri().path())).flatten();
     let fragment = request.headers().contains_key("x-fragment");
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let view = View::new(state, session.clone(), &cookies, path, fragment);
+    let view = View::new(state.clone(), session.clone(), &cookies, path, fragment);
     request.extensions_mut().insert(view.clone());
     if changes(request.method()) {
         match with_token(request, &session).await {
@@ -92,6 +101,12 @@ pub(crate) async fn signed_in(
         }
     }
     let response = next.run(request).await;
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    if let Some(what) = what.filter(|_| !failed)
+        && let Err(problem) = state.accounts.note(&address, &what)
+    {
+        return failure::page(&view, &problem, StatusCode::INTERNAL_SERVER_ERROR, fragment);
+    }
     match response.extensions().get::<Shown>() {
         Some(Shown(problem)) => failure::page(&view, problem, response.status(), fragment),
         None => response,
@@ -122,6 +137,12 @@ async fn with_token(request: Request, session: &Session) -> Result<Request, Prob
         return Err(refused());
     }
     Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// Who asks, for the record.
+fn client(state: &Shared, request: &Request) -> String {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    peer.map(|peer| state.client(peer.0, request.headers()).to_string()).unwrap_or_default()
 }
 
 fn changes(method: &Method) -> bool {

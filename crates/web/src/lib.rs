@@ -5,6 +5,8 @@
 //! repositories that pages look into, `live` are the events that pages follow, `pages/` hold one file
 //! a page. Handlers are thin; what takes longer than a moment runs on a blocking thread.
 
+mod accounts;
+mod api;
 mod assets;
 mod console;
 mod failure;
@@ -14,10 +16,11 @@ mod names;
 mod opened;
 mod pages;
 mod posted;
+mod record;
 mod router;
-mod sessions;
 mod state;
 mod view;
 mod words;
 
-pub use console::{Console, Options};
+pub use accounts::Accounts;
+pub use console::{Console, Options, running, to_snapshots};

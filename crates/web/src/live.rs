@@ -86,6 +86,11 @@ impl Hub {
         }
     }
 
+    /// Where streams are now: a page that was made here misses nothing that comes later.
+    pub(crate) fn position(&self) -> String {
+        format!("{}-{}", self.epoch, lock(&self.past).0)
+    }
+
     /// Ends all streams.
     pub(crate) fn close(&self) {
         lock(&self.sender).take();
@@ -126,8 +131,7 @@ impl Hub {
 
     /// An event that says where a stream begins, so that it can go on from there.
     fn hello(&self) -> Event {
-        let id = lock(&self.past).0;
-        Event::default().id(format!("{}-{id}", self.epoch)).event("hello").data("")
+        Event::default().id(self.position()).event("hello").data("")
     }
 }
 

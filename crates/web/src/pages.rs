@@ -1,6 +1,7 @@
 //! One file a page, or a folder where a page has several steps: what it shows, and what its forms
 //! do. The templates stand in `templates/` under the same names.
 
+pub(crate) mod alerts;
 pub(crate) mod appearance;
 pub(crate) mod browse;
 pub(crate) mod compare;
@@ -11,6 +12,8 @@ pub(crate) mod plans;
 pub(crate) mod repository;
 pub(crate) mod restore;
 pub(crate) mod runs;
+pub(crate) mod settings;
+pub(crate) mod sign_in;
 pub(crate) mod snapshots;
 pub(crate) mod start;
 pub(crate) mod storages;

@@ -5,7 +5,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
 use crate::state::Shared;
-use crate::{assets, guard, live, pages};
+use crate::{api, assets, guard, live, pages};
 
 /// The whole console.
 pub(crate) fn router(state: Shared) -> Router {
@@ -13,6 +13,9 @@ pub(crate) fn router(state: Shared) -> Router {
         .route("/", get(pages::home::show))
         .route("/events", get(live::events))
         .route("/appearance", post(pages::appearance::set))
+        .route("/sign-out", post(pages::sign_in::leave))
+        .merge(pages::alerts::routes())
+        .merge(pages::settings::routes())
         .merge(pages::storages::routes())
         .merge(pages::plans::routes())
         .merge(pages::runs::routes())
@@ -29,6 +32,9 @@ pub(crate) fn router(state: Shared) -> Router {
     Router::new()
         .route("/assets/{name}", get(assets::get))
         .route("/open", get(pages::open::open))
+        .route("/sign-in", get(pages::sign_in::show).post(pages::sign_in::enter))
+        .route("/healthz", get(api::health))
+        .merge(api::routes(state.clone()))
         .merge(signed_in)
         .layer(from_fn_with_state(state.clone(), guard::same_site))
         .layer(from_fn(guard::seal))

@@ -1,18 +1,20 @@
 //! What all requests share.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use holdfast_app::Problem;
 use holdfast_app::paths::Paths;
 use holdfast_app::runner::Runner;
+use http::HeaderMap;
 
+use crate::accounts::{Accounts, Limiter};
 use crate::console::Options;
 use crate::live::Hub;
 use crate::opened::Shelf;
 use crate::pages::storages::Trials;
-use crate::sessions::Sessions;
+use crate::view::cookie;
 
 /// One console.
 #[derive(Debug)]
@@ -27,8 +29,14 @@ pub(crate) struct State {
     pub(crate) machine: String,
     /// The console ends with a command that somebody typed, and plans with it.
     pub(crate) is_foreground: bool,
-    /// Who is signed in.
-    pub(crate) sessions: Sessions,
+    /// Who may use it.
+    pub(crate) accounts: Accounts,
+    /// What failed to sign in.
+    pub(crate) limiter: Limiter,
+    /// Cookies know no port: consoles beside each other must not share one.
+    pub(crate) cookie: String,
+    /// Something in front of it speaks TLS, and says who asks.
+    pub(crate) is_behind_proxy: bool,
     /// Events for open pages.
     pub(crate) hub: Hub,
     /// Connection tests.
@@ -40,21 +48,50 @@ pub(crate) struct State {
 pub(crate) type Shared = Arc<State>;
 
 impl State {
-    pub(crate) fn new(options: Options, address: SocketAddr) -> Result<Shared, Problem> {
+    pub(crate) fn new(
+        options: Options,
+        accounts: Accounts,
+        address: SocketAddr,
+    ) -> Result<Shared, Problem> {
         let port = address.port();
-        let hosts =
-            ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}")).to_vec();
+        let own = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
+        let mut hosts = own.to_vec();
+        hosts.push(address.to_string());
+        hosts.extend(options.hosts);
         Ok(Arc::new(Self {
             paths: options.runner.paths().clone(),
             runner: options.runner,
             hosts,
             machine: options.machine,
             is_foreground: options.is_foreground,
-            sessions: Sessions::new(port),
+            accounts,
+            limiter: Limiter::default(),
+            cookie: format!("holdfast-{port}"),
+            is_behind_proxy: options.is_behind_proxy,
             hub: Hub::new()?,
             trials: Trials::default(),
             shelf: Shelf::default(),
         }))
+    }
+
+    /// Who asks: the other end of the connection, or whom the proxy in front names last.
+    pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let named = headers.get_all("x-forwarded-for").iter().next_back();
+        let named =
+            named.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+        named.filter(|_| self.is_behind_proxy).unwrap_or(peer.ip())
+    }
+
+    /// The secret in the session's cookie, if there is one.
+    pub(crate) fn session_id<'a>(&self, cookies: &'a str) -> Option<&'a str> {
+        cookie(cookies, &self.cookie)
+    }
+
+    /// The `Set-Cookie` of a session; without an id, that ends it.
+    pub(crate) fn set_cookie(&self, id: Option<&str>) -> String {
+        let secure = if self.is_behind_proxy { "; Secure" } else { "" };
+        let (id, age) = id.map_or(("", "; Max-Age=0"), |id| (id, ""));
+        format!("{}={id}; Path=/; HttpOnly; SameSite=Strict{secure}{age}", self.cookie)
     }
 
     /// What people call plans, as the configuration says now.

@@ -8,9 +8,9 @@ use http::request::Parts;
 
 use holdfast_app::{Class, Problem};
 
+use crate::accounts::Session;
 use crate::assets;
 use crate::failure::Failure;
-use crate::sessions::{Session, cookie};
 use crate::state::{Shared, State};
 
 /// The place in the rail.
@@ -31,7 +31,8 @@ pub(crate) enum Nav {
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     pub(crate) state: Shared,
-    session: Session,
+    /// The session that asks.
+    pub(crate) session: Session,
     theme: &'static str,
     path: String,
     /// Our script asks for a part of a page.
@@ -54,6 +55,8 @@ pub(crate) struct Frame {
     pub(crate) now: String,
     /// Where to come back to after the appearance was changed.
     pub(crate) path: String,
+    /// Where events are: what comes later than the page is told to it.
+    pub(crate) live: String,
     pub(crate) style: &'static str,
     pub(crate) script: &'static str,
 }
@@ -87,6 +90,7 @@ impl View {
             machine: self.state.machine.clone(),
             now: format!("{zone} · {}", now.strftime("%H:%M")),
             path: self.path.clone(),
+            live: self.state.hub.position(),
             style: assets::url("console.css"),
             script: assets::url("console.js"),
         }
@@ -138,6 +142,12 @@ pub(crate) fn theme(cookies: &str) -> &'static str {
         Some("dark") => "dark",
         _ => "",
     }
+}
+
+/// The value of a cookie in the text of a `Cookie` header.
+pub(crate) fn cookie<'a>(cookies: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(n, _)| *n == name).map(|(_, value)| value)
 }
 
 /// The fields of a form as they were sent, in order; names may repeat.

@@ -139,23 +139,30 @@ async fn conditional_write(client: &S3Client, key: &str, steps: &Steps<'_>) {
     }
 }
 
-/// Deletes what was written. `false`: that is not allowed.
+/// Deletes what was written. `false`: that is not allowed. Then, whether it can be overwritten.
 async fn delete(client: &S3Client, key: &str, steps: &Steps<'_>) -> Result<bool, Problem> {
     steps.begin("delete");
-    let kept = |why: &str| {
-        let key = printable(key.as_bytes());
-        steps.end(
-            Outcome::Limited,
-            format!("{why}: it can be backed up to, and nothing can be removed; {key} stays"),
-        );
-        Ok(false)
+    let why = match client.delete(key).await {
+        Ok(()) => {
+            steps.pass(super::CAN_DELETE);
+            return Ok(true);
+        }
+        Err(error) if error.class == S3::AccessDenied => "not allowed",
+        Err(error) if error.class == S3::Locked => "locked",
+        Err(error) => return Err(catalogue::s3(&error)),
     };
-    match client.delete(key).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.class == S3::AccessDenied => kept("not allowed"),
-        Err(error) if error.class == S3::Locked => kept("locked"),
-        Err(error) => Err(catalogue::s3(&error)),
+    steps.end(Outcome::Limited, super::cannot_delete(why, &printable(key.as_bytes())));
+    steps.begin("overwrite");
+    match client.put(key, Bytes::from_static(SMALL), &Put::default()).await {
+        Ok(_) => steps.end(
+            Outcome::Limited,
+            "allowed: without versions or an object lock, what is there can be destroyed that way",
+        ),
+        Err(_) => {
+            steps.pass("not allowed either: what is there is safe from whoever has this access");
+        }
     }
+    Ok(false)
 }
 
 /// Whether the server knows the storage class of data packs, and keeps it.

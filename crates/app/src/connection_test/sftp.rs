@@ -8,7 +8,9 @@ use holdfast_connectors::sftp::client::{
 use holdfast_connectors::sftp::pool::{Pool, SftpError};
 use holdfast_connectors::sftp::ssh::{SessionFacts, Stage};
 
-use super::{Outcome, SPEED, Steps, came_back_changed, noise, rate, unique};
+use super::{
+    CAN_DELETE, Outcome, SPEED, Steps, came_back_changed, cannot_delete, noise, rate, unique,
+};
 use crate::catalogue::{self, stage_name};
 use crate::problem::{Class, Problem};
 use crate::text::{printable, size};
@@ -132,7 +134,15 @@ async fn probe(client: &Client, directory: &[u8], steps: &Steps<'_>) -> Result<(
         steps.begin("rename");
         client.rename(&one, &two).await.map_err(|e| failed("rename", e))?;
         steps.begin("delete");
-        client.remove(&two).await.map_err(|e| failed("delete", e))?;
+        match client.remove(&two).await {
+            Err(e) if e.kind == ClientErrorKind::PermissionDenied => {
+                steps.end(Outcome::Limited, cannot_delete("not allowed", &printable(&two)));
+                overwrite(client, &two, steps).await;
+                return Ok(());
+            }
+            other => other.map_err(|e| failed("delete", e))?,
+        }
+        steps.pass(CAN_DELETE);
         match client.stat(&two).await {
             Err(e) if e.kind == ClientErrorKind::NotFound => Ok(()),
             _ => Err(Problem::new(Class::Unsupported, "what was deleted is still there")),
@@ -144,6 +154,20 @@ async fn probe(client: &Client, directory: &[u8], steps: &Steps<'_>) -> Result<(
         let _ = client.remove(&two).await;
     }
     outcome
+}
+
+/// Whether what cannot be deleted can be overwritten.
+async fn overwrite(client: &Client, path: &[u8], steps: &Steps<'_>) {
+    steps.begin("overwrite");
+    match client.open(path, OpenFlags::WRITE, &Attributes::default()).await {
+        Ok(file) => {
+            let _ = file.close().await;
+            steps.end(Outcome::Limited, "allowed: what is there can be destroyed that way");
+        }
+        Err(_) => {
+            steps.pass("not allowed either: what is there is safe from whoever has this access");
+        }
+    }
 }
 
 fn failed(what: &'static str, error: ClientError) -> Problem {

@@ -114,6 +114,7 @@ fn hooks_run_only_where_the_file_allows_them() -> Test {
 fn a_hook_that_fails_or_hangs_ends_the_run_and_what_was_stopped_is_started_again() -> Test {
     let bench = Bench::new()?;
     let (after, failure) = (bench.text("after"), bench.text("failure"));
+    let child = bench.text("child");
     let configure = |before: &str| -> Test {
         let hooks = format!(
             "hooks = {{ before = [{before}], timeout = 1, after = [[\"touch\", {after:?}]], \
@@ -127,7 +128,10 @@ fn a_hook_that_fails_or_hangs_ends_the_run_and_what_was_stopped_is_started_again
     for (before, part) in [
         ("[\"false\"]", "ended with code 1"),
         // A shell that waits for a child: both must go.
-        ("[\"sh\", \"-c\", \"sleep 1000; true\"]", "took longer than"),
+        (
+            &format!("[\"sh\", \"-c\", \"sleep 1000 & echo $! > {child}; wait\"]"),
+            "took longer than",
+        ),
         ("[\"/nonexistent/program\"]", "could not be started"),
     ] {
         configure(before)?;
@@ -142,6 +146,9 @@ fn a_hook_that_fails_or_hangs_ends_the_run_and_what_was_stopped_is_started_again
         assert!(run.report.snapshots.is_empty());
         assert!(bench.root.join("after").exists() && bench.root.join("failure").exists());
     }
+    let pid = std::fs::read_to_string(&child)?;
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "{state}");
     Ok(())
 }
 
@@ -202,5 +209,47 @@ fn a_snapshot_knows_its_plan() -> Test {
     assert!(problems.is_empty());
     let shown = found.first().ok_or("nothing")?.shown();
     assert!(shown.contains("[repository.nas]") && shown.contains("daily at 02:30"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn a_cancelled_run_starts_again_what_its_hooks_stopped() -> Test {
+    let bench = Bench::new()?;
+    let after = bench.text("after");
+    let hooks = format!(
+        "hooks = {{ before = [[\"sleep\", \"1000\"]], \
+         after = [[\"sh\", \"-c\", \"echo $HOLDFAST_OUTCOME > {after}\"]] }}"
+    );
+    bench.configure(&[("home", &hooks)])?;
+    let text = std::fs::read_to_string(&bench.paths.config)?;
+    std::fs::write(&bench.paths.config, format!("hooks = true\n{text}"))?;
+    let runner = bench.runner(2)?;
+    let id = runner.start(plan(), By::Console)?;
+    while runner.live(id).is_none_or(|progress| progress.step != "before") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    runner.cancel(id)?;
+    runner.wait(id);
+    assert_eq!(runner.history().run(id)?.outcome, Outcome::Cancelled);
+    assert_eq!(std::fs::read_to_string(bench.root.join("after"))?.trim(), "cancelled");
+    Ok(())
+}
+
+#[test]
+fn a_run_waits_for_the_network_and_no_longer_than_it_is_told_to() -> Test {
+    let bench = Bench::new()?;
+    let source = bench.text("src");
+    let text = format!(
+        "[repository.far]\nlocation = \"sftp://a@nowhere.invalid/x\"\npassword = \"x\"\n\
+         [plan.home]\nsources = [{source:?}]\nrepository = \"far\"\nwait_for_network = 1\n\
+         retry = {{ times = 0 }}\n"
+    );
+    std::fs::write(&bench.paths.config, text)?;
+    let runner = bench.runner(2)?;
+    let run = ran(&runner, plan())?;
+    assert!(run.took() >= Some(Duration::from_secs(1)));
+    assert!(log(&runner, &run)?.contains("waiting for the network: no way to nowhere.invalid"));
+    let problem = run.report.problem.ok_or("no problem")?;
+    assert_eq!(problem.class, "name not found", "{problem:?}");
     Ok(())
 }

@@ -203,3 +203,21 @@ fn waits_between_tries_double_up_to_an_hour() {
     assert_eq!(minutes.get(..9), Some(&expected[..]));
     assert_eq!(minutes.get(9), Some(&None));
 }
+
+#[test]
+fn the_reference_lists_all_keys() -> Outcome {
+    const HEAD: &str = "| Key | For instance | What |\n|---|---|---|\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/plans.md");
+    let kept = std::fs::read_to_string(path)?;
+    let (before, _) = kept.split_once(HEAD).ok_or("the table is gone")?;
+    let row = |key: &keys::PlanKey| {
+        format!("| `{}` | `{}` | {} |\n", key.name, key.example, key.about.replace('|', "\\|"))
+    };
+    let rows: String = keys::KEYS.iter().map(row).collect();
+    let text = format!("{before}{HEAD}{rows}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &text)?;
+    }
+    assert!(kept == text, "docs/plans.md is out of date: UPDATE_DOCS=1 cargo test -p holdfast-app");
+    Ok(())
+}

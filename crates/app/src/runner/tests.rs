@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use holdfast_engine::repo::{CreateOptions, open};
 
@@ -65,11 +65,14 @@ impl Bench {
     }
 }
 
-/// A pipe that nobody writes to: who opens it to read waits.
-fn fifo(path: &Path) -> Test {
-    let status = std::process::Command::new("mkfifo").arg(path).status()?;
-    assert!(status.success());
-    Ok(())
+/// Bytes that cannot be compressed.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut x = seed + 1;
+    let step = |_| {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (x >> 33) as u8
+    };
+    (0..length).map(step).collect()
 }
 
 #[test]
@@ -173,7 +176,6 @@ fn what_cannot_be_read_makes_warnings_with_a_class() -> Test {
 #[test]
 fn runs_wait_for_their_turn_and_a_cancelled_one_never_begins() -> Test {
     let bench = Bench::new()?;
-    fifo(&bench.root.join("src/pipe"))?;
     let names: Vec<_> = (0..50).map(|n| format!("p{n}")).collect();
     let plans: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
     bench.configure(&plans)?;
@@ -217,9 +219,8 @@ fn runs_wait_for_their_turn_and_a_cancelled_one_never_begins() -> Test {
 #[test]
 fn a_cancelled_run_keeps_what_it_did_and_close_waits_for_it() -> Test {
     let bench = Bench::new()?;
-    for n in 0..200 {
-        let bytes: Vec<u8> = (0..200_000_u32).map(|i| ((i * (n + 7)) >> 3) as u8).collect();
-        std::fs::write(bench.root.join(format!("src/{n}")), bytes)?;
+    for n in 0..60 {
+        std::fs::write(bench.root.join(format!("src/{n}")), noise(n, 300_000))?;
     }
     bench.configure(&[("home", "limit_upload = \"2M\"")])?;
     let runner = bench.runner(2)?;
@@ -239,13 +240,20 @@ fn a_cancelled_run_keeps_what_it_did_and_close_waits_for_it() -> Test {
     assert!(busy.is_err_and(|problem| problem.class == Class::Busy));
     // As another process would: through the history.
     let other = bench.runner(2)?;
-    assert!(other.live(id).is_none_or(|progress| progress.step == "backup"));
+    while other.live(id).is_none_or(|progress| progress.step != "backup") {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(20));
+    }
     other.cancel(id)?;
     runner.wait(id);
     let run = runner.history().run(id)?;
     assert_eq!(run.outcome, Outcome::Cancelled);
     assert!(runner.cancel(id).is_err_and(|problem| problem.message.contains("cancelled")));
+    // A run that ends because the process does is one that nobody meant to end.
+    let cut = runner.start(Job::Plan("home".into()), By::Schedule)?;
     assert!(runner.close(PATIENCE));
+    assert_eq!(runner.history().run(cut)?.outcome, Outcome::Interrupted);
+    assert_eq!(runner.history().untold()?, [cut]);
     assert!(runner.start(Job::Plan("home".into()), By::Console).is_err());
     Ok(())
 }

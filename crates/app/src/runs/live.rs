@@ -103,11 +103,11 @@ impl History {
             );
             let mut report = Report::from_json(&report);
             report.problem = Some(ProblemRecord::from(&problem));
-            // The end is not known: the last that it told of is the best guess.
+            // The end is not known: the last sign of life is the best guess.
             let changed = self.write(|transaction| {
                 transaction.execute(
-                    "UPDATE runs SET outcome = ?2, report = ?3, progress = NULL, ended = coalesce(
-                         (SELECT max(time) FROM log WHERE run = ?1), started)
+                    "UPDATE runs SET outcome = ?2, report = ?3, progress = NULL,
+                         ended = coalesce(seen, started)
                      WHERE id = ?1 AND outcome IN ('queued', 'running')",
                     params![run, Outcome::Interrupted.name(), report.to_json()],
                 )
@@ -117,5 +117,16 @@ impl History {
             }
         }
         Ok(found)
+    }
+
+    /// Interrupted runs of which nobody was told yet; from now on they count as told.
+    pub fn untold(&self) -> Result<Vec<RunId>, Problem> {
+        self.write(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "UPDATE runs SET told = 1 WHERE outcome = 'interrupted' AND told = 0 RETURNING id",
+            )?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect()
+        })
     }
 }

@@ -179,11 +179,11 @@ fn jitter_spreads_and_stays_the_same() -> Outcome {
         assert_eq!(calendar.next(*at - 1, 1)?, [*at]);
     }
     let (before, until) = (all.first().ok_or("never")?, all.last().ok_or("never")?);
-    let overdue = calendar.overdue(due, *until)?.ok_or("nothing is due")?;
+    let overdue = calendar.overdue(due - 1, *until)?.ok_or("nothing is due")?;
     assert_eq!((overdue.count, overdue.first.at, overdue.last.at), (8, *before, *until));
-    assert_eq!(overdue.first.nominal, due + 900_000_000_000);
+    assert_eq!(overdue.first.nominal, due);
     assert_eq!(calendar.overdue(overdue.last.nominal, *until)?, None);
-    assert_eq!(calendar.overdue(due, before - 1)?, None);
+    assert_eq!(calendar.overdue(due - 1, before - 1)?, None);
     calendar.schedule = "every 5 minutes".parse()?;
     assert!(calendar.check().is_err_and(|p| p.message.contains("between two runs")));
     calendar.zone = Some("Europe/Nowhere".into());

@@ -158,11 +158,11 @@ fn an_edited_schedule_is_armed_anew() -> Test {
     // Earlier than now: it is due tomorrow, and nothing was missed.
     std::fs::write(&bench.paths.config, plan("home", "schedule = \"daily at 19:00\""))?;
     assert!(bench.tick(start + 60 * SECOND)?.is_empty());
-    // Back, and soon.
+    // A quarter past eight would have been due by this one: it was not said then.
     std::fs::write(&bench.paths.config, plan("home", "schedule = \"every 15 minutes\""))?;
-    assert!(bench.tick(start + 120 * SECOND)?.is_empty());
-    let begun = bench.tick(start + 15 * 60 * SECOND)?;
-    assert_eq!(begun, ["home backup schedule 2026-11-20T20:15:00Z"]);
+    assert!(bench.tick(start + 16 * 60 * SECOND)?.is_empty());
+    let begun = bench.tick(start + 30 * 60 * SECOND)?;
+    assert_eq!(begun, ["home backup schedule 2026-11-20T20:30:00Z"]);
     bench.end()?;
     // Disabled for a while: that is no miss when it comes back.
     let disabled = plan("home", "schedule = \"every 15 minutes\"\nenabled = false");
@@ -178,7 +178,7 @@ fn an_edited_schedule_is_armed_anew() -> Test {
 fn a_configuration_that_makes_no_sense_changes_nothing() -> Test {
     let good = plan("home", "schedule = \"hourly\"");
     let mut bench = Bench::new(&good)?;
-    let start = at("2026-11-20T20:10:00Z")?;
+    let start = at("2026-11-20T20:00:00Z")?;
     bench.tick(start)?;
     std::fs::write(&bench.paths.config, "[plan.home\n")?;
     assert_eq!(bench.tick(start + HOUR)?.len(), 1);
@@ -203,7 +203,7 @@ fn a_run_that_is_due_while_the_one_before_works_is_skipped_or_queued() -> Test {
     let text = plan("skip", "schedule = \"hourly\"")
         + &plan("queue", "schedule = \"hourly\"\noverlap = \"queue\"");
     let mut bench = Bench::new(&text)?;
-    let start = at("2026-11-20T20:10:00Z")?;
+    let start = at("2026-11-20T20:00:00Z")?;
     bench.tick(start)?;
     assert_eq!(bench.tick(start + HOUR)?.len(), 2);
     let history = bench.noting.history.clone();
@@ -259,7 +259,16 @@ fn all_parts_of_a_plan_have_their_own_time() -> Test {
     bench.end()?;
     let begun = bench.tick(now + HOUR)?;
     assert_eq!(begun.len(), 3, "{begun:?}");
+    // A check that takes long makes no backup missed, and is not begun twice.
+    let history = bench.noting.history.clone();
+    for run in history.open_runs()?.iter().filter(|run| run.verb == "backup") {
+        history.end(run.id, Outcome::Ok, &Report::default())?;
+    }
+    assert_eq!(bench.tick(now + 2 * HOUR)?, ["home backup schedule 2026-11-20T23:00:00Z"]);
     assert!(bench.missed()?.is_empty());
+    bench.tick(now + 25 * HOUR)?;
+    let missed = history.runs(&Page { outcome: Some(Outcome::Missed), ..Page::default() })?;
+    assert!(missed.iter().any(|run| run.verb == "check"), "{missed:?}");
     Ok(())
 }
 
@@ -270,7 +279,7 @@ fn a_clock_that_goes_back_stops_nothing() -> Test {
     bench.tick(wrong)?;
     assert_eq!(bench.tick(wrong + HOUR)?.len(), 1);
     bench.end()?;
-    let right = at("2026-11-20T20:10:00Z")?;
+    let right = at("2026-11-20T20:00:00Z")?;
     assert!(bench.tick(right)?.is_empty());
     assert_eq!(bench.tick(right + HOUR)?, ["home backup schedule 2026-11-20T21:00:00Z"]);
     bench.end()?;
@@ -298,17 +307,20 @@ fn what_a_crash_cut_off_is_run_again_once() -> Test {
         };
         history.begin(&new, &owner, false)
     };
+    let begun = || bench.noting.begun.lock().map(|all| all.len()).unwrap_or(0);
     let first = lost(By::Schedule)?;
+    // Whoever finds out first: the service makes up for it anyway.
     assert_eq!(history.reconcile()?, [first]);
-    bench.scheduler.make_up(&[first])?;
-    let begun = bench.noting.begun.lock().map(|all| all.len()).unwrap_or(0);
-    assert_eq!(begun, 1);
+    assert_eq!((history.untold()?, history.untold()?), (vec![first], vec![]));
+    bench.scheduler.make_up()?;
+    assert_eq!(begun(), 1);
+    bench.scheduler.make_up()?;
     bench.end()?;
-    let second = lost(By::CatchUp)?;
+    bench.scheduler.make_up()?;
+    lost(By::CatchUp)?;
     history.reconcile()?;
-    bench.scheduler.make_up(&[second])?;
-    let begun = bench.noting.begun.lock().map(|all| all.len()).unwrap_or(0);
-    assert_eq!(begun, 1);
+    bench.scheduler.make_up()?;
+    assert_eq!(begun(), 1);
     Ok(())
 }
 

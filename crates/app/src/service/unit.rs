@@ -73,7 +73,7 @@ impl Unit {
              [Service]\nType=simple\nExecStart={}\n{environment}Restart=on-failure\nRestartSec=30\n\
              TimeoutStopSec=90\nKillMode=mixed\nNice=10\nIOSchedulingClass=best-effort\n\
              IOSchedulingPriority=7\nUMask=0077\nNoNewPrivileges=yes\nLockPersonality=yes\n\
-             MemoryDenyWriteExecute=yes\nRestrictRealtime=yes\nRestrictNamespaces=yes\n\
+             RestrictRealtime=yes\nRestrictNamespaces=yes\n\
              RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
              SystemCallArchitectures=native\n{of_machine}\n[Install]\nWantedBy={target}\n",
             command.join(" ")

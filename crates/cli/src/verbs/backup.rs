@@ -251,7 +251,7 @@ fn open_or_create(context: &Context, options: &Backup) -> Result<Repository> {
                 .into());
         }
         context.ui.say(&format!("There is no repository at {location} yet; making one."))?;
-        return super::create::make(context, storage);
+        return super::create::make(context, storage, false);
     }
     context.open()
 }

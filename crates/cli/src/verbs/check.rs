@@ -37,7 +37,10 @@ pub(crate) struct Check {
     /// Read and verify every pack
     #[arg(long)]
     read_data: bool,
-    /// Read and verify some packs, others each time: 5%, or 1/20
+    /// Read and verify some packs: 5%, or 1/20
+    ///
+    /// Those first that this machine has not verified for the longest time, so that in the end all
+    /// have had their turn.
     #[arg(long, value_name = "PART", conflicts_with = "read_data")]
     read_data_subset: Option<String>,
     /// Let the server compute the checksums of packs, and read only what it cannot verify
@@ -97,6 +100,7 @@ struct Summary {
     packs_read: u64,
     bytes_read: u64,
     orphans: u64,
+    without_parity: u64,
 }
 
 pub(crate) fn run(context: &Context, options: &Check) -> Result {
@@ -136,6 +140,7 @@ pub(crate) fn run(context: &Context, options: &Check) -> Result {
         server_checksums: options.server_checksums,
         snapshots,
         threads: context.reading_threads(options.threads)?,
+        time: times::now(),
     };
     let progress = Progress::without_problems(&context.ui);
     let result = check(&repository, &check_options, &progress, interrupt::watch());
@@ -217,6 +222,7 @@ fn tell(context: &Context, report: &CheckReport, options: &CheckOptions) -> Resu
             packs_read: report.packs_read,
             bytes_read: report.bytes_read,
             orphans: report.orphans_total,
+            without_parity: report.without_parity,
         };
         return Ok(ui.event("summary", &summary)?);
     }
@@ -239,11 +245,18 @@ fn tell(context: &Context, report: &CheckReport, options: &CheckOptions) -> Resu
         let packs = plural(report.orphans_total, "pack", "packs");
         ui.summary(&format!("{packs} of interrupted or running backups: no damage"))?;
     }
+    if report.without_parity > 0 {
+        let packs = plural(report.without_parity, "pack", "packs");
+        let repair = context.line("repair parity");
+        ui.summary(&format!("{packs} without parity; to give them some: {repair}"))?;
+    }
     if report.is_damaged() {
         let many = count(report.findings_total);
         ui.line(&format!("DAMAGE: {many} objects are not as they must be"))?;
         ui.line("  hint: keep the repository as it is, and make a copy before anything else")?;
-        ui.line("  hint: what is lost here but still on disk is stored again by a backup --force")?;
+        let repair = context.line("repair packs");
+        ui.line(&format!("  hint: then store anew what can be had of damaged packs: {repair}"))?;
+        ui.line("  hint: a backup after that stores again what is lost here but still on disk")?;
         let repair = context.line("repair snapshots");
         ui.line(&format!("  hint: for what is lost for good: {repair}; see docs/recovery.md"))?;
     } else if !reads {

@@ -1,5 +1,5 @@
-//! `repair`: makes good what can be made good without what was lost: an index from the packs,
-//! snapshots without what they lack, a config from a recovery kit. Deletes nothing.
+//! `repair`: makes good what can be made good: an index from the packs, what can be had of damaged
+//! packs ([`packs`]), snapshots without what they lack, a config from a recovery kit.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,23 +19,28 @@ use holdfast_engine::repo::snapshots::Filter;
 use serde::Serialize;
 
 use super::backup::writer_options;
+use crate::args::OtherSecret;
 use crate::context::{Context, host};
 use crate::failure::{Outcome, Result};
 use crate::interrupt;
 use crate::ui::json;
 use crate::ui::progress::Progress;
 
+mod packs;
+
 /// Lost paths that are shown of a snapshot; its record names more.
 const SHOWN: usize = 20;
 
-/// Make good what is damaged, as far as that can be done: index, snapshots, config
+/// Make good what is damaged, as far as that can be done
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
   holdfast repair index
+  holdfast repair packs --from /mnt/usb/backups
   holdfast repair snapshots --read-data
+  holdfast repair parity
   holdfast at /mnt/disk/backups repair config --kit kit.txt
 
-docs/recovery.md says which of them is for what. None deletes anything.")]
+docs/recovery.md says which of them is for what. None deletes a backup, or what could heal one.")]
 pub(crate) enum Repair {
     /// List packs again that no index segment lists
     ///
@@ -45,6 +50,44 @@ pub(crate) enum Repair {
         /// Read all packs, and believe nothing that the index says now
         #[arg(long)]
         all: bool,
+        /// Threads
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+        threads: usize,
+    },
+    /// Store anew what can be had of damaged packs, and let go of them
+    ///
+    /// Reads all packs. What still opens in a damaged one, by itself or by its parity, is stored
+    /// once more; with --from also what a second repository has of the rest. The damaged pack counts
+    /// no more: the next backup stores again what is still there to be backed up, and gc deletes it
+    /// once nothing that a snapshot needs is in it alone. Exits with 13 if something of it
+    /// is still lost, needed or not.
+    Packs {
+        /// Only these packs, as check names them
+        #[arg(value_name = "PACK")]
+        packs: Vec<String>,
+        /// A second repository to take from what is lost in this one
+        #[arg(long, value_name = "LOCATION")]
+        from: Option<OsString>,
+        #[command(flatten)]
+        secret: OtherSecret,
+        /// Let the server compute the checksums of packs, and read only what it cannot verify
+        #[arg(long, conflicts_with = "packs")]
+        server_checksums: bool,
+        /// Threads
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+        threads: usize,
+    },
+    /// Give parity to all packs, from now on and those that have none
+    ///
+    /// Parity heals up to 3 % of a pack, wherever the damage is, and takes about 4 % more space.
+    /// Packs without it are read whole. Exits with 13 if one of them is damaged already.
+    Parity {
+        /// Read what parity there is as well, and write anew what is damaged of it
+        #[arg(long)]
+        all: bool,
+        /// Give packs no parity any more; the next gc deletes what there is
+        #[arg(long, conflicts_with_all = ["all", "threads"])]
+        off: bool,
         /// Threads
         #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
         threads: usize,
@@ -130,6 +173,18 @@ pub(crate) fn run(context: &Context, repair: &Repair) -> Result {
         Repair::Snapshots { snapshots: chosen, read_data, threads } => {
             snapshots(context, chosen, *read_data, *threads)
         }
+        Repair::Packs { packs, from, secret, server_checksums, threads } => {
+            let choice = packs::Choice {
+                packs,
+                from: from.as_deref(),
+                secret,
+                server_checksums: *server_checksums,
+                threads: *threads,
+            };
+            packs::packs(context, &choice)
+        }
+        Repair::Parity { off: true, .. } => packs::no_parity(context),
+        Repair::Parity { all, threads, .. } => packs::parity(context, *all, *threads),
         Repair::Config { kit } => config(context, kit),
     }
 }

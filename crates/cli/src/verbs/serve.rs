@@ -1,22 +1,29 @@
 //! `serve`: the service, which runs plans when they are due.
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
 use holdfast_app::Problem;
+use holdfast_app::runner::broadcast::{self, error::TryRecvError};
 use holdfast_app::runner::{Event, Options, Runner, What};
 use holdfast_app::service::unit::Unit;
 use holdfast_app::service::{Service, SystemClock, Told};
 use holdfast_app::text::{plural, printable_os};
+use holdfast_web::Console;
 use serde::Serialize;
 
-use crate::context::{Context, home, variable};
+use super::ui::PORT;
+use crate::context::{Context, home, host, variable};
 use crate::failure::{Outcome, Result};
 use crate::interrupt;
 use crate::ui::Ui;
 
 /// How long runs have to end in good order before the process goes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it looks for something to tell.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Run plans when they are due, for good
 ///
@@ -31,6 +38,21 @@ pub(crate) struct Serve {
     /// Runs at once; the others wait
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     concurrent: u16,
+    /// Serve the console here: an address and a port
+    ///
+    /// Elsewhere than on this machine itself only with a password, and behind a proxy that speaks
+    /// TLS.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = Console::loopback(PORT))]
+    listen: SocketAddr,
+    /// Serve no console
+    #[arg(long, conflicts_with_all = ["listen", "behind_proxy", "host"])]
+    no_console: bool,
+    /// A proxy in front speaks TLS to browsers, and names them in X-Forwarded-For
+    #[arg(long)]
+    behind_proxy: bool,
+    /// A name by which browsers ask for the console, with its port if it is not the usual one
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
     /// Write a systemd unit that runs this, and say how to start it
     #[arg(long)]
     install_unit: bool,
@@ -54,27 +76,55 @@ pub(crate) fn run(context: &Context, options: &Serve) -> Result {
     let runner =
         Runner::new(context.paths()?, Options { concurrent: usize::from(options.concurrent) })?;
     let mut service = Service::new(&runner, SystemClock)?;
+    let console = match options.no_console {
+        true => None,
+        false => Some(Console::start(holdfast_web::Options {
+            runner: runner.clone(),
+            listen: options.listen,
+            machine: host(),
+            hosts: options.host.clone(),
+            is_behind_proxy: options.behind_proxy,
+            is_foreground: false,
+        })?),
+    };
+    if let Some(console) = &console {
+        let text =
+            format!("the console is at http://{}; to open it: holdfast ui", console.address());
+        context.ui.note(&text)?;
+    }
     let interrupt = interrupt::watch();
     let mut events = runner.subscribe();
     let ui = &context.ui;
-    std::thread::scope(|scope| -> Result<()> {
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
         // The console, where there is one, is served beside this by a thread of its own.
-        let watching = scope.spawn(|| -> Result<()> {
-            while let Ok(event) = events.blocking_recv() {
-                show(ui, &runner, &event)?;
-            }
-            Ok(())
-        });
+        scope.spawn(|| watch(ui, &runner, &mut events, &ended));
         service.run(&|| interrupt.is_raised(), &mut |told| {
             let _ = tell(ui, &told);
         });
+        drop(console);
         if !runner.close(PATIENCE) {
-            ui.warn("some runs did not end in time; the next start records them as interrupted")?;
+            let _ = ui.warn("some runs did not end in time; the next start finds them interrupted");
         }
-        drop(watching);
-        Ok(())
-    })?;
-    Ok(Outcome::Interrupted)
+        ended.store(true, Ordering::SeqCst);
+    });
+    Ok(Outcome::Done)
+}
+
+/// Tells of runs until the service has ended and nothing is left to tell.
+fn watch(ui: &Ui, runner: &Runner, events: &mut broadcast::Receiver<Event>, ended: &AtomicBool) {
+    loop {
+        // Looked at first: what comes before the end is told.
+        let is_over = ended.load(Ordering::SeqCst);
+        match events.try_recv() {
+            Ok(event) => {
+                let _ = show(ui, runner, &event);
+            }
+            Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty) if !is_over => std::thread::sleep(LOOK),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+        }
+    }
 }
 
 fn tell(ui: &Ui, told: &Told) -> std::io::Result<()> {
@@ -119,6 +169,15 @@ fn install(context: &Context, options: &Serve) -> Result {
     if options.concurrent != 2 {
         arguments.extend(["--concurrent".to_owned(), options.concurrent.to_string()]);
     }
+    if options.no_console {
+        arguments.push("--no-console".into());
+    } else if options.listen != Console::loopback(PORT) {
+        arguments.extend(["--listen".to_owned(), options.listen.to_string()]);
+    }
+    if options.behind_proxy {
+        arguments.push("--behind-proxy".into());
+    }
+    arguments.extend(options.host.iter().flat_map(|name| ["--host".to_owned(), name.clone()]));
     let names = ["HOLDFAST_CONFIG", "HOLDFAST_STATE_DIR", "HOLDFAST_CACHE_DIR"];
     let mut environment: Vec<_> = names
         .iter()

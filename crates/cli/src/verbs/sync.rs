@@ -121,7 +121,8 @@ pub(crate) fn run(context: &Context, options: &Sync) -> Result {
     };
     let place = context.other(&options.other)?;
     let own = context.open()?;
-    let other = context.open_other(&place, &options.secret).map_err(|e| of_other(e, options))?;
+    let other =
+        context.open_other(&place, &options.secret).map_err(|e| of_other(e, &options.other))?;
     let (from, to, of_source) = match options.direction {
         Direction::To => (&own, &other, context.at()),
         Direction::From => (&other, &own, Some(options.other.as_os_str())),
@@ -201,11 +202,12 @@ fn specs(options: &Sync) -> Result<Vec<Spec>> {
 }
 
 /// What to say when the other repository does not open.
-fn of_other(failure: Failure, options: &Sync) -> Failure {
+/// Explains why the other repository, at `place`, could not be opened.
+pub(crate) fn of_other(failure: Failure, place: &OsStr) -> Failure {
     if matches!(failure, Failure::Output(_)) {
         return failure;
     }
-    let mut problem = failure.explain(Some(&options.other));
+    let mut problem = failure.explain(Some(place));
     match problem.class {
         Class::PassphraseNeeded | Class::WrongPassphrase => {
             problem.hints.retain(|hint| !hint.contains("--key-file"));

@@ -1,37 +1,58 @@
-//! `ui`: opens the console in the browser, for as long as the command runs.
+//! `ui`: opens the console in the browser: that of a service that is at work, else one of its own
+//! for as long as the command runs.
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use holdfast_app::catalogue;
+use holdfast_app::location::Location;
+use holdfast_app::problem::{Class, Problem};
 use holdfast_app::runner::{self, Runner};
+use holdfast_app::service::{Service, SystemClock};
 use holdfast_app::text::printable_os;
-use holdfast_app::{Location, Problem, catalogue};
-use holdfast_web::{Console, Options};
+use holdfast_engine::format::keyslot::Secret;
+use holdfast_web::{Accounts, Console, Options};
 use serde::Serialize;
 
 use crate::context::{Context, host, variable};
 use crate::failure::{Outcome, Result};
 use crate::interrupt;
 
+/// The port of the console, unless another is asked for.
+pub(crate) const PORT: u16 = 9847;
+
 /// Open the console in the browser
 ///
-/// Prints an address that opens the console once, and opens it where there is a desktop. The
-/// console listens on this machine alone, and ends with the command. With `at @NAME` it begins with
-/// the snapshots of that repository.
+/// Prints an address that opens the console once, and opens it where there is a desktop. If `serve`
+/// is at work, its console is opened. Else the command serves one, to this machine alone, and runs
+/// plans when they are due, until it ends. With `at @NAME` it
+/// begins with the snapshots of that repository.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   holdfast ui
   holdfast ui --no-open --port 9090
-  holdfast at @nas ui")]
+  holdfast at @nas ui
+  holdfast ui reset-password")]
 pub(crate) struct Ui {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Listen on this port; 0 takes any free one
-    #[arg(long, default_value_t = 9847)]
+    #[arg(long, default_value_t = PORT)]
     port: u16,
     /// Only print the address
     #[arg(long)]
     no_open: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Set a new password for the console, asked for twice
+    ///
+    /// The second factor is turned off, and all sessions end. Whoever can write the state directory
+    /// may do it.
+    ResetPassword,
 }
 
 #[derive(Serialize)]
@@ -40,27 +61,77 @@ struct Opened<'a> {
 }
 
 pub(crate) fn run(context: &Context, options: &Ui) -> Result {
+    if let Some(What::ResetPassword) = options.what {
+        return reset_password(context);
+    }
     let name = name(context)?;
-    let runner = Runner::new(context.paths()?, runner::Options::default())?;
-    let state = runner.paths().state.clone();
-    let listen = Console::loopback(options.port);
-    let console = Console::start(Options { runner, listen, machine: host(), is_foreground: true })?;
-    let interrupt = interrupt::watch();
-    let url = match &name {
-        Some(name) => console.one_time_url_at(name)?,
-        None => console.one_time_url()?,
+    let lead = |url: String| match &name {
+        Some(name) => holdfast_web::to_snapshots(&url, name),
+        None => url,
     };
+    let paths = context.paths()?;
+    if let Some(url) = holdfast_web::running(&paths.state)? {
+        tell(context, options, &paths.state, &lead(url))?;
+        context.ui.note("the console of the service at work; this address works once")?;
+        return Ok(Outcome::Done);
+    }
+    let runner = Runner::new(paths, runner::Options::default())?;
+    let state = runner.paths().state.clone();
+    // Where a service without a console is at work, plans are its business.
+    let mut service = match Service::new(&runner, SystemClock) {
+        Ok(service) => Some(service),
+        Err(problem) if problem.class == Class::Busy => None,
+        Err(problem) => return Err(problem.into()),
+    };
+    let console = Console::start(Options {
+        runner: runner.clone(),
+        listen: Console::loopback(options.port),
+        machine: host(),
+        hosts: Vec::new(),
+        is_behind_proxy: false,
+        is_foreground: service.is_some(),
+    })?;
+    let interrupt = interrupt::watch();
+    tell(context, options, &state, &lead(console.one_time_url()?))?;
+    context.ui.note("this address works once; Ctrl-C ends the console")?;
+    match &mut service {
+        Some(service) => service.run(&|| interrupt.is_raised(), &mut |_| {}),
+        None => console.wait(interrupt),
+    }
+    drop(console);
+    runner.close(super::serve::PATIENCE);
+    Ok(Outcome::Done)
+}
+
+/// Shows the address, and opens it where there is a desktop.
+fn tell(context: &Context, options: &Ui, state: &Path, url: &str) -> Result<()> {
     if context.ui.is_json() {
-        context.ui.event("console", &Opened { url: &url })?;
+        context.ui.event("console", &Opened { url })?;
     } else {
         context.ui.line(&format!("The console is open at {url}"))?;
-        context.ui.note("this address works once; Ctrl-C ends the console")?;
     }
     context.ui.flush()?;
     if !options.no_open && !context.ui.is_json() && has_desktop() {
-        open(&state, &url)?;
+        open(state, url)?;
     }
-    console.wait(interrupt);
+    Ok(())
+}
+
+fn reset_password(context: &Context) -> Result {
+    let secret = context.ask_new("New password of the console: ")?.ok_or_else(|| {
+        Problem::new(Class::PassphraseNeeded, "there is no terminal to ask for a new password")
+            .hint("run it in a terminal on the console's machine")
+    })?;
+    let Secret::Passphrase(bytes) = secret else {
+        return Err(Problem::usage("a password is typed").into());
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| Problem::usage("a password is text"))?;
+    let accounts = Accounts::open(&context.paths()?.state)?;
+    accounts.clear()?;
+    accounts.set_password(text)?;
+    context.ui.summary(
+        "the console has a new password; the second factor is off, and all sessions ended",
+    )?;
     Ok(Outcome::Done)
 }
 

@@ -12,6 +12,7 @@ mod keys;
 mod limits;
 mod listing;
 mod mount;
+mod plans;
 mod recovery;
 mod restore;
 mod retention;

@@ -96,24 +96,30 @@ fn drill_the_index_is_gone() {
     assert!(again.out.contains("nothing was written"), "{}", again.out);
 }
 
+/// The pack with the content of both big files, and its bytes.
+fn data_pack(sandbox: &Sandbox) -> (String, Vec<u8>) {
+    objects(sandbox, "packs").into_iter().max_by_key(|(_, bytes)| bytes.len()).unwrap()
+}
+
 #[test]
 fn drill_a_pack_is_damaged() {
     let sandbox = anna();
-    // The one with the content of both files, of which one is not on disk any more.
-    let (name, mut bytes) =
-        objects(&sandbox, "packs").into_iter().max_by_key(|(_, b)| b.len()).unwrap();
+    // Both files are hit, of which one is not on disk any more.
+    let (name, mut bytes) = data_pack(&sandbox);
     bytes[200_000] ^= 1;
     bytes[1_100_000] ^= 1;
     sandbox.write(&format!("backups/hf/packs/{name}"), &bytes);
     std::fs::remove_file(sandbox.path("anna/goes")).unwrap();
-    let [see, away, again, repair, clean] = &blocks("A pack is damaged: what now")[..] else {
-        panic!("five blocks")
+    let [see, packs, again, repair, forget, clean] = &blocks("A pack is damaged: what now")[..]
+    else {
+        panic!("six blocks")
     };
     let found = shell(&sandbox, see, true).fails(13, "");
     assert!(found.out.contains(&format!("packs/{name}")), "{}", found.out);
-    let pack = name.split('/').next_back().unwrap();
-    let away = away.replace("PACK", pack).replace("PA/", &format!("{}/", &pack[..2]));
-    shell(&sandbox, &away, true).ok();
+    assert!(found.out.contains("/backups/hf repair packs"), "{}", found.out);
+    let told = shell(&sandbox, packs, true).fails(13, "");
+    assert!(told.out.contains("2 blobs lost"), "{}", told.out);
+    assert!(told.out.contains("repair packs --from LOCATION"), "{}", told.out);
     shell(&sandbox, again, true).ok();
     let told = shell(&sandbox, repair, true).ok();
     assert!(told.out.contains("goes: its content was lost"), "{}", told.out);
@@ -121,13 +127,92 @@ fn drill_a_pack_is_damaged() {
     let line = told.out.lines().find(|line| line.contains(" forget ")).expect(&told.out);
     let hurt = line.rsplit(' ').next().unwrap();
     // Once more says the same, and writes nothing.
-    let events = sandbox.run("at backups/hf repair snapshots --json").ok().events();
+    let events = sandbox.run("at backups/hf repair snapshots --read-data --json").ok().events();
     let summary = events.iter().find(|e| e["type"] == "summary").expect("a summary");
     assert_eq!((&summary["hurt"], &summary["written"]), (&1.into(), &0.into()));
-    let told = shell(&sandbox, &clean.replace("HURT", hurt), true).ok();
+    shell(&sandbox, &forget.replace("HURT", hurt), true).ok();
+    let told = shell(&sandbox, clean, true).ok();
     assert!(told.out.contains("no damage found"), "{}", told.out);
+    assert!(!sandbox.path(&format!("backups/hf/packs/{name}")).exists());
     sandbox.run("at backups/hf restore -to restored latest").ok();
     assert_restores(&sandbox, &["stays", "sub/small"]);
+}
+
+/// Damages every hundredth pack, at least one, in a row of 3 % of its bytes.
+fn damage_some(sandbox: &Sandbox) -> Vec<String> {
+    let mut damaged = Vec::new();
+    let packs = objects(sandbox, "packs");
+    for (name, mut bytes) in packs.into_iter().step_by(100) {
+        let (from, run) = (bytes.len() / 3, bytes.len() * 3 / 100);
+        bytes[from..from + run].fill(0);
+        sandbox.write(&format!("backups/hf/packs/{name}"), &bytes);
+        damaged.push(name);
+    }
+    damaged
+}
+
+#[test]
+fn drill_one_pack_in_a_hundred_is_damaged_with_parity() {
+    let sandbox = anna();
+    let [on, clean] = &blocks("Damage that heals: parity")[..] else { panic!("two blocks") };
+    let told = shell(&sandbox, on, true).ok();
+    assert!(told.out.contains("packs get parity from now on"), "{}", told.out);
+    for number in 0..4 {
+        sandbox.write(&format!("anna/new{number}"), &random_bytes(20 + number, 400_000));
+        sandbox.run(&format!("at backups/hf backup {}", sandbox.text("anna"))).ok();
+    }
+    assert_eq!(objects(&sandbox, "parity").len(), objects(&sandbox, "packs").len());
+    let (name, mut bytes) = data_pack(&sandbox);
+    bytes[200_000..230_000].fill(0);
+    sandbox.write(&format!("backups/hf/packs/{name}"), &bytes);
+    damage_some(&sandbox);
+    std::fs::remove_file(sandbox.path("anna/goes")).unwrap();
+    let found = sandbox.run("at backups/hf check --read-data").fails(13, "");
+    assert!(found.out.contains("its parity heals it"), "{}", found.out);
+    assert!(!found.out.contains("loss:"), "{}", found.out);
+    let told = sandbox.run("at backups/hf restore -to restored latest").ok();
+    assert!(told.err.contains("its parity healed"), "{}", told.err);
+    assert_restores(&sandbox, &["stays", "sub/small", "new3"]);
+    let told = shell(&sandbox, clean, true).ok();
+    assert!(told.out.contains("nothing of them is lost"), "{}", told.out);
+    assert!(told.out.contains("no damage found"), "{}", told.out);
+    assert!(!sandbox.path(&format!("backups/hf/packs/{name}")).exists());
+    assert_eq!(objects(&sandbox, "parity").len(), objects(&sandbox, "packs").len());
+    // And off again.
+    sandbox.run("at backups/hf repair parity --off").ok();
+    sandbox.run("at backups/hf gc").ok();
+    assert_eq!(objects(&sandbox, "parity").len(), 0);
+}
+
+#[test]
+fn drill_a_second_repository_gives_back_what_is_lost() {
+    for is_copy in [true, false] {
+        let sandbox = anna();
+        std::fs::create_dir(sandbox.path("usb")).unwrap();
+        if is_copy {
+            for (name, bytes) in files(&sandbox.path("backups/hf")) {
+                sandbox.write(&format!("usb/hf/{name}"), &bytes);
+            }
+        } else {
+            sandbox.run_bare("at usb/hf create --key-file home/key").ok();
+            let to = sandbox.text("usb/hf");
+            sandbox.run(&format!("at backups/hf sync to {to}")).ok();
+        }
+        let (name, _) = data_pack(&sandbox);
+        std::fs::remove_file(sandbox.path(&format!("backups/hf/packs/{name}"))).unwrap();
+        std::fs::rename(sandbox.path("anna"), sandbox.path("away")).unwrap();
+        let [block] = &blocks("Taking what is lost from a second repository")[..] else {
+            panic!("one block")
+        };
+        let block = block.replace("/mnt/usb", &sandbox.text("usb"));
+        let told = shell(&sandbox, &block, true).ok();
+        assert!(told.out.contains("nothing of them is lost"), "{}", told.out);
+        assert_eq!(told.out.contains("a copy of this repository's files"), is_copy, "{}", told.out);
+        assert!(told.out.contains("no damage found"), "{}", told.out);
+        sandbox.run("at backups/hf restore -to restored latest").ok();
+        std::fs::rename(sandbox.path("away"), sandbox.path("anna")).unwrap();
+        assert_restores(&sandbox, &["stays", "goes", "sub/small"]);
+    }
 }
 
 #[test]

@@ -433,9 +433,11 @@ fn the_staged_test_tells_each_step_and_what_keys_may_not_do() {
         assert!(last["detail"].as_str().unwrap().contains(words), "{last}");
     };
     limited(S3Operation::Put, "write", "can be a source");
-    limited(S3Operation::Delete, "delete", "nothing can be removed");
+    limited(S3Operation::Delete, "overwrite", "can be destroyed that way");
     // Keys that cannot delete leave one small object behind, and the large one is not written.
     assert_eq!(cloud.server.keys("mybucket").len(), 1);
+    let out = cloud.run("test @s3").ok().out;
+    assert!(out.contains("nothing can be removed"), "{out}");
     cloud.server.clear_faults();
     cloud.server.add_fault(S3Rule::refuse(S3Refusal::AccessDenied).on(S3Operation::List));
     assert!(cloud.error("test @s3")["hints"].to_string().contains("s3:ListBucket"));

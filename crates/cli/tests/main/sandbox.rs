@@ -113,7 +113,8 @@ impl Sandbox {
             .env_clear()
             .env("HOME", self.path("home"))
             .env("HOLDFAST_CACHE_DIR", self.path("cache"))
-            // Root's own would lie in /etc.
+            // Root's own would lie in /etc and /var.
+            .env("HOLDFAST_STATE_DIR", self.path("state"))
             .env("HOLDFAST_CONFIG", self.config())
             .env("TZ", "UTC")
             .current_dir(self.path("."))

@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod index;
 pub mod keyslot;
 pub mod pack;
+pub mod parity;
 pub mod session;
 pub mod snapshot;
 pub mod tree;

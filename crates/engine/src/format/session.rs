@@ -1,5 +1,5 @@
-//! Sessions, fences, condemned lists and notes: the small objects of the commit protocol
-//! (docs/format.md, "Sessions and commit").
+//! Sessions, fences and condemned lists: the small objects of the commit protocol (docs/format.md,
+//! "Sessions and commit"); and settings (the same, "Parity").
 
 use prost::Message;
 
@@ -46,4 +46,16 @@ pub struct Condemned {
     /// The gc session that wrote it.
     #[prost(bytes = "vec", tag = "3")]
     pub session: Vec<u8>,
+}
+
+/// `settings/<id>`: something said of the repository after it was made.
+#[derive(Clone, PartialEq, Message)]
+pub struct Setting {
+    /// When, nanoseconds since the epoch. Of two that say the same thing differently the later
+    /// one counts.
+    #[prost(sint64, tag = "1")]
+    pub time: i64,
+    /// Whether packs get parity.
+    #[prost(bool, optional, tag = "2")]
+    pub parity: Option<bool>,
 }

@@ -14,11 +14,13 @@ use crate::format::snapshot::{Ancestor, Root, Snapshot, Stats, Sum, Unread};
 use crate::hash::SnapshotId;
 use crate::meta::Metadata;
 use crate::monitor::{Interrupt, Monitor, Phase};
+use crate::repo::memory::VANISHED;
 use crate::repo::session::{Session, Writer};
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::writer::{BlobWriter, WriterOptions, with_writer};
 use crate::repo::{BlobReader, Repository};
 use crate::source::Source;
+use crate::storage::ObjectName;
 use crate::tree::Entry;
 use crate::tree::entry::encode_alone;
 use crate::{Error, Result};
@@ -159,6 +161,9 @@ pub fn backup(
     };
     in_session(repository, writer, |session, started| {
         let snapshots = &repository.committed_snapshots()?;
+        for id in repository.vanished(snapshots) {
+            monitor.problem(ObjectName::snapshot(id).as_str(), VANISHED);
+        }
         Run { repository, options, monitor, interrupt, snapshots, copied: None, started }
             .with_writer(session)
     })
@@ -362,7 +367,11 @@ impl Run<'_> {
             return Ok(report);
         }
         let snapshot = self.record(roots, parent, partial, tally);
-        report.snapshot = Some(session.commit(writer, &snapshot)?);
+        let id = session.commit(writer, &snapshot)?;
+        if !partial {
+            self.repository.saw(id);
+        }
+        report.snapshot = Some(id);
         Ok(report)
     }
 

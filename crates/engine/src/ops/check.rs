@@ -3,7 +3,7 @@
 //! asked for, every byte of the packs ([`data`]); only if something was found, a second walk
 //! names the snapshots and files it matters to ([`trace`]). Reads the storage only, never a cache.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::crypto::BlobKind;
 use crate::format::config::Config;
@@ -11,7 +11,7 @@ use crate::hash::{BlobId, ObjectId, SnapshotId};
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::{BlobReader, Index, Repository};
-use crate::storage::Folder;
+use crate::storage::{Folder, ObjectName};
 use crate::{Error, Result};
 
 mod checksums;
@@ -40,11 +40,12 @@ pub enum ReadData {
     No,
     /// Every pack.
     All,
-    /// Some packs, chosen by `seed`: about this fraction (0 to 1) of them, and at least one.
+    /// Some packs: this fraction (0 to 1) of them, rounded, and at least one. Those come first that
+    /// this machine has not read for the longest time, as far as its cache knows.
     Subset {
         /// Fraction of the packs.
         fraction: f64,
-        /// Another seed chooses other packs.
+        /// Of packs that were read equally long ago, another seed chooses others.
         seed: u64,
     },
 }
@@ -62,6 +63,8 @@ pub struct CheckOptions {
     pub snapshots: Option<Vec<SnapshotId>>,
     /// Threads; 0 means as many as the cores and the storage make worthwhile.
     pub threads: usize,
+    /// Now, nanoseconds since the epoch: packs that are read are remembered. 0: they are not.
+    pub time: i64,
 }
 
 /// How bad a finding is.
@@ -123,6 +126,17 @@ pub struct CheckReport {
     pub orphans: Vec<(ObjectId, u64)>,
     /// How many such packs there are.
     pub orphans_total: u64,
+    /// Packs that should have parity and have none: no damage.
+    pub without_parity: u64,
+}
+
+/// What a check tells those who mend.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    /// What the checked snapshots need and cannot be read, whatever pack it lies in.
+    pub(super) lost: HashSet<BlobId>,
+    /// Packs that are damaged or missing, be their content lost or not.
+    pub(super) packs: BTreeSet<ObjectId>,
 }
 
 impl CheckReport {
@@ -148,7 +162,12 @@ pub(crate) struct Context<'a> {
     threads: usize,
     /// Packs in no segment.
     orphans: &'a [(ObjectId, u64)],
+    /// Packs that have parity.
+    parity: &'a BTreeSet<ObjectId>,
 }
+
+/// What is said of a damaged pack that costs nothing.
+const HEALS: &str = "its parity heals it, and `repair packs` writes it anew";
 
 /// Checks a repository. Damage is not an error but a finding; an error is what kept the check
 /// from coming to its end (a storage out of reach, a listing that failed, an interruption).
@@ -161,13 +180,13 @@ pub fn check(
     check_and_tell(repository, options, monitor, interrupt).map(|(report, _)| report)
 }
 
-/// The same, and what the checked snapshots need and cannot be read, whatever pack it lies in.
+/// The same, and what there is to mend.
 pub(super) fn check_and_tell(
     repository: &Repository,
     options: &CheckOptions,
     monitor: &dyn Monitor,
     interrupt: &Interrupt,
-) -> Result<(CheckReport, HashSet<BlobId>)> {
+) -> Result<(CheckReport, Told)> {
     if let Some(feature) = Config::unknown_feature(&repository.config().features_check) {
         let what = format!("feature {feature}");
         return Err(Error::NewerFormat { location: repository.location(), what });
@@ -205,7 +224,7 @@ fn check_once(
     monitor: &dyn Monitor,
     interrupt: &Interrupt,
     ledger: &mut Ledger,
-) -> Result<(CheckReport, HashSet<BlobId>)> {
+) -> Result<(CheckReport, Told)> {
     monitor.phase(Phase::CheckStructure);
     let inventory = objects::check(repository, ledger, interrupt)?;
     let snapshots = choose(inventory.snapshots, options.snapshots.as_deref())?;
@@ -219,6 +238,7 @@ fn check_once(
         interrupt,
         threads: threads(repository, options.threads),
         orphans: &inventory.orphans,
+        parity: &inventory.parity,
     };
     let walked = structure::check(&context, &snapshots)?;
     let mut report = CheckReport {
@@ -229,6 +249,7 @@ fn check_once(
         nodes: walked.nodes,
         entries: walked.entries,
         orphans_total: inventory.orphans.len() as u64,
+        without_parity: inventory.without_parity,
         ..CheckReport::default()
     };
     let read_data = match options.read_data {
@@ -238,18 +259,26 @@ fn check_once(
     if read_data != ReadData::No {
         monitor.phase(Phase::CheckData);
         let only_used = options.snapshots.is_some().then_some(&walked.used);
-        let read = data::check(&context, read_data, options.server_checksums, only_used)?;
+        let read = data::check(&context, read_data, options, only_used)?;
         report.packs_hashed = read.hashed;
         (report.packs_read, report.bytes_read) = (read.packs, read.bytes);
     }
+    for (pack, pieces) in reader.healed() {
+        let name = ObjectName::pack(pack);
+        if ledger.handle(name.as_str()).is_none() {
+            let what = format!("{pieces} of its pieces are damaged; {HEALS}");
+            ledger.add(name, what, Severity::Damage);
+        }
+    }
     let lost = trace::trace(&context, &snapshots)?;
+    let packs = ledger.damaged_packs();
     (report.findings, report.findings_total) = ledger.finish(&snapshots);
     report.orphans = inventory.orphans;
     report.orphans.truncate(MAX_ORPHANS);
     for finding in &report.findings {
         monitor.problem(&finding.object, &finding.what);
     }
-    Ok((report, lost))
+    Ok((report, Told { lost, packs }))
 }
 
 fn choose(all: Vec<SnapshotInfo>, wanted: Option<&[SnapshotId]>) -> Result<Vec<SnapshotInfo>> {

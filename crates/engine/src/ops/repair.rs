@@ -1,17 +1,24 @@
-//! `repair`: makes good what can be made good without what was lost. [`index`] lists packs that no
-//! segment lists, as their own directories tell; [`snapshots`] writes whole snapshots beside those
-//! of which something is lost for good. Nothing is ever deleted, so that a better cure stays
-//! possible.
+//! `repair`: makes good what can be made good. [`index`] lists packs that no segment lists, as
+//! their own directories tell; [`packs`] stores anew what can be had of damaged packs, by itself,
+//! by their parity ([`parity`] makes it) or from a second repository; [`snapshots`] writes whole
+//! snapshots beside those of which something is lost for good. Nothing is ever deleted, so that a
+//! better cure stays possible.
 
 use crate::format::config::Config;
 use crate::repo::Repository;
 use crate::{Error, Result};
 
+mod donor;
 mod index;
+mod packs;
+mod parity;
 mod rebuild;
 mod snapshots;
 
+pub use donor::Donated;
 pub use index::{RepairIndexOptions, RepairIndexReport, index};
+pub use packs::{RepairPacksOptions, RepairPacksReport, RepairedPack, packs};
+pub use parity::{RepairParityOptions, RepairParityReport, parity};
 pub use rebuild::Cut;
 pub use snapshots::{RepairSnapshotsOptions, RepairSnapshotsReport, Repaired, snapshots};
 

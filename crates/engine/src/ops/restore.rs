@@ -16,6 +16,7 @@ use crate::meta::Owner;
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::{BlobReader, Index, Repository};
+use crate::storage::ObjectName;
 use crate::{Error, Result};
 
 mod content;
@@ -245,6 +246,13 @@ pub fn restore(
     if !run.is_stopping() {
         monitor.phase(Phase::Finishing);
         finish.finish(&run, &parts)?;
+    }
+    for (pack, pieces) in reader.healed() {
+        monitor.note(&format!(
+            "{} is damaged; its parity healed {pieces} pieces, and nothing was lost by it: \
+             `repair packs` writes it anew",
+            ObjectName::pack(pack)
+        ));
     }
     let mut report = run.into_report()?;
     report.free_space = free_space;

@@ -2,8 +2,8 @@
 //!
 //! `create` and `open` are in [`open`], key slots in [`keyslots`], the index in [`index`],
 //! reading blobs in [`reader`], writing them in [`writer`], the commit protocol in [`session`],
-//! who is at work in [`sessions`], snapshots in [`snapshots`], and what is said of them later in
-//! [`notes`].
+//! who is at work in [`sessions`], snapshots in [`snapshots`], what is said of them later in
+//! [`notes`], what is said of the repository in [`settings`], and damaged packs in [`heal`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,17 +19,21 @@ use crate::{Error, Result};
 
 mod directories;
 mod discard;
+mod heal;
 pub mod index;
 pub mod keyslots;
 pub mod many;
+pub(crate) mod memory;
 pub mod notes;
 pub mod open;
 pub mod reader;
 pub mod session;
 pub mod sessions;
+pub mod settings;
 pub mod snapshots;
 pub mod writer;
 
+pub use heal::Healed;
 pub use index::Index;
 pub use open::{CreateOptions, OpenOptions};
 pub use reader::BlobReader;

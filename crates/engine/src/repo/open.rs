@@ -25,6 +25,8 @@ pub struct CreateOptions {
     pub time: i64,
     /// Chunks all of this size instead of content-defined ones.
     pub chunk_fixed: Option<u32>,
+    /// Whether packs get parity.
+    pub parity: bool,
     /// Directory for disposable caches.
     pub cache: Option<PathBuf>,
 }
@@ -88,10 +90,15 @@ pub fn create(storage: Arc<dyn Storage>, options: CreateOptions) -> Result<Repos
     // The config comes last: until it stands there is no repository.
     match storage.put(&ObjectName::config(), &sealed) {
         Err(e) if e.kind == StorageErrorKind::AlreadyExists => {
-            Err(Error::RepositoryExists { location: storage.location() })
+            return Err(Error::RepositoryExists { location: storage.location() });
         }
-        other => other.map(|()| repository).map_err(Error::from),
+        other => other?,
     }
+    // Settings belong to a repository that is there.
+    if options.parity {
+        repository.set_parity(true, options.time)?;
+    }
+    Ok(repository)
 }
 
 /// An error unless nothing of a repository is there yet.

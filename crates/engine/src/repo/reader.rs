@@ -10,10 +10,11 @@ use crate::compress::Decompressor;
 use crate::crypto::{BlobKind, ObjectKind};
 use crate::format::envelope::Header;
 use crate::hash::{BlobId, MemberHash, ObjectId};
-use crate::storage::{Folder, ObjectName};
+use crate::storage::{Folder, ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
 use super::Repository;
+use super::heal::{Healed, Healing};
 use super::index::{Index, PackInfo, Place};
 
 /// Structure is read in windows of this many bytes: nodes that are needed one after the other
@@ -136,6 +137,15 @@ impl<T> Deref for Held<'_, T> {
     }
 }
 
+/// Whether it may be the pack that is damaged, so that its parity helps.
+pub(crate) fn may_heal(error: &Error) -> bool {
+    match error {
+        Error::Damaged { .. } => true,
+        Error::Storage(e) => e.kind == StorageErrorKind::Io,
+        _ => false,
+    }
+}
+
 /// Reads blobs of one repository through one index. Shared between threads.
 #[derive(Debug)]
 pub struct BlobReader<'a> {
@@ -146,6 +156,8 @@ pub struct BlobReader<'a> {
     decompressors: Mutex<Vec<Decompressor>>,
     /// How many windows and how many bundles are kept.
     kept: (usize, usize),
+    /// Held while a pack is healed: one at a time takes memory enough.
+    healing: Mutex<Healing>,
     /// `None`: what the index does not know is not there.
     newest: Option<Mutex<Newest>>,
 }
@@ -185,6 +197,7 @@ impl<'a> BlobReader<'a> {
             bundles: Mutex::default(),
             decompressors: Mutex::default(),
             kept: (WINDOWS, BUNDLES),
+            healing: Mutex::default(),
             newest: None,
         }
     }
@@ -286,17 +299,28 @@ impl<'a> BlobReader<'a> {
     ) -> Result<(Vec<u8>, Members)> {
         let mut failure = None;
         // Where one copy fails, another may not: a pack lost by the server was stored once more.
-        for place in index.places(id)? {
-            match self.read_place(index, &place, kind, id) {
+        let places = index.places(id)?;
+        for place in &places {
+            match self.read_place(index, place, kind, id) {
                 Ok(read) if serves(&read.1) => return Ok(read),
                 Ok(_) => {}
                 Err(error) => drop(failure.get_or_insert(error)),
             }
         }
+        if failure.as_ref().is_some_and(may_heal) {
+            for place in places.iter().filter(|place| place.kind == kind) {
+                let Some(pack) = index.pack(place.pack)? else { continue };
+                match self.read_healed(&pack, place, id) {
+                    Some(read) if serves(&read.1) => return Ok(read),
+                    _ => {}
+                }
+            }
+        }
         Err(failure.unwrap_or_else(|| Error::MissingBlob { id: id.to_string() }))
     }
 
-    fn read_place(
+    /// Reads the copy of a blob at this place, and no other.
+    pub(crate) fn read_place(
         &self,
         index: &Index,
         place: &Place,
@@ -315,6 +339,31 @@ impl<'a> BlobReader<'a> {
             Err(Error::Damaged { .. }) => self.try_read(&pack, place, id, false),
             other => other,
         }
+    }
+
+    /// Reads a blob out of its pack as the pack's parity heals it. `None` if it does not.
+    pub(crate) fn read_healed(
+        &self,
+        pack: &PackInfo,
+        place: &Place,
+        id: &BlobId,
+    ) -> Option<(Vec<u8>, Members)> {
+        let healed = self.heal(pack).ok()?.ok()?;
+        let from = place.offset as usize;
+        let sealed = healed.bytes.get(from..from.checked_add(place.sealed as usize)?)?;
+        self.open(pack, place, id, &mut sealed.to_vec()).ok()
+    }
+
+    /// A damaged pack as its parity heals it, or why that cannot be done.
+    pub(crate) fn heal(&self, pack: &PackInfo) -> Result<std::result::Result<Healed, String>> {
+        let mut healing = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
+        healing.heal(&self.repository, pack.id, pack.size)
+    }
+
+    /// Packs of which something was read that only their parity could tell, and how many of their
+    /// pieces were computed: damage that cost nothing this time.
+    pub fn healed(&self) -> Vec<(ObjectId, u64)> {
+        self.healing.lock().unwrap_or_else(PoisonError::into_inner).healed()
     }
 
     fn try_read(
@@ -336,11 +385,21 @@ impl<'a> BlobReader<'a> {
             )?;
             bytes
         };
+        self.open(pack, place, id, &mut sealed)
+    }
+
+    fn open(
+        &self,
+        pack: &PackInfo,
+        place: &Place,
+        id: &BlobId,
+        sealed: &mut [u8],
+    ) -> Result<(Vec<u8>, Members)> {
         let pool = || self.decompressors.lock().unwrap_or_else(PoisonError::into_inner);
         let mut decompressor = pool().pop().unwrap_or_default();
         let mut plain = Vec::new();
         let opened =
-            self.repository.open_blob(pack, place, id, &mut sealed, &mut decompressor, &mut plain);
+            self.repository.open_blob(pack, place, id, sealed, &mut decompressor, &mut plain);
         pool().push(decompressor);
         Ok((plain, opened?))
     }

@@ -185,6 +185,7 @@ impl Repository {
         if exists(&ObjectName::fence(id))? && !exists(&ObjectName::fence_confirmed(id))? {
             self.put_mark(&ObjectName::fence_confirmed(id), "forgotten")?;
         }
+        self.unsee(id);
         self.delete_if_there(&ObjectName::snapshot(id))?;
         // From here on its absence is what was wanted, and `check` need not wonder. Not before: who
         // may not delete must not be able to say so.
@@ -208,7 +209,7 @@ impl Repository {
 }
 
 /// Puts a copy into the cache. Failing to is no problem: the cache is disposable.
-fn store_in_cache(path: &std::path::Path, bytes: &[u8]) {
+pub(super) fn store_in_cache(path: &std::path::Path, bytes: &[u8]) {
     let Some(parent) = path.parent() else { return };
     let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
     let _ = std::fs::create_dir_all(parent)

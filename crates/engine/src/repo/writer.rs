@@ -16,9 +16,10 @@ use prost::Message;
 
 use crate::compress::{Compressor, Level};
 use crate::crypto::{BlobKind, ObjectKind, TAG_LEN};
-use crate::format::envelope;
 use crate::format::index::{IndexedPack, Segment};
+use crate::format::{envelope, padme};
 use crate::hash::{BlobId, ObjectId, Sha256};
+use crate::parity::Encoder;
 use crate::storage::{ObjectName, StorageError, StorageErrorKind, Upload};
 use crate::{Error, Result};
 
@@ -43,6 +44,9 @@ const BLOBS_PER_SEGMENT: usize = 128 << 10;
 
 /// Time after which one is written in any case.
 const SEGMENT_INTERVAL: Duration = Duration::from_secs(300);
+
+/// More than what a pack of one blob has beside it.
+const OVERHEAD: usize = 1024;
 
 /// Capacities of buffers that are kept for the next blob.
 const KEPT: (usize, usize) = (128 << 10, 2 << 20);
@@ -155,6 +159,8 @@ pub struct BlobWriter<'a> {
     /// The same by number, of those known when the index was loaded.
     left_numbers: Vec<AtomicU64>,
     unindexed: Mutex<(Vec<IndexedPack>, Instant)>,
+    /// Whether packs get parity; asked when the first one is begun.
+    parity: Mutex<Option<bool>>,
     /// Segments are written one after the other.
     segments: Mutex<()>,
     failed: AtomicBool,
@@ -195,6 +201,7 @@ pub fn with_writer<R>(
         left: RwLock::default(),
         left_numbers: bits(index.loaded_end()),
         unindexed: Mutex::new((Vec::new(), Instant::now())),
+        parity: Mutex::default(),
         segments: Mutex::default(),
         failed: AtomicBool::new(false),
         failure: Mutex::new(None),
@@ -453,7 +460,11 @@ impl<'a> BlobWriter<'a> {
         }
         let mut pack = match open.take() {
             Some(pack) => pack,
-            None => OpenPack::start(self.repository, kind, &frame.id)?,
+            None => {
+                let longest = frame.bytes.len().saturating_add(OVERHEAD).max(target as usize);
+                let parity = self.wants_parity()?.then(|| Encoder::new(padme(longest as u64)));
+                OpenPack::start(self.repository, kind, &frame.id, parity)?
+            }
         };
         let [blobs, plain, ..] = &self.counters;
         blobs.fetch_add(1, Ordering::Relaxed);
@@ -463,27 +474,43 @@ impl<'a> BlobWriter<'a> {
         Ok(())
     }
 
+    fn wants_parity(&self) -> Result<bool> {
+        let mut known = lock(&self.parity);
+        match *known {
+            Some(wants) => Ok(wants),
+            None => Ok(*known.insert(self.repository.settings()?.wants_parity())),
+        }
+    }
+
     fn close<'s>(&self, pack: OpenPack<'s>, finishing: &Finishing<'s>) -> Result<()> {
         let min_size = match pack.kind {
             ObjectKind::DataPack => self.repository.config().data_pack_min,
             _ => self.repository.config().data_pack_min.min(1),
         };
-        let (upload, indexed) = pack.close(min_size)?;
-        if finishing.send(upload, indexed) { Ok(()) } else { Err(self.stopped()) }
+        let (upload, indexed, parity) = pack.close(min_size)?;
+        if finishing.send(upload, indexed, parity) { Ok(()) } else { Err(self.stopped()) }
     }
 
     fn finish_all(&self, queue: &Receiver<Finish<'_>>) {
         while let Ok(mut finish) = queue.recv() {
             let pack = std::mem::take(&mut *finish.pack);
-            if let Err(error) = self.finish_one(finish.upload, pack) {
+            if let Err(error) = self.finish_one(finish.upload, pack, finish.parity) {
                 self.fail(error);
             }
         }
     }
 
-    fn finish_one(&self, upload: Box<dyn Upload + '_>, indexed: IndexedPack) -> Result<()> {
+    fn finish_one(
+        &self,
+        upload: Box<dyn Upload + '_>,
+        indexed: IndexedPack,
+        parity: Option<Encoder>,
+    ) -> Result<()> {
         let id = ObjectId::from_slice(&indexed.id).unwrap_or_default();
         ok_if_exists(upload.finish(&ObjectName::pack(id)))?;
+        if let Some(parity) = parity.and_then(Encoder::finish) {
+            ok_if_exists(self.repository.storage().put(&ObjectName::parity(id), &parity))?;
+        }
         let [.., stored, packs] = &self.counters;
         stored.fetch_add(indexed.size, Ordering::Relaxed);
         packs.fetch_add(1, Ordering::Relaxed);

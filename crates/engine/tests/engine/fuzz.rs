@@ -14,6 +14,7 @@ use holdfast_engine::format::index::Segment;
 use holdfast_engine::format::snapshot::Note;
 use holdfast_engine::format::tree::ChunkList;
 use holdfast_engine::fuzz::{TARGETS, table_of};
+use holdfast_engine::parity::Encoder;
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::{Folder, ObjectName, Storage};
 use holdfast_testkit::clock::text_bytes;
@@ -95,6 +96,9 @@ fn corpus(storage: &MemoryStorage, repository: &Repository) -> Corpus {
     add("chunker", [&[0][..], &[7; 3000]].concat());
     let note = Note { time: 1, add_tags: vec!["a".into()], pinned: Some(true), ..Note::default() };
     add("note", note.encode_to_vec());
+    let mut parity = Encoder::new(1);
+    parity.update(&text_bytes(9, 3000));
+    add("parity", parity.finish().expect("parity"));
     for level in [Level::None, Level::default()] {
         let (plain, mut frame) = (text_bytes(3, 3000), Vec::new());
         Compressor::new(level).compress(&plain, &mut frame);

@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::header;
 use serde::Deserialize;
 
+use super::sign_in::own_path;
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct Choice {
     theme: String,
@@ -20,8 +22,5 @@ pub(crate) async fn set(Form(choice): Form<Choice>) -> Response {
         }
         _ => "theme=; Path=/; SameSite=Strict; Max-Age=0".to_owned(),
     };
-    // A path of our own, never another site's.
-    let ours = choice.back.starts_with('/') && !choice.back.starts_with("//");
-    let back = if ours && !choice.back.contains('\\') { choice.back.as_str() } else { "/" };
-    ([(header::SET_COOKIE, cookie)], Redirect::to(back)).into_response()
+    ([(header::SET_COOKIE, cookie)], Redirect::to(own_path(&choice.back))).into_response()
 }

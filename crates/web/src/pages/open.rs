@@ -1,15 +1,18 @@
 //! The one-time address that `holdfast ui` prints: it signs in and leads to Home, or to the
 //! snapshots of a repository.
 
+use std::net::SocketAddr;
+
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
 use serde::Deserialize;
 
-use crate::failure::{self, Failure};
-use crate::pages::snapshots::encode;
+use super::sign_in::{self, cookies};
+use super::snapshots::encode;
+use crate::failure;
 use crate::state::Shared;
 use crate::view;
 
@@ -34,22 +37,35 @@ struct Opened {
 /// `GET /open?token=…&at=…`
 pub(crate) async fn open(
     State(state): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Query(token): Query<Token>,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let cookies = headers.get(header::COOKIE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let set = state.sessions.redeem(&token.token)?;
-    let theme = view::theme(cookies);
+) -> Response {
+    let cookies = cookies(&headers);
     let to = match token.at.as_str() {
         "" => "/".to_owned(),
         at => format!("/snapshots?at={}", encode(at)),
     };
-    match set.and_then(|set| HeaderValue::try_from(set).ok()) {
-        Some(set) => {
-            Ok(([(header::SET_COOKIE, set)], view::html(&Opened { theme, to })).into_response())
+    let page = Opened { theme: view::theme(cookies), to };
+    let client = state.client(peer, &headers).to_string();
+    let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let attempt = || {
+        if !state.accounts.redeem(&token.token)? {
+            return Ok(None);
         }
+        state.accounts.note(&client, "signed in with a one-time address")?;
+        state.accounts.open_session(&client, agent).map(Some)
+    };
+    match attempt() {
+        Err(problem) => failure::bare(&problem, cookies),
+        Ok(Some(id)) => match HeaderValue::try_from(state.set_cookie(Some(&id))) {
+            Ok(cookie) => ([(header::SET_COOKIE, cookie)], view::html(&page)).into_response(),
+            Err(_) => view::html(&page),
+        },
         // Who is signed in already is led on.
-        None if state.sessions.find(cookies).is_some() => Ok(view::html(&Opened { theme, to })),
-        None => Ok(failure::sign_in(cookies)),
+        Ok(None) => match state.session_id(cookies).map(|id| state.accounts.session(id)) {
+            Some(Ok(Some(_))) => view::html(&page),
+            _ => sign_in::refused(&state, cookies),
+        },
     }
 }

@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use holdfast_app::Problem;
 use holdfast_app::runs::{Level, Outcome, Page as Which, ProblemRecord, Run, RunId};
-use holdfast_app::text::{count, duration, size};
+use holdfast_app::text::{count, duration, plural, size};
 use http::HeaderMap;
 use serde::Deserialize;
 
@@ -54,8 +54,8 @@ impl Row {
         let told = match &report.problem {
             Some(problem) => problem.message.clone(),
             None if run.verb == "backup" && !run.outcome.is_open() => format!(
-                "{} files, {} new",
-                count(report.number("files")),
+                "{}, {} new",
+                plural(report.number("files"), "file", "files"),
                 size(report.number("bytes_stored"))
             ),
             None => String::new(),
@@ -206,9 +206,6 @@ async fn show(view: View, Path(id): Path<RunId>) -> Result<Response, Failure> {
                 };
                 Line { time: words::clock(line.time), class, level, text: line.text }
             };
-            let phase = |phase: &holdfast_app::runs::PhaseTime| {
-                (phase.name.clone(), duration(std::time::Duration::from_millis(phase.millis)))
-            };
             Ok::<_, Problem>(Page {
                 frame,
                 id,
@@ -224,7 +221,7 @@ async fn show(view: View, Path(id): Path<RunId>) -> Result<Response, Failure> {
                 is_ending: run.cancel > 0,
                 live,
                 figures: figures(&run),
-                phases: run.report.phases.iter().map(phase).collect(),
+                phases: phases(&run),
                 note: run.report.problem.as_ref().map(Note::from),
                 errors: errors.collect(),
                 lines: lines.into_iter().map(line).collect(),
@@ -238,6 +235,22 @@ async fn show(view: View, Path(id): Path<RunId>) -> Result<Response, Failure> {
         })
         .await?;
     Ok(html(&page))
+}
+
+/// The phases of a run and how long they took. A step stands by itself only where it had none.
+fn phases(run: &Run) -> Vec<(String, String)> {
+    let all = &run.report.phases;
+    let is_whole = |name: &str| {
+        let inside =
+            |other: &str| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+        all.iter().any(|other| inside(&other.name))
+    };
+    let phases = all.iter().filter(|phase| !is_whole(&phase.name));
+    let shown = phases.map(|phase| {
+        let name = phase.name.rsplit('/').next().unwrap_or(&phase.name).to_owned();
+        (name, duration(std::time::Duration::from_millis(phase.millis)))
+    });
+    shown.collect()
 }
 
 /// What a run that ended did, in figures; those that are 0 are left out, files and bytes aside.

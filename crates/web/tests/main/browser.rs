@@ -100,19 +100,22 @@ impl Tab {
              | //button[@aria-label=\"{name}\"] | //a[.//b[{called}]]"
         );
         let wait = self.client.wait().at_most(PATIENCE);
-        let found = wait.for_element(Locator::XPath(&path)).await;
-        found
-            .map_err(|e| format!("{name}: {e}"))?
-            .click()
+        let failed = |e: fantoccini::error::CmdError| format!("{name}: {e}");
+        let found = wait.for_element(Locator::XPath(&path)).await.map_err(failed)?;
+        // What sticks to the bottom must not lie over it.
+        let to_middle = "arguments[0].scrollIntoView({ block: 'center' })";
+        self.client
+            .execute(to_middle, vec![serde_json::to_value(&found)?])
             .await
-            .map_err(|e| format!("{name}: {e}").into())
+            .map_err(failed)?;
+        Ok(found.click().await.map_err(failed)?)
     }
 
     /// Types into the field of this name, in place of what it holds.
     pub(crate) async fn fill(&self, field: &str, text: &str) -> Result {
         let field = self
             .find(&format!(
-                "main [name=\"{field}\"], main #{field}, dialog[open] [name=\"{field}\"]"
+                "main [name=\"{field}\"], main [id=\"{field}\"], dialog[open] [name=\"{field}\"]"
             ))
             .await?;
         field.clear().await?;

@@ -15,7 +15,7 @@ fn a_one_time_address_works_once() -> Result {
     assert_eq!(site.get("/", "")?.status, 401);
     assert_eq!(site.get("/events?topics=x", "")?.status, 401);
     let session = cookie.split(';').next().ok_or("empty")?;
-    assert_eq!(site.get("/", session)?.status, 200);
+    assert_eq!(site.get("/storages", session)?.status, 200);
     Ok(())
 }
 
@@ -25,13 +25,13 @@ fn a_foreign_name_that_points_here_is_refused() -> Result {
     let (cookie, _) = site.sign_in()?;
     for host in ["evil.example", "127.0.0.1", "evil.example:80", "127.0.0.1:1"] {
         let request = format!(
-            "GET / HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+            "GET /storages HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
         );
         assert_eq!(site.raw(&request)?.status, 403, "{host}");
     }
     let port = site.console.address().port();
     let request = format!(
-        "GET / HTTP/1.1\r\nHost: localhost:{port}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+        "GET /storages HTTP/1.1\r\nHost: localhost:{port}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
     );
     assert_eq!(site.raw(&request)?.status, 200);
     Ok(())
@@ -66,7 +66,7 @@ fn a_change_needs_our_origin_and_the_sessions_token() -> Result {
 fn every_answer_keeps_foreign_code_out() -> Result {
     let site = Site::new()?;
     let (cookie, _) = site.sign_in()?;
-    for path in ["/", "/nowhere", "/assets/console.js", "/assets/none"] {
+    for path in ["/storages", "/nowhere", "/assets/console.js", "/assets/none"] {
         let answer = site.get(path, &cookie)?;
         let policy = answer.header("content-security-policy").ok_or("no policy")?;
         assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
@@ -86,7 +86,7 @@ fn every_answer_keeps_foreign_code_out() -> Result {
 #[test]
 fn assets_are_kept_under_an_address_of_their_content() -> Result {
     let site = Site::new()?;
-    let page = site.get("/", &site.sign_in()?.0)?.body;
+    let page = site.get("/storages", &site.sign_in()?.0)?.body;
     let url = page.split('"').find(|part| part.starts_with("/assets/console.css?v="));
     let answer = site.get(url.ok_or("no style sheet")?, "")?;
     assert_eq!(answer.header("cache-control"), Some("public, max-age=31536000, immutable"));

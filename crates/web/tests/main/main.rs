@@ -4,6 +4,7 @@ mod browser;
 mod first;
 mod guard;
 mod looking;
+mod people;
 mod site;
 mod storages;
 mod stored;

@@ -52,6 +52,8 @@ impl Site {
             runner,
             listen,
             machine: "tern".into(),
+            hosts: Vec::new(),
+            is_behind_proxy: false,
             is_foreground: true,
         })?;
         Ok(Self { console, paths, home })

@@ -1,6 +1,6 @@
 //! Storages by clicking: typed, tested, trusted, saved, made ready.
 
-use holdfast_testkit::{Sshd, SshdOptions};
+use holdfast_testkit::{S3Server, S3ServerOptions, Sshd, SshdOptions};
 
 use super::browser::{Screen, browse};
 use super::site::{Result, Site};
@@ -91,5 +91,76 @@ fn an_sftp_storage_is_tested_trusted_and_saved() -> Result {
     let config = std::fs::read_to_string(site.home().join("config/config.toml"))?;
     assert!(config.contains("password = \"right one\""), "{config}");
     assert!(site.home().join("config/known_hosts").exists());
+    Ok(())
+}
+
+#[test]
+fn an_s3_storage_is_tested_and_saved_and_a_wrong_key_explained() -> Result {
+    let server = S3Server::start(S3ServerOptions::default())?;
+    let endpoint = server.endpoint();
+    let endpoint = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest);
+    let site = Site::new()?;
+    browse(&site, Screen::Desk, async |tab| {
+        tab.open("/add-storage?kind=s3").await?;
+        tab.screenshot("storage-s3-form").await?;
+        tab.fill("title", "s3-krepository").await?;
+        tab.fill("endpoint", endpoint).await?;
+        tab.fill("bucket", "bucket").await?;
+        tab.fill("access_key", server.access_key()).await?;
+        tab.fill("secret_access_key", "not the key").await?;
+        tab.script("document.querySelector('details.pad').open = true").await?;
+        tab.script("document.getElementById('f-use_tls').value = 'false'").await?;
+        tab.click("Test connection").await?;
+        tab.see("The test failed").await?;
+        tab.screenshot("storage-s3-refused").await?;
+        tab.fill("secret_access_key", server.secret_key()).await?;
+        tab.click("Test connection").await?;
+        tab.see("It works").await?;
+        tab.click("Save storage").await?;
+        tab.see("Create a repository in s3-krepository").await?;
+        tab.fill("passphrase", "a long one").await?;
+        tab.fill("again", "a long one").await?;
+        tab.click("Create repository").await?;
+        tab.see("The repository was created").await?;
+        tab.open("/storages").await?;
+        tab.see("0 snapshots").await?;
+        tab.screenshot("storages").await
+    })?;
+    let config = std::fs::read_to_string(site.home().join("config/config.toml"))?;
+    assert!(config.contains("use_tls = false") && config.contains("[repository.s3-krepository]"));
+    Ok(())
+}
+
+#[test]
+fn what_is_not_touched_stays_as_it_is_written() -> Result {
+    let site = Site::new()?;
+    let path = site.home().join("config/config.toml");
+    std::fs::create_dir_all(path.parent().ok_or("no parent")?)?;
+    let text = "# mine\n[repository.nas] # here\nlocation = \"/volume1/x\"\nhost = \"nas\"\n\
+                port = 2222\npassword = \"secret one\"\nconnections = 2\n\
+                key_passphrase_command = [\"pass\", \"show\", \"nas\"]\n";
+    std::fs::write(&path, text)?;
+    let (cookie, token) = site.sign_in()?;
+    let page = site.get("/storages/nas", &cookie)?;
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert!(!page.body.contains("secret one"), "a secret came back");
+    let save = |fields: &str| -> Result<u16> {
+        let form = format!(
+            "csrf={token}&kind=sftp&entry=nas&title=nas&host=nas&port=2222&username=&\
+             location=%2Fvolume1%2Fx&password=&password_file=&{fields}"
+        );
+        Ok(site.post("/storage-form/save", &format!("Cookie: {cookie}\r\n"), &form)?.status)
+    };
+    assert_eq!(save("connections=2&allow_insecure_ciphers=false")?, 303);
+    assert_eq!(std::fs::read_to_string(&path)?, text);
+    assert_eq!(save("connections=8")?, 303);
+    assert_eq!(std::fs::read_to_string(&path)?, text.replace("connections = 2", "connections = 8"));
+    assert_eq!(save("connections=&password.clear=true")?, 303);
+    let left = std::fs::read_to_string(&path)?;
+    assert!(!left.contains("connections") && !left.contains("password ="), "{left}");
+    assert!(left.contains("# mine") && left.contains("\"show\""), "{left}");
+    // What cannot be is refused, and nothing of it is written.
+    assert_eq!(save("connections=1000")?, 422);
+    assert_eq!(std::fs::read_to_string(&path)?, left);
     Ok(())
 }

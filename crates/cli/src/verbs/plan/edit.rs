@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
+use holdfast_app::config::name_of;
 use holdfast_app::location::absolute;
 use holdfast_app::plans::{Plan, keys};
 use holdfast_app::runs::History;
@@ -11,7 +12,7 @@ use holdfast_app::{Config, Location, Problem, unattended};
 use serde::Serialize;
 
 use crate::args::OtherSecret;
-use crate::context::Context;
+use crate::context::{Context, home};
 use crate::failure::{Failure, Outcome, Result};
 
 /// Make a plan
@@ -162,18 +163,13 @@ pub(super) fn create(context: &Context, options: &Create) -> Result {
             .hint("say --to @NAME; to see the named locations: holdfast config repository list")
             .into());
     }
-    let config = context.paths()?.config;
     // Before anybody is asked for a passphrase.
-    let named = Plan { name: "x".into(), ..plan.clone() };
-    named.validate()?;
-    let plan =
-        match Config::load(&config, crate::context::home())?.plan_names().contains(&plan.name) {
-            true => change(context, |config| config.create_plan(&plan))?,
-            false => {
-                prepare(context, &plan)?;
-                change(context, |config| config.create_plan(&plan))?
-            }
-        };
+    plan.validate()?;
+    let config = context.paths()?.load_config()?;
+    if !config.plan_names().contains(&name_of(&plan.name)?.0) {
+        prepare(context, &plan)?;
+    }
+    let plan = change(context, |config| config.create_plan(&plan))?;
     context.ui.summary(&format!("made the plan {}", plan.name))?;
     let word = shell_word(&plan.name);
     let next = match &plan.schedule {
@@ -237,8 +233,7 @@ pub(super) fn edit(context: &Context, options: &Edit) -> Result {
         Ok::<_, Problem>(plan)
     };
     if options.settings.to.is_some() {
-        let config = Config::load(&context.paths()?.config, crate::context::home())?;
-        prepare(context, &changed(&config)?)?;
+        prepare(context, &changed(&context.paths()?.load_config()?)?)?;
     }
     change(context, |config| {
         let plan = changed(config)?;
@@ -285,8 +280,8 @@ fn change<T>(
     change: impl FnOnce(&mut Config) -> std::result::Result<T, Problem>,
 ) -> Result<T> {
     let path = context.config_path()?;
-    let answer = Config::edit(&path, crate::context::home(), change)?;
-    context.warn_of(&Config::load(&path, crate::context::home())?)?;
+    let answer = Config::edit(&path, home(), change)?;
+    context.warn_of(&Config::load(&path, home())?)?;
     Ok(answer)
 }
 

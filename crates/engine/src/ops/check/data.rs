@@ -10,13 +10,15 @@ use crate::compress::Decompressor;
 use crate::crypto::ObjectKind;
 use crate::format::envelope::{HEADER_LEN, Header};
 use crate::format::pack::{Line, TRAILER_LEN, directory_place, open_directory};
+use crate::format::parity::Parity;
 use crate::hash::{BlobId, ObjectId, Sha256};
 use crate::monitor::Progress;
 use crate::repo::index::{PackInfo, PackLines, Place};
+use crate::repo::memory::Verified;
 use crate::storage::{ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
-use super::{Context, ReadData, Severity, checksums, fault_text};
+use super::{CheckOptions, Context, HEALS, ReadData, Severity, checksums, fault_text};
 
 /// Bytes read at once, rounded up to whole blobs. Big, since far storages answer slowly; small
 /// enough that sixteen threads keep within the memory that a check may take.
@@ -69,11 +71,12 @@ pub(super) struct Chosen {
 pub(super) fn check(
     context: &Context<'_>,
     how: ReadData,
-    ask_storage: bool,
+    options: &CheckOptions,
     only: Option<&Vec<AtomicU64>>,
 ) -> Result<Read> {
-    let mut chosen = choose(context, how, only)?;
-    let told = match ask_storage {
+    let mut verified = Verified::load(context.repository);
+    let mut chosen = choose(context, how, only, &verified)?;
+    let told = match options.server_checksums {
         true => checksums::ask(context, &chosen)?,
         false => checksums::Hashed::default(),
     };
@@ -81,6 +84,7 @@ pub(super) fn check(
     let total = chosen.iter().map(|pack| pack.size).sum();
     let chosen: Vec<u32> = chosen.into_iter().map(|pack| pack.number).collect();
     let (bytes, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let seen = Mutex::new(Vec::new());
     context.index.packs_with_lines(&chosen, LINES, &mut |packs| {
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
@@ -101,6 +105,7 @@ pub(super) fn check(
                     Ok(_) => {}
                     Err(error) => return fail(error),
                 }
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(one.pack.id);
                 done.fetch_add(1, Ordering::Relaxed);
                 let bytes = bytes.fetch_add(one.pack.size, Ordering::Relaxed) + one.pack.size;
                 let progress = Progress { bytes, total_bytes: Some(total), ..Progress::default() };
@@ -115,6 +120,17 @@ pub(super) fn check(
         });
         failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     })?;
+    if options.time > 0 {
+        for pack in seen.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            verified.note(&pack, options.time);
+        }
+        let mut present = Vec::new();
+        context.index.each_pack(&mut |_, id, _| {
+            present.push(id);
+            Ok(())
+        })?;
+        verified.save(present.into_iter());
+    }
     let hashed = told.right.len() as u64;
     let read = Read { hashed, packs: done.into_inner(), bytes: bytes.into_inner() };
     if read.packs < chosen.len() as u64 {
@@ -128,6 +144,7 @@ fn choose(
     context: &Context<'_>,
     how: ReadData,
     only: Option<&Vec<AtomicU64>>,
+    verified: &Verified,
 ) -> Result<Vec<Chosen>> {
     let is_wanted = |number: u32| {
         only.is_none_or(|only| {
@@ -143,7 +160,8 @@ fn choose(
     context.index.each_pack(&mut |number, id, size| {
         // What is missing or of the wrong size was found already.
         if context.index.is_usable(number) && is_wanted(number) {
-            drawn.push((draw(seed, &id), Chosen { number, id, size }));
+            let lot = (verified.when(&id), draw(seed, &id));
+            drawn.push((lot, Chosen { number, id, size }));
         }
         Ok(())
     })?;
@@ -155,7 +173,7 @@ fn choose(
     Ok(drawn.into_iter().map(|(_, pack)| pack).collect())
 }
 
-/// A pack's lot. Of the lowest ones the subset is made.
+/// A pack's lot. Of the lowest ones, and of packs that were read longest ago, the subset is made.
 fn draw(seed: u64, pack: &ObjectId) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes());
@@ -170,6 +188,7 @@ fn check_pack(context: &Context<'_>, one: &PackLines, buffers: &mut Buffers) -> 
     let name = ObjectName::pack(pack.id);
     let first = read_pack(context, pack, lines, buffers)?;
     if first.is_empty() {
+        check_parity(context, pack)?;
         return Ok(true);
     }
     let faults = read_pack(context, pack, lines, buffers)?;
@@ -183,11 +202,43 @@ fn check_pack(context: &Context<'_>, one: &PackLines, buffers: &mut Buffers) -> 
         0 => what.clone(),
         bad => format!("{bad} of its {} blobs cannot be read: {what}", lines.len()),
     };
+    let what = match context.reader.heal(pack)? {
+        Ok(_) => {
+            context.ledger.add(name, format!("{what}; {HEALS}"), Severity::Damage);
+            return Ok(false);
+        }
+        Err(why) if context.parity.contains(&pack.id) => format!("{what}; {why}"),
+        Err(_) => what,
+    };
     let handle = context.ledger.add(name, what, Severity::Damage);
     for (ordinal, _) in &faults.blobs {
         context.ledger.bad_place(*number, *ordinal, handle);
     }
     Ok(false)
+}
+
+/// Checks the parity of a pack that is whole.
+fn check_parity(context: &Context<'_>, pack: &PackInfo) -> Result<()> {
+    if !context.parity.contains(&pack.id) {
+        return Ok(());
+    }
+    let name = ObjectName::parity(pack.id);
+    let is_whole = |parity: &Parity| parity.is_whole() && parity.header().size == pack.size;
+    let attempt = || -> Result<()> {
+        let bytes = context.repository.storage().get(&name)?;
+        let parity = Parity::parse(bytes).map_err(|what| Error::damaged(&name, what))?;
+        let what = "it is not as it was written; `repair parity --all` writes it anew";
+        if is_whole(&parity) { Ok(()) } else { Err(Error::damaged(&name, what)) }
+    };
+    match attempt().or_else(|_| attempt()) {
+        // A gc deleted it since the listing, with its pack.
+        Err(Error::Storage(e)) if e.is_not_found() => Ok(()),
+        Err(error) => {
+            context.ledger.add(name, fault_text(error)?, Severity::Damage);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 impl Faults {

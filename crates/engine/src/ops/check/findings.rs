@@ -1,11 +1,11 @@
 //! The ledger of a check: one finding an object, bounded in number, and which packs and blobs
 //! each finding makes unreadable, so that the trace can tell whom it hits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Result;
-use crate::hash::{BlobId, SnapshotId};
+use crate::hash::{BlobId, ObjectId, SnapshotId};
 use crate::repo::Index;
 use crate::repo::index::Place;
 use crate::repo::snapshots::SnapshotInfo;
@@ -25,6 +25,12 @@ struct Inner {
     by_object: HashMap<String, Handle>,
     total: u64,
     bad: Bad,
+    /// Damaged packs.
+    packs: BTreeSet<ObjectId>,
+    /// Packs on their way out.
+    condemned: BTreeSet<ObjectId>,
+    /// Packs of another size than the index says, by their numbers in it, that parity heals.
+    healed: HashSet<u32>,
 }
 
 /// What cannot be read, and the finding that says so.
@@ -94,6 +100,27 @@ impl Ledger {
         self.lock().bad.packs.insert(pack, handle);
     }
 
+    /// Says that packs are on their way out: damage to them is no more than worth knowing, as long
+    /// as nothing is lost by it.
+    pub(super) fn condemn(&self, packs: impl Iterator<Item = ObjectId>) {
+        self.lock().condemned.extend(packs);
+    }
+
+    /// Says that a pack of the wrong size can be read all the same.
+    pub(super) fn healed_pack(&self, pack: u32) {
+        self.lock().healed.insert(pack);
+    }
+
+    /// Whether that was said of the pack of this number.
+    pub(super) fn is_healed(&self, pack: u32) -> bool {
+        self.lock().healed.contains(&pack)
+    }
+
+    /// Packs that are damaged or missing, all of them.
+    pub(super) fn damaged_packs(&self) -> BTreeSet<ObjectId> {
+        self.lock().packs.clone()
+    }
+
     /// Says that one copy of a blob is.
     pub(super) fn bad_place(&self, pack: u32, ordinal: u32, handle: Handle) {
         self.lock().bad.places.insert((pack, ordinal), handle);
@@ -139,7 +166,17 @@ impl Ledger {
 }
 
 impl Inner {
-    fn add(&mut self, object: String, what: String, severity: Severity) -> Handle {
+    fn add(&mut self, object: String, mut what: String, mut severity: Severity) -> Handle {
+        let pack = object.strip_prefix("packs/").and_then(|name| name.get(3..));
+        if severity >= Severity::Damage
+            && let Some(Ok(pack)) = pack.map(ObjectId::from_hex)
+        {
+            self.packs.insert(pack);
+            if self.condemned.contains(&pack) {
+                severity = Severity::Note;
+                what.push_str("; it is on its way out, and a gc deletes it");
+            }
+        }
         if let Some(handle) = self.by_object.get(&object) {
             if let Some(finding) = self.findings.get_mut(*handle) {
                 finding.faults += 1;

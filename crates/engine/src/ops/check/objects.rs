@@ -9,12 +9,13 @@ use crate::crypto::ObjectKind;
 use crate::format::config::Config;
 use crate::format::envelope;
 use crate::format::keyslot::{KeySlot, Label};
-use crate::format::session::{Condemned, Lease, Mark};
+use crate::format::session::{Condemned, Lease, Mark, Setting};
 use crate::format::snapshot::{Note, Snapshot};
 use crate::hash::{BlobId, ObjectId, RecordId, SnapshotId};
 use crate::monitor::Interrupt;
 use crate::repo::index::listing::PackListing;
 use crate::repo::index::segment::ReadSegment;
+use crate::repo::memory::VANISHED;
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::{Index, Repository};
 use crate::storage::{Folder, ObjectName};
@@ -22,7 +23,7 @@ use crate::tree::entry::decode_alone;
 use crate::{Error, Result};
 
 use super::findings::Ledger;
-use super::{Severity, fault_text};
+use super::{HEALS, Severity, fault_text};
 
 /// What there is.
 pub(super) struct Inventory {
@@ -34,6 +35,10 @@ pub(super) struct Inventory {
     pub(super) segments: u64,
     /// Packs in no segment that can be read.
     pub(super) orphans: Orphans,
+    /// Packs that have parity.
+    pub(super) parity: BTreeSet<ObjectId>,
+    /// Packs that should have parity and have none.
+    pub(super) without_parity: u64,
 }
 
 /// Packs with their sizes.
@@ -58,7 +63,8 @@ pub(super) fn check(
     // Snapshots before index before packs: what a listed snapshot needs was stored before it.
     let snapshots = objects.snapshots()?;
     let (index, segments, orphans) = objects.index()?;
-    Ok(Inventory { snapshots, index, segments, orphans })
+    let (parity, without_parity) = objects.parity(&index)?;
+    Ok(Inventory { snapshots, index, segments, orphans, parity, without_parity })
 }
 
 impl Objects<'_> {
@@ -208,6 +214,12 @@ impl Objects<'_> {
             }
         }
         snapshots.sort_by_key(|s| (s.record.time, s.id));
+        for id in self.repository.vanished(&snapshots) {
+            let name = ObjectName::snapshot(id);
+            if self.ledger.handle(name.as_str()).is_none() {
+                self.note(name, VANISHED);
+            }
+        }
         Ok(snapshots)
     }
 
@@ -278,11 +290,32 @@ impl Objects<'_> {
         Ok(())
     }
 
-    /// Condemned records and notes.
+    /// Packs with parity, and how many lack it that should have it.
+    fn parity(&self, index: &Index) -> Result<(BTreeSet<ObjectId>, u64)> {
+        let mut parity = BTreeSet::new();
+        for name in self.list(Folder::Parity)? {
+            match ObjectId::from_hex(name.base()) {
+                Ok(id) => drop(parity.insert(id)),
+                Err(_) => self.strange(&name, Folder::Parity),
+            }
+        }
+        let mut without = 0;
+        if self.repository.settings()?.wants_parity() {
+            index.each_pack(&mut |number, id, _| {
+                without += u64::from(index.is_usable(number) && !parity.contains(&id));
+                Ok(())
+            })?;
+        }
+        Ok((parity, without))
+    }
+
+    /// Condemned records, notes and settings.
     fn records(&self) -> Result<()> {
-        for (folder, kind) in
-            [(Folder::Condemned, ObjectKind::Condemned), (Folder::Notes, ObjectKind::Note)]
-        {
+        for (folder, kind) in [
+            (Folder::Condemned, ObjectKind::Condemned),
+            (Folder::Notes, ObjectKind::Note),
+            (Folder::Settings, ObjectKind::Setting),
+        ] {
             for name in self.list(folder)? {
                 let of = name.as_str().split('/').nth(1).map(SnapshotId::from_hex);
                 let is_strange = kind == ObjectKind::Note && !matches!(of, Some(Ok(_)));
@@ -290,10 +323,14 @@ impl Objects<'_> {
                     self.strange(&name, folder);
                 } else if kind == ObjectKind::Note {
                     self.read_sealed::<Note>(kind, &name)?;
-                } else if let Some(record) = self.read_sealed::<Condemned>(kind, &name)?
-                    && record.packs.iter().chain(&record.segments).any(|id| id.len() != 32)
-                {
-                    self.damage(&name, "it names what is no object");
+                } else if kind == ObjectKind::Setting {
+                    self.read_sealed::<Setting>(kind, &name)?;
+                } else if let Some(record) = self.read_sealed::<Condemned>(kind, &name)? {
+                    if record.packs.iter().chain(&record.segments).any(|id| id.len() != 32) {
+                        self.damage(&name, "it names what is no object");
+                    }
+                    self.ledger
+                        .condemn(record.packs.iter().filter_map(|id| ObjectId::from_slice(id)));
                 }
             }
         }
@@ -335,7 +372,16 @@ impl Objects<'_> {
         index.each_pack(&mut |number, id, indexed| {
             let what = match packs.size(&id) {
                 _ if index.is_usable(number) => return Ok(()),
-                Some(size) => format!("it is {size} bytes long, and the index says {indexed}"),
+                Some(size) => {
+                    let what = format!("it is {size} bytes long, and the index says {indexed}");
+                    if self.repository.heal_pack(id, indexed)?.is_ok() {
+                        let what = format!("{what}; {HEALS}");
+                        self.ledger.add(ObjectName::pack(id), what, Severity::Damage);
+                        self.ledger.healed_pack(number);
+                        return Ok(());
+                    }
+                    what
+                }
                 None => "it is missing".into(),
             };
             let handle = self.ledger.add(ObjectName::pack(id), what, Severity::Damage);

@@ -151,7 +151,8 @@ impl Walk<'_> {
         let context = self.context;
         // A bundle may be there without some of its members: the reader of it sees to that.
         let place = context.index.find_any(id)?;
-        let Some(place) = place.filter(|place| context.index.is_usable(place.pack)) else {
+        let is_there = |pack| context.index.is_usable(pack) || context.ledger.is_healed(pack);
+        let Some(place) = place.filter(|place| is_there(place.pack)) else {
             // Its pack is missing, which is a finding already.
             if place.is_some() {
                 return Ok(None);

@@ -14,6 +14,7 @@ use crate::monitor::{Phase, Progress};
 use crate::repo::BlobReader;
 use crate::repo::index::inventory::{Inventory, Spot};
 use crate::repo::index::{PackInfo, PackLines, Place};
+use crate::repo::reader::may_heal;
 use crate::repo::writer::{BlobWriter, Copied, CopiedContent, with_writer};
 use crate::storage::ObjectName;
 use crate::{Error, Result};
@@ -104,13 +105,14 @@ impl Run<'_> {
         self.options.max_time.is_some_and(|most| self.begun.elapsed() > most)
     }
 
-    /// Step 7: copies what is needed and lies only in condemned packs.
+    /// Step 7: copies what is needed and lies only in condemned packs. Those of them that hold
+    /// something needed which cannot be read: they stay, for it may be readable one day.
     pub(super) fn save(
         &self,
         inventory: &Inventory,
         marks: &Marks<'_>,
         report: &mut GcReport,
-    ) -> Result<()> {
+    ) -> Result<BTreeSet<ObjectId>> {
         let mut condemned = Vec::new();
         inventory.index.each_pack(&mut |number, _, _| {
             if inventory.index.is_usable(number) && marks.is_condemned(number) {
@@ -119,17 +121,17 @@ impl Run<'_> {
             Ok(())
         })?;
         if condemned.is_empty() {
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
         let reader = BlobReader::of_index(self.repository, &inventory.index);
-        let saved = Mutex::new(BTreeSet::new());
+        let (saved, unsaved) = (Mutex::new(BTreeSet::new()), Mutex::new(BTreeSet::new()));
         let written =
             with_writer(self.repository, &inventory.index, self.options.writer, |blobs| {
                 let copier = Copier { run: self, marks, reader: &reader, blobs };
                 inventory.index.packs_with_lines(&condemned, LINES, &mut |packs| {
                     self.each_pack(packs, &|pack| {
                         self.stop_if_asked()?;
-                        copier.lost_with(&pack, &saved)
+                        copier.lost_with(&pack, &saved, &unsaved)
                     })
                 })?;
                 blobs.flush()?;
@@ -137,7 +139,7 @@ impl Run<'_> {
             })?;
         report.copied.count += written.packs;
         report.copied.bytes += written.stored;
-        Ok(())
+        Ok(unsaved.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Does something with each pack, several at once.
@@ -179,7 +181,12 @@ impl Copier<'_> {
 
     /// Copies what is needed from a condemned pack and would be lost with it, unless that is
     /// `saved` already.
-    fn lost_with(&self, pack: &PackLines, saved: &Mutex<BTreeSet<BlobId>>) -> Result<()> {
+    fn lost_with(
+        &self,
+        pack: &PackLines,
+        saved: &Mutex<BTreeSet<BlobId>>,
+        unsaved: &Mutex<BTreeSet<ObjectId>>,
+    ) -> Result<()> {
         let (mut wanted, mut spots) = (Vec::new(), Vec::new());
         for (id, place) in &pack.lines {
             self.marks.index().spots(id, &mut spots)?;
@@ -199,10 +206,40 @@ impl Copier<'_> {
             }
         }
         for (id, place) in &wanted {
-            let mut plain = Vec::new();
-            let (frame, _) = self.read_alone(&pack.pack, id, place, &mut plain)?;
-            self.put_frame(id, place, frame)?;
+            self.save_one(&pack.pack, id, place, unsaved)?;
         }
+        Ok(())
+    }
+
+    /// Copies a blob out of a condemned pack, or from wherever else it can be read. If it cannot,
+    /// the pack is damaged, and stays.
+    fn save_one(
+        &self,
+        pack: &PackInfo,
+        id: &BlobId,
+        place: &Place,
+        unsaved: &Mutex<BTreeSet<ObjectId>>,
+    ) -> Result<()> {
+        let mut plain = Vec::new();
+        let error = match self.read_alone(pack, id, place, &mut plain) {
+            Ok((frame, _)) => return self.put_frame(id, place, frame),
+            Err(error) if may_heal(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let mut spots = Vec::new();
+        self.marks.index().spots(id, &mut spots)?;
+        for Spot { place: other, .. } in spots.iter().filter(|spot| spot.place != *place) {
+            let Some(info) = self.marks.index().pack(other.pack)? else { continue };
+            match self.read_alone(&info, id, other, &mut plain) {
+                Ok((frame, _)) => return self.put_frame(id, other, frame),
+                Err(error) if may_heal(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let name = ObjectName::pack(pack.id);
+        let what = format!("it stays, for snapshots need something in it that is damaged: {error}");
+        self.run.monitor.problem(name.as_str(), &what);
+        unsaved.lock().unwrap_or_else(PoisonError::into_inner).insert(pack.id);
         Ok(())
     }
 
@@ -256,7 +293,7 @@ impl Copier<'_> {
             kind: BlobKind::Bundle,
             id: *id,
             members: members.len() as u32,
-            content: CopiedContent::Hollow(bytes),
+            content: CopiedContent::Plain { bytes, hollow: true },
         })
     }
 
@@ -318,20 +355,35 @@ impl Copier<'_> {
         place: &Place,
         plain: &mut Vec<u8>,
     ) -> Result<(Vec<u8>, Members)> {
-        let mut attempt = || {
-            let (mut sealed, name) = (Vec::new(), ObjectName::pack(pack.id));
-            let (from, length) = (u64::from(place.offset), place.sealed as usize);
-            let repository = self.run.repository;
-            repository.storage().get_range(&name, from, length, &mut sealed)?;
+        let repository = self.run.repository;
+        let mut open = |mut sealed: Vec<u8>| {
             let mut decompressor = Decompressor::default();
             let members =
                 repository.open_blob(pack, place, id, &mut sealed, &mut decompressor, plain)?;
             Ok((without_tag(sealed), members))
         };
-        match attempt() {
-            Err(Error::Damaged { .. }) => attempt(),
-            other => other,
+        let mut attempt = || {
+            let (mut sealed, name) = (Vec::new(), ObjectName::pack(pack.id));
+            let (from, length) = (u64::from(place.offset), place.sealed as usize);
+            repository.storage().get_range(&name, from, length, &mut sealed)?;
+            open(sealed)
+        };
+        let error = match attempt() {
+            Err(Error::Damaged { .. }) => match attempt() {
+                Err(error) => error,
+                read => return read,
+            },
+            Err(error) => error,
+            read => return read,
+        };
+        if may_heal(&error)
+            && let Ok(healed) = self.reader.heal(pack)?
+        {
+            let (from, to) = range(place);
+            let sealed = healed.bytes.get(from as usize..to as usize);
+            return open(sealed.unwrap_or_default().to_vec());
         }
+        Err(error)
     }
 
     fn copy_one(

@@ -31,13 +31,15 @@ impl Run<'_> {
             marks = Marks::new(&inventory, &condemned)?;
         }
         self.mark(&marks, &inventory, &visible, &fenced)?;
-        self.save(&inventory, &marks, report)?;
+        let unsaved = self.save(&inventory, &marks, report)?;
         drop(marks);
         self.stop_if_asked()?;
 
         // A record that another gc has finished is gone with its packs. One first seen now is not
         // ours to finish: nobody has waited for those who were open then.
-        records.retain(|id, _| finish.contains(id));
+        let is_unsaved =
+            |id: &Vec<u8>| ObjectId::from_slice(id).is_some_and(|id| unsaved.contains(&id));
+        records.retain(|id, record| finish.contains(id) && !record.packs.iter().any(is_unsaved));
         let go: Vec<(ObjectId, u64)> = packs_of(&records)
             .into_iter()
             .filter_map(|id| Some((id, inventory.packs.size(&id)?)))
@@ -59,8 +61,12 @@ impl Run<'_> {
         if index_first {
             self.delete_segments(&segments, &mut refused, report)?;
         }
-        let packs = go.iter().map(|(id, _)| vec![ObjectName::pack(*id)]).collect();
-        let kept = self.delete(packs, report)?;
+        let parity = self.parity()?;
+        let row = |id: &ObjectId| {
+            let parity = parity.contains(id).then(|| ObjectName::parity(*id));
+            [ObjectName::pack(*id)].into_iter().chain(parity).collect()
+        };
+        let kept = self.delete(go.iter().map(|(id, _)| row(id)).collect(), report)?;
         for (id, size) in &go {
             if !kept.contains(&ObjectName::pack(*id)) {
                 report.deleted.add(*size);

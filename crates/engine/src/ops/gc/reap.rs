@@ -1,10 +1,11 @@
-//! Tidying: leases of sessions that have come to an end, notes of snapshots that are gone, and
-//! what writers that died left half written. And making room where there is none left.
+//! Tidying: leases of sessions that have come to an end, notes of snapshots and parity of packs
+//! that are gone, and what writers that died left half written. And making room where there is
+//! none left.
 
 use std::collections::BTreeSet;
 
 use crate::Result;
-use crate::hash::SnapshotId;
+use crate::hash::{ObjectId, SnapshotId};
 use crate::repo::sessions::Sessions;
 use crate::storage::{Folder, ObjectName};
 
@@ -18,7 +19,33 @@ impl Run<'_> {
         let mut rows = sessions.to_reap(Some(own));
         let notes = self.lost_notes()?;
         rows.extend(notes.into_iter().map(|name| vec![name]));
+        let parity = self.lost_parity()?;
+        rows.extend(parity.into_iter().map(|id| vec![ObjectName::parity(id)]));
         self.remove(rows, report)
+    }
+
+    /// Packs that have parity.
+    pub(super) fn parity(&self) -> Result<BTreeSet<ObjectId>> {
+        let mut ids = BTreeSet::new();
+        self.repository.storage().list(Folder::Parity, &mut |info| {
+            ids.extend(ObjectId::from_hex(info.name.base()));
+        })?;
+        Ok(ids)
+    }
+
+    /// Parity of packs that are gone, and all of it where nobody wants it. A pack is there before
+    /// its parity is, so parity is listed first.
+    fn lost_parity(&self) -> Result<BTreeSet<ObjectId>> {
+        let mut parity = self.parity()?;
+        if parity.is_empty() || self.repository.settings()?.renounces_parity() {
+            return Ok(parity);
+        }
+        self.repository.storage().list(Folder::Packs, &mut |info| {
+            if let Ok(id) = ObjectId::from_hex(info.name.base()) {
+                parity.remove(&id);
+            }
+        })?;
+        Ok(parity)
     }
 
     fn remove(&self, rows: Vec<Vec<ObjectName>>, report: &mut GcReport) -> Result<()> {

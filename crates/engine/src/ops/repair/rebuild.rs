@@ -8,8 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::compress::{Compressor, Level};
-use crate::crypto::{BlobKind, TAG_LEN};
+use crate::crypto::BlobKind;
 use crate::format::snapshot::Sum;
 use crate::hash::BlobId;
 use crate::meta::{Kind, Metadata};
@@ -394,11 +393,7 @@ impl<'a> Rebuild<'a> {
     fn store(&self, kind: BlobKind, plain: Vec<u8>) -> Result<BlobId> {
         let id = self.reader.repository().keys().blob_id(kind, &plain);
         if self.lost.contains(&id) {
-            let mut frame = Vec::new();
-            Compressor::new(Level::default()).compress(&plain, &mut frame);
-            let mut bytes = Vec::with_capacity(frame.len() + TAG_LEN);
-            bytes.extend_from_slice(&frame);
-            let content = CopiedContent::Frame { bytes, plain: plain.len() as u32, hollow: false };
+            let content = CopiedContent::Plain { bytes: plain, hollow: false };
             self.writer.copy(Copied { kind, id, members: 0, content })?;
             self.lost.mended.borrow_mut().insert(id);
         } else if !self.writer.known_or_claim(&id) {

@@ -70,7 +70,7 @@ pub fn snapshots(
     let (writer, threads) = (options.writer.clone(), options.check.threads);
     let index_options = RepairIndexOptions { writer, threads, all: false };
     let index = index(repository, &index_options, monitor, interrupt)?;
-    let (check, lost) = check::check_and_tell(repository, &options.check, monitor, interrupt)?;
+    let (check, told) = check::check_and_tell(repository, &options.check, monitor, interrupt)?;
     let losses = check.findings.iter().filter(|finding| finding.severity == Severity::Loss);
     let hurt: BTreeSet<SnapshotId> =
         losses.flat_map(|finding| &finding.snapshots).copied().collect();
@@ -79,7 +79,7 @@ pub fn snapshots(
         return Ok(report);
     }
     monitor.phase(Phase::Repairing);
-    let (all, lost) = (repository.snapshots()?, Lost::new(lost));
+    let (all, lost) = (repository.snapshots()?, Lost::new(told.lost));
     for info in all.iter().filter(|info| hurt.contains(&info.id)) {
         let one = One { repository, options, lost: &lost, all: &all, monitor, interrupt, info };
         report.repaired.push(one.run()?);

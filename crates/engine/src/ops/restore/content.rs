@@ -9,6 +9,7 @@ use crate::error::chain_text;
 use crate::format::pack::MAX_BLOB;
 use crate::hash::BlobId;
 use crate::repo::index::{PackInfo, Place};
+use crate::repo::reader::may_heal;
 use crate::storage::ObjectName;
 use crate::tree::entry::ChunkRef;
 use crate::tree::{Content, Entry, chunks};
@@ -354,6 +355,17 @@ impl Writer<'_> {
             let other = Reference { place, ..*reference };
             if let Ok(members) = self.read_one(worker, pack, &other, plain) {
                 return Ok(members);
+            }
+        }
+        if may_heal(&failed) {
+            for place in index.places(&reference.id)? {
+                if let Some(pack) = index.pack(place.pack)?
+                    && let Some((bytes, members)) =
+                        self.run.reader.read_healed(&pack, &place, &reference.id)
+                {
+                    *plain = bytes;
+                    return Ok(members);
+                }
             }
         }
         let Reference { place, id, .. } = reference;

@@ -40,8 +40,13 @@ pub enum CopiedContent {
         /// A bundle that lacks some of its members.
         hollow: bool,
     },
-    /// The plain bytes of a bundle that lacks some of its members.
-    Hollow(Vec<u8>),
+    /// Its plain bytes.
+    Plain {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// A bundle that lacks some of its members.
+        hollow: bool,
+    },
 }
 
 impl BlobWriter<'_> {
@@ -50,15 +55,15 @@ impl BlobWriter<'_> {
         let Copied { kind, id, members, content } = blob;
         let length = match &content {
             CopiedContent::Frame { plain, .. } => *plain as usize,
-            CopiedContent::Hollow(plain) => plain.len(),
+            CopiedContent::Plain { bytes, .. } => bytes.len(),
         };
         *lock(&self.waiting.0) += 1;
         if !self.budget.acquire(length, self.options.budget, &self.failed) {
             return Err(self.stopped());
         }
         match content {
-            CopiedContent::Hollow(plain) => {
-                let blob = Blob { kind, id, members, hollow: true, plain };
+            CopiedContent::Plain { bytes: plain, hollow } => {
+                let blob = Blob { kind, id, members, hollow, plain };
                 self.jobs.send(Job::Blob(blob)).map_err(|_| self.stopped())
             }
             CopiedContent::Frame { bytes, plain, hollow } => {

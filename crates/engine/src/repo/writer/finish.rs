@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::format::index::IndexedPack;
+use crate::parity::Encoder;
 use crate::storage::Upload;
 
 use super::lock;
@@ -16,6 +17,7 @@ type Count = Arc<(Mutex<u64>, Condvar)>;
 pub(super) struct Finish<'s> {
     pub(super) upload: Box<dyn Upload + 's>,
     pub(super) pack: Box<IndexedPack>,
+    pub(super) parity: Option<Encoder>,
     _counted: Counted,
 }
 
@@ -49,9 +51,14 @@ impl<'s> Finishing<'s> {
     }
 
     /// Passes a pack on. `false` if nobody is there any more.
-    pub(super) fn send(&self, upload: Box<dyn Upload + 's>, pack: IndexedPack) -> bool {
+    pub(super) fn send(
+        &self,
+        upload: Box<dyn Upload + 's>,
+        pack: IndexedPack,
+        parity: Option<Encoder>,
+    ) -> bool {
         let _counted = Counted::new(&self.count);
-        self.queue.send(Finish { upload, pack: Box::new(pack), _counted }).is_ok()
+        self.queue.send(Finish { upload, pack: Box::new(pack), parity, _counted }).is_ok()
     }
 
     /// Waits until all are durable, or failed.

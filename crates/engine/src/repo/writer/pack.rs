@@ -6,17 +6,22 @@ use crate::format::envelope::{HEADER_LEN, Header};
 use crate::format::index::IndexedPack;
 use crate::format::pack::{self, Directory, TRAILER_LEN};
 use crate::hash::{BlobId, Sha256};
+use crate::parity::Encoder;
 use crate::repo::Repository;
 use crate::storage::Upload;
 use crate::{Error, Result};
 
 use super::Frame;
 
+/// A pack that is complete.
+type Closed<'s> = (Box<dyn Upload + 's>, IndexedPack, Option<Encoder>);
+
 /// A pack being written.
 pub(super) struct OpenPack<'s> {
     pub(super) kind: ObjectKind,
     upload: Box<dyn Upload + 's>,
     hash: Sha256,
+    parity: Option<Encoder>,
     header: [u8; HEADER_LEN],
     cipher: ObjectCipher,
     directory: Directory,
@@ -28,6 +33,7 @@ impl<'s> OpenPack<'s> {
         repository: &'s Repository,
         kind: ObjectKind,
         first: &BlobId,
+        parity: Option<Encoder>,
     ) -> Result<Self> {
         let salt = repository.salt(first.as_bytes())?;
         let (header, cipher) = Header::create(repository.keys(), repository.id(), kind, &salt);
@@ -39,6 +45,7 @@ impl<'s> OpenPack<'s> {
             kind,
             upload,
             hash: Sha256::default(),
+            parity,
             header,
             cipher,
             directory: Directory::default(),
@@ -57,6 +64,9 @@ impl<'s> OpenPack<'s> {
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.hash.update(bytes);
+        if let Some(parity) = &mut self.parity {
+            parity.update(bytes);
+        }
         self.upload.write(bytes)?;
         self.length += bytes.len() as u64;
         Ok(())
@@ -74,7 +84,7 @@ impl<'s> OpenPack<'s> {
         self.write(&bytes)
     }
 
-    pub(super) fn close(mut self, min_size: u32) -> Result<(Box<dyn Upload + 's>, IndexedPack)> {
+    pub(super) fn close(mut self, min_size: u32) -> Result<Closed<'s>> {
         let tail = pack::finish(&self.cipher, &self.directory, self.length, min_size)?;
         self.write(&tail)?;
         let indexed = IndexedPack {
@@ -83,6 +93,6 @@ impl<'s> OpenPack<'s> {
             header: self.header.to_vec(),
             directory: Some(self.directory),
         };
-        Ok((self.upload, indexed))
+        Ok((self.upload, indexed, self.parity))
     }
 }

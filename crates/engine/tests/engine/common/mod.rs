@@ -41,6 +41,13 @@ pub(crate) fn try_repository(storage: impl Storage + 'static) -> Result<Reposito
     }
 }
 
+/// A fresh repository in memory whose packs get parity.
+pub(crate) fn with_parity() -> (MemoryStorage, Repository) {
+    let (storage, repository) = memory();
+    repository.set_parity(true, 1).expect("setting");
+    (storage, repository)
+}
+
 /// Options for backing up `source` as `/data` of `host`.
 pub(crate) fn options(source: impl Source + 'static, time: i64) -> BackupOptions {
     let root = RootSource::new(b"/data", Arc::new(source));

@@ -5,7 +5,7 @@ use askama::Template;
 use axum::extract::{Path, Query};
 use axum::response::Response;
 use holdfast_app::jobs::Job;
-use holdfast_app::plans::{Check, Drill, Follows, Overlap, Plan};
+use holdfast_app::plans::{Check, Drill, Event, Follows, Notify, Overlap, Plan};
 use holdfast_app::retention::Retention;
 use holdfast_app::runs::By;
 use holdfast_app::schedule::Schedule;
@@ -50,6 +50,13 @@ struct Choice {
     chosen: bool,
 }
 
+/// A channel, and of what it tells.
+#[derive(Debug)]
+struct Channel {
+    name: String,
+    events: Vec<(&'static str, bool)>,
+}
+
 #[derive(Template)]
 #[template(path = "plan.html")]
 struct Page {
@@ -68,6 +75,7 @@ struct Page {
     check: String,
     drill: String,
     upload: String,
+    channels: Vec<Channel>,
     preview: Preview,
 }
 
@@ -132,6 +140,13 @@ fn page(
     let rule = |name: &str| {
         pairs.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()).unwrap_or_default()
     };
+    let tells = |name: &str, event: Event| {
+        plan.notify.iter().any(|notify| notify.channel == name && notify.events.contains(&event))
+    };
+    let channel = |name: String| Channel {
+        events: Event::ALL.map(|event| (event.name(), tells(&name, event))).to_vec(),
+        name,
+    };
     let follows = |follows: &Follows| match follows {
         Follows::Never => String::new(),
         Follows::Run => "run".into(),
@@ -152,6 +167,7 @@ fn page(
         check,
         drill: plan.drill.as_ref().map(|drill| drill.schedule.to_string()).unwrap_or_default(),
         upload: plan.limit_upload.map(|rate| rate.to_string()).unwrap_or_default(),
+        channels: config.channel_names().into_iter().map(channel).collect(),
         preview: preview::of(&plan),
         frame,
         entry,
@@ -264,6 +280,15 @@ pub(super) fn read(mut plan: Plan, posted: &Posted) -> Result<Plan, Problem> {
             })
         }
     };
+    for channel in posted.all("channel") {
+        let events = Event::ALL.into_iter();
+        let wanted = |event: &Event| ticked(&format!("notify.{channel}.{}", event.name()));
+        let events: Vec<_> = events.filter(wanted).collect();
+        plan.notify.retain(|notify| notify.channel != channel);
+        if !events.is_empty() {
+            plan.notify.push(Notify { channel: channel.to_owned(), events });
+        }
+    }
     Ok(plan)
 }
 

@@ -36,9 +36,9 @@ struct Folders {
     more: bool,
 }
 
-/// `POST /plan-form/folders`: the folders below `at`.
+/// `POST /plan-form/folders`: the folders below `folder`.
 pub(super) async fn show(view: View, posted: Posted) -> Result<Response, Failure> {
-    let at = posted.text("at").to_owned();
+    let at = posted.text("folder").to_owned();
     let folders = view.blocking(move |state| list(state, &at)).await?;
     Ok(html(&folders))
 }

@@ -102,12 +102,11 @@ impl Field {
         }
     }
 
-    /// How a secret is set, in words; empty if it is not.
+    /// How a secret is set that is not here, in words; empty if it is not.
     pub(super) fn state(&self) -> &'static str {
-        match (self.is_set, self.file.is_empty(), self.command.is_empty()) {
-            (true, ..) => "It is set. What you type takes its place.",
-            (_, false, _) => "It is read from a file.",
-            (.., false) => "A command prints it.",
+        match (self.file.is_empty(), self.command.is_empty()) {
+            (false, _) => "It is read from a file.",
+            (_, false) => "A command prints it.",
             _ => "",
         }
     }

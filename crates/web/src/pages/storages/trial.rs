@@ -172,10 +172,25 @@ impl Trial {
         let tested = connection_test::run(place, &access, &tell);
         self.with(|progress| {
             progress.ended = true;
-            progress.note = tested.as_ref().err().map(Note::from);
+            progress.note = tested.err().map(|problem| Note::from(&for_a_form(problem)));
         });
         self.tell(state);
     }
+}
+
+/// Hints speak of the command line; here the password is a field.
+fn for_a_form(mut problem: Problem) -> Problem {
+    if problem.class == Class::Authentication {
+        let asks = |hint: &str| {
+            hint.starts_with("run it in a terminal") || hint.starts_with("or keep it: holdfast")
+        };
+        let before = problem.hints.len();
+        problem.hints.retain(|hint| !asks(hint));
+        if problem.hints.len() < before {
+            problem.hints.insert(0, "check user name and password".into());
+        }
+    }
+    problem
 }
 
 impl From<&Step> for Row {

@@ -1,0 +1,333 @@
+//! Parity: every pack gets it, what it heals is read as if nothing had happened and is told of, it
+//! can be switched on and off later, and goes with its pack.
+
+use std::collections::BTreeSet;
+
+use crate::common::{
+    assert_holds, back_up, memory, read_back, repository as repository_in, try_repository,
+    with_parity,
+};
+use holdfast_engine::hash::ObjectId;
+use holdfast_engine::monitor::{Interrupt, NoMonitor};
+use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, Severity, check};
+use holdfast_engine::ops::gc::{GcOptions, gc};
+use holdfast_engine::ops::repair::{RepairParityOptions, RepairParityReport, parity};
+use holdfast_engine::repo::notes::Notes;
+use holdfast_engine::repo::{BlobReader, Index, Repository};
+use holdfast_engine::storage::{Folder, ObjectName, Storage};
+use holdfast_engine::{Error, Result};
+use holdfast_testkit::clock::random_bytes;
+use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree};
+
+/// With another seed all files have other sizes, so that none passes for unchanged.
+fn tree(seed: u64) -> MemoryTree {
+    let mut tree = MemoryTree::new();
+    for i in 0..40_u64 {
+        let length = 500 + 90 * i + seed;
+        tree.file(format!("d{}/f{i:02}", i % 5), random_bytes(seed * 1000 + i, length as usize));
+    }
+    tree.file("big", random_bytes(seed, 600_000 + seed as usize));
+    tree
+}
+
+fn checked(repository: &Repository, read_data: ReadData) -> CheckReport {
+    let options = CheckOptions { read_data, ..CheckOptions::default() };
+    check(repository, &options, &NoMonitor, &Interrupt::new()).expect("check")
+}
+
+fn make(repository: &Repository, all: bool) -> Result<RepairParityReport> {
+    let options = RepairParityOptions { time: 5, all, threads: 1 };
+    parity(repository, &options, &NoMonitor, &Interrupt::new())
+}
+
+fn collect(repository: &Repository) {
+    let options = GcOptions { threads: 1, max_unused: 0.0, ..GcOptions::default() };
+    gc(repository, &options, &NoMonitor, &Interrupt::new(), &mut |_| {}).expect("gc");
+}
+
+fn ids(storage: &MemoryStorage, folder: Folder) -> BTreeSet<ObjectId> {
+    let names = storage.names_in(folder);
+    names.iter().map(|name| ObjectId::from_hex(name.base()).expect("id")).collect()
+}
+
+fn assert_all_have_parity(storage: &MemoryStorage) {
+    assert_eq!(ids(storage, Folder::Packs), ids(storage, Folder::Parity));
+}
+
+/// Ways to damage 3 % of a pack, with names.
+type Damage = (&'static str, fn(&mut Vec<u8>));
+
+const DAMAGES: [Damage; 6] = [
+    ("a run of zeros", |bytes| {
+        let (from, run) = (bytes.len() / 2, bytes.len() * 3 / 100);
+        bytes[from..from + run].fill(0);
+    }),
+    ("a run of flips from the start", |bytes| {
+        let run = bytes.len() * 3 / 100;
+        bytes[..run].iter_mut().for_each(|byte| *byte ^= 0x55);
+    }),
+    ("a run of zeros at the end", |bytes| {
+        let from = bytes.len() - bytes.len() * 3 / 100;
+        bytes[from..].fill(0);
+    }),
+    ("its tail is lost", |bytes| {
+        let kept = bytes.len() - bytes.len() * 3 / 100;
+        bytes.truncate(kept);
+    }),
+    ("scattered sectors", |bytes| {
+        let count = bytes.len() * 3 / 100 / 4096;
+        for sector in bytes.chunks_mut(4096).step_by(33).take(count) {
+            sector.fill(0xaa);
+        }
+        bytes[85] ^= 1;
+    }),
+    ("scattered bits", |bytes| {
+        let count = (bytes.len() * 3 / 100 / 1024).max(1);
+        let every = bytes.len() / count;
+        for piece in bytes.chunks_mut(every).take(count) {
+            piece[7] ^= 1;
+        }
+    }),
+];
+
+#[test]
+fn every_damage_that_it_heals_costs_nothing_and_is_told() {
+    let (storage, repository) = with_parity();
+    let id = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    assert_all_have_parity(&storage);
+    assert_eq!(checked(&repository, ReadData::All).findings, []);
+    let whole = storage.dump();
+    for (what, damage) in DAMAGES {
+        for pack in storage.names_in(Folder::Packs) {
+            storage.load(whole.clone());
+            storage.corrupt(&pack, damage);
+            assert_holds(&repository, id, &tree(1));
+            for read_data in [ReadData::All, ReadData::No] {
+                let report = checked(&repository, read_data);
+                let found = report.findings.iter().find(|f| f.object == pack.as_str());
+                match found {
+                    Some(found) => {
+                        assert_eq!(found.severity, Severity::Damage, "{what}: {found:?}");
+                        assert!(found.what.contains("its parity heals it"), "{what}: {found:?}");
+                    }
+                    None => assert_eq!(read_data, ReadData::No, "{what}: {report:?}"),
+                }
+                assert_eq!(report.findings.len(), usize::from(found.is_some()), "{report:?}");
+            }
+            // Without it, the damage hits.
+            storage.remove(&ObjectName::parity(ObjectId::from_hex(pack.base()).expect("id")));
+            let report = checked(&repository, ReadData::All);
+            assert!(report.is_damaged(), "{what}");
+        }
+    }
+}
+
+#[test]
+fn what_is_read_out_of_a_healed_pack_is_known() {
+    let (storage, repository) = with_parity();
+    let id = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    let whole = storage.dump();
+    let index = Index::load(&repository, &BTreeSet::new()).expect("index");
+    let record = repository.snapshot(id).expect("snapshot");
+    let mut told = 0;
+    for pack in storage.names_in(Folder::Packs) {
+        let length = storage.get(&pack).expect("pack").len();
+        if length > 100_000 {
+            continue;
+        }
+        // Somewhere in the pack of structure are the nodes that are read.
+        let run = length * 3 / 100;
+        for from in (0..length - run).step_by(run) {
+            storage.load(whole.clone());
+            storage.corrupt(&pack, |bytes| bytes[from..from + run].fill(0));
+            let reader = BlobReader::new(&repository, &index);
+            let tree = holdfast_engine::tree::view::tree(&reader, &record.roots[0]).expect("tree");
+            assert_eq!(tree.entries().filter(|entry| entry.is_ok()).count(), 47);
+            for (healed, pieces) in reader.healed() {
+                assert_eq!(healed.to_string(), pack.base());
+                assert!((1..=2).contains(&pieces), "{pieces}");
+                told += 1;
+            }
+        }
+    }
+    assert!(told > 10, "{told}");
+}
+
+#[test]
+fn more_damage_than_it_heals_is_told_with_how_much() {
+    let (storage, repository) = with_parity();
+    back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    let packs = storage.names_in(Folder::Packs);
+    let pack = packs.iter().max_by_key(|pack| storage.get(pack).expect("pack").len());
+    let pack = pack.expect("pack");
+    storage.corrupt(pack, |bytes| {
+        let run = bytes.len() / 20;
+        bytes[10_000..10_000 + run].fill(0);
+    });
+    let report = checked(&repository, ReadData::All);
+    let found = report.findings.iter().find(|f| f.object == pack.as_str()).expect("found");
+    assert_eq!(found.severity, Severity::Loss);
+    assert!(found.what.contains("pieces of 1024 bytes are damaged"), "{}", found.what);
+}
+
+#[test]
+fn it_can_be_switched_on_later_and_off_again() {
+    let (storage, repository) = memory();
+    let first = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    assert_eq!(storage.names_in(Folder::Parity), []);
+    let report = make(&repository, false).expect("parity");
+    assert!(report.switched_on && report.made == report.packs && report.bytes > 0, "{report:?}");
+    assert_all_have_parity(&storage);
+    let again = make(&repository, false).expect("parity");
+    assert_eq!((again.switched_on, again.made), (false, 0));
+    let second = back_up(&repository, &tree(2), 2).snapshot.expect("snapshot");
+    assert_all_have_parity(&storage);
+    // Parity made later is as good.
+    for pack in storage.names_in(Folder::Packs) {
+        storage.corrupt(&pack, |bytes| DAMAGES[0].1(bytes));
+    }
+    assert_holds(&repository, first, &tree(1));
+    assert_holds(&repository, second, &tree(2));
+    assert!(repository.set_parity(false, 6).expect("off"));
+    assert!(!repository.set_parity(false, 7).expect("off"));
+    back_up(&repository, &tree(3), 3).snapshot.expect("snapshot");
+    assert!(ids(&storage, Folder::Parity).len() < ids(&storage, Folder::Packs).len());
+    assert_eq!(checked(&repository, ReadData::No).without_parity, 0, "none is wanted");
+    collect(&repository);
+    assert_eq!(storage.names_in(Folder::Parity), []);
+    // Whoever says something later is right, even if his clock is behind.
+    assert!(repository.set_parity(true, 1).expect("on"));
+    assert!(repository.settings().expect("settings").wants_parity());
+}
+
+#[test]
+fn damaged_packs_get_none_and_damaged_parity_is_renewed() {
+    let (storage, repository) = memory();
+    back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    let pack = storage.names_in(Folder::Packs).remove(0);
+    storage.corrupt(&pack, |bytes| bytes[200] ^= 1);
+    let report = make(&repository, false).expect("parity");
+    assert_eq!((report.made, report.damaged.len()), (report.packs - 1, 1), "{report:?}");
+    storage.corrupt(&pack, |bytes| bytes[200] ^= 1);
+    assert_eq!(checked(&repository, ReadData::No).without_parity, 1);
+    assert_eq!(make(&repository, false).expect("parity").made, 1);
+    let parity = storage.names_in(Folder::Parity);
+    storage.corrupt(&parity[0], |bytes| bytes[40] ^= 1);
+    storage.corrupt(&parity[1], |bytes| bytes.truncate(100));
+    let report = checked(&repository, ReadData::All);
+    let named: Vec<_> = report.findings.iter().map(|f| f.object.as_str()).collect();
+    assert_eq!(named, [parity[0].as_str(), parity[1].as_str()]);
+    assert_eq!(make(&repository, false).expect("parity").made, 0, "it is there");
+    let report = make(&repository, true).expect("parity");
+    assert_eq!((report.made, report.renewed), (2, 2), "{report:?}");
+    assert_eq!(checked(&repository, ReadData::All).findings, []);
+}
+
+#[test]
+fn it_goes_with_its_pack() {
+    let (storage, repository) = with_parity();
+    let first = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    let mut tree = tree(1);
+    for i in 0..20_u64 {
+        tree.set_content(format!("d{}/f{i:02}", i % 5), random_bytes(7_000 + i, 3_000));
+    }
+    let second = back_up(&repository, &tree, 2).snapshot.expect("snapshot");
+    repository.forget(first, &Notes::default()).expect("forget");
+    let before = ids(&storage, Folder::Packs);
+    // Of a pack that was deleted by a program that knows no parity.
+    storage.plant(&ObjectName::parity(ObjectId::new([9; 32])), vec![1; 100]);
+    collect(&repository);
+    assert_ne!(before, ids(&storage, Folder::Packs), "something was moved");
+    assert_all_have_parity(&storage);
+    assert_holds(&repository, second, &tree);
+}
+
+#[test]
+fn a_damaged_setting_costs_what_it_said() {
+    let (storage, repository) = with_parity();
+    back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    let setting = storage.names_in(Folder::Settings).remove(0);
+    storage.corrupt(&setting, |bytes| bytes[100] ^= 1);
+    let report = checked(&repository, ReadData::No);
+    assert_eq!(report.findings.len(), 1);
+    assert_eq!(report.findings[0].object, setting.as_str());
+    back_up(&repository, &tree(2), 2).snapshot.expect("a backup goes on");
+    collect(&repository);
+    assert!(!storage.names_in(Folder::Parity).is_empty(), "gc deletes none for want of a setting");
+}
+
+#[test]
+fn making_parity_can_be_killed_at_any_call() {
+    let (storage, repository) = memory();
+    let id = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    make(&repository, false).expect("parity");
+    let lost = storage.names_in(Folder::Parity).remove(0);
+    storage.remove(&lost);
+    let other = storage.names_in(Folder::Parity).remove(0);
+    storage.corrupt(&other, |bytes| bytes[40] ^= 1);
+    let start = storage.dump();
+    let calls = {
+        let probe = FaultStorage::new(MemoryStorage::from_dump(start.clone()));
+        make(&repository_in(probe.clone()), true).expect("repair");
+        probe.calls()
+    };
+    assert!(calls > 10);
+    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::ErrorAfter] {
+        for k in 0..calls {
+            let storage = MemoryStorage::from_dump(start.clone());
+            let faulty = FaultStorage::new(storage.clone());
+            faulty.fail_at(k, fault);
+            let _ = try_repository(faulty).and_then(|r| make(&r, true));
+            let repository = repository_in(storage.clone());
+            make(&repository, true).unwrap_or_else(|e| panic!("{fault:?} {k}: {e}"));
+            assert_all_have_parity(&storage);
+            assert_eq!(checked(&repository, ReadData::All).findings, [], "{fault:?} {k}");
+            assert_holds(&repository, id, &tree(1));
+        }
+    }
+}
+
+#[test]
+fn a_backup_with_parity_can_be_killed_at_any_call() {
+    let (storage, repository) = with_parity();
+    let id = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    let start = storage.dump();
+    let second = |storage: &FaultStorage<MemoryStorage>| -> Result<()> {
+        let repository = try_repository(storage.clone())?;
+        let options = crate::common::options(tree(2).source(), 2);
+        crate::common::run(&repository, &options).map(drop)
+    };
+    let calls = {
+        let probe = FaultStorage::new(MemoryStorage::from_dump(start.clone()));
+        second(&probe).expect("backup");
+        probe.calls()
+    };
+    for k in 0..calls + 2 {
+        let storage = MemoryStorage::from_dump(start.clone());
+        let faulty = FaultStorage::new(storage.clone());
+        faulty.fail_at(k, Fault::CrashAfter);
+        let _ = second(&faulty);
+        let repository = repository_in(storage.clone());
+        assert_holds(&repository, id, &tree(1));
+        let again = back_up(&repository, &tree(2), 3).snapshot.expect("snapshot");
+        assert_holds(&repository, again, &tree(2));
+        make(&repository, false).expect("parity");
+        assert_all_have_parity(&storage);
+        let report = checked(&repository, ReadData::All);
+        assert!(!report.is_damaged(), "{k}: {:?}", report.findings);
+    }
+}
+
+#[test]
+fn a_repository_that_does_not_want_it_pays_nothing() {
+    let (storage, repository) = memory();
+    back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    assert_eq!(storage.names_in(Folder::Settings), []);
+    assert_eq!(storage.names_in(Folder::Parity), []);
+    let faulty = FaultStorage::new(storage.clone());
+    let repository = repository_in(faulty.clone());
+    assert!(matches!(read_back(&repository, Default::default()), Err(Error::Storage(_))));
+    back_up(&repository, &tree(1), 2).snapshot.expect("unchanged");
+    let listed = faulty.log().iter().filter(|call| call.object == "settings").count();
+    assert_eq!(listed, 0, "a run that stores no pack does not ask");
+}

@@ -1,0 +1,217 @@
+//! Settings: password and second factor, sessions, tokens for programs, and the record.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use askama::Template;
+use axum::Router;
+use axum::response::Response;
+use axum::routing::{get, post};
+use holdfast_app::{Class, Problem, times};
+use http::HeaderMap;
+
+use crate::accounts::{Accounts, Codes, Offer};
+use crate::failure::Failure;
+use crate::pages::go;
+use crate::posted::Posted;
+use crate::state::Shared;
+use crate::view::{Frame, Nav, View, html};
+use crate::words;
+
+/// Entries of the record that are shown.
+const RECORD: u32 = 100;
+
+/// The addresses of settings.
+pub(crate) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/settings", get(show))
+        .route("/settings/password", post(password))
+        .route("/settings/factor", post(offer))
+        .route("/settings/factor/confirm", post(confirm))
+        .route("/settings/factor/off", post(off))
+        .route("/settings/sessions/end", post(end))
+        .route("/settings/tokens", post(token))
+        .route("/settings/tokens/revoke", post(revoke))
+}
+
+#[derive(Debug)]
+struct SessionRow {
+    hash: String,
+    agent: String,
+    address: String,
+    made: String,
+    seen: String,
+    is_this: bool,
+}
+
+#[derive(Debug)]
+struct TokenRow {
+    id: i64,
+    name: String,
+    scope: String,
+    made: String,
+    used: String,
+}
+
+#[derive(Template)]
+#[template(path = "settings.html")]
+struct Page {
+    frame: Frame,
+    has_password: bool,
+    has_factor: bool,
+    sessions: Vec<SessionRow>,
+    tokens: Vec<TokenRow>,
+    record: Vec<(String, String, String)>,
+    config: String,
+}
+
+/// `GET /settings`
+async fn show(view: View) -> Result<Response, Failure> {
+    let frame = view.frame("Settings", Nav::Settings, "holdfast ui reset-password");
+    let this = view.session.hash.clone();
+    let page = view
+        .blocking(move |state| {
+            let (accounts, now) = (&state.accounts, times::now());
+            let when = |time: i64| words::moment(time, now);
+            let sessions = accounts.sessions()?.into_iter().map(|session| SessionRow {
+                is_this: session.hash == this,
+                made: when(session.made),
+                seen: words::relative(session.seen, now),
+                agent: browser(&session.agent),
+                hash: session.hash,
+                address: session.address,
+            });
+            let tokens = accounts.tokens()?.into_iter().map(|token| TokenRow {
+                id: token.id,
+                made: when(token.made),
+                used: token.used.map_or_else(|| "never".into(), |time| words::relative(time, now)),
+                name: token.name,
+                scope: token.scope,
+            });
+            let record = accounts.record(RECORD)?.into_iter();
+            let record = record.map(|entry| (when(entry.time), entry.address, entry.what));
+            Ok::<_, Problem>(Page {
+                frame,
+                has_password: accounts.has_password()?,
+                has_factor: accounts.has_factor()?,
+                sessions: sessions.collect(),
+                tokens: tokens.collect(),
+                record: record.collect(),
+                config: holdfast_app::text::printable_os(&state.paths.config),
+            })
+        })
+        .await?;
+    Ok(html(&page))
+}
+
+/// A browser's name out of what it says of itself.
+fn browser(agent: &str) -> String {
+    let known = ["Firefox", "Edg", "Chrome", "Safari", "curl"];
+    let found = known.iter().find(|name| agent.contains(**name));
+    found.map_or_else(|| "a browser".to_owned(), |name| name.replace("Edg", "Edge"))
+}
+
+/// Refuses what does not come with the password that is set now.
+fn with_password(accounts: &Accounts, posted: &Posted) -> Result<(), Problem> {
+    if accounts.has_password()? && !accounts.is_password(posted.text("current"))? {
+        return Err(Problem::new(Class::Authentication, "the current password is not right")
+            .hint("forgotten? On the console's machine: holdfast ui reset-password"));
+    }
+    Ok(())
+}
+
+/// `POST /settings/password`
+async fn password(view: View, headers: HeaderMap, posted: Posted) -> Result<Response, Failure> {
+    view.blocking(move |state| {
+        with_password(&state.accounts, &posted)?;
+        if posted.text("new") != posted.text("again") {
+            return Err(Problem::usage("the two new passwords differ")
+                .hint("nothing was changed; type the same twice"));
+        }
+        state.accounts.set_password(posted.text("new"))
+    })
+    .await?;
+    Ok(go(&headers, "/sign-in"))
+}
+
+#[derive(Template)]
+#[template(path = "factor-offer.html")]
+struct Offered {
+    offer: Offer,
+}
+
+/// `POST /settings/factor`: a secret for an app.
+async fn offer(view: View, posted: Posted) -> Result<Response, Failure> {
+    let offer = view
+        .blocking(move |state| {
+            if !state.accounts.has_password()? {
+                return Err(Problem::usage("a second factor needs a first one")
+                    .hint("set a password above"));
+            }
+            with_password(&state.accounts, &posted)?;
+            state.accounts.offer_factor(&state.machine)
+        })
+        .await?;
+    Ok(html(&Offered { offer }))
+}
+
+#[derive(Template)]
+#[template(path = "factor-codes.html")]
+struct Confirmed {
+    codes: Codes,
+}
+
+/// `POST /settings/factor/confirm`
+async fn confirm(view: View, posted: Posted) -> Result<Response, Failure> {
+    let codes = view
+        .blocking(move |state| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+            state.accounts.confirm_factor(posted.text("code").trim(), now)
+        })
+        .await?;
+    Ok(html(&Confirmed { codes }))
+}
+
+/// `POST /settings/factor/off`
+async fn off(view: View, headers: HeaderMap, posted: Posted) -> Result<Response, Failure> {
+    view.blocking(move |state| {
+        with_password(&state.accounts, &posted)?;
+        state.accounts.drop_factor()
+    })
+    .await?;
+    Ok(go(&headers, "/settings"))
+}
+
+/// `POST /settings/sessions/end`: one session, or all but this.
+async fn end(view: View, headers: HeaderMap, posted: Posted) -> Result<Response, Failure> {
+    let this = view.session.hash.clone();
+    view.blocking(move |state| {
+        let one = posted.sent("session").filter(|hash| !hash.is_empty());
+        state.accounts.end_session(one, &this)
+    })
+    .await?;
+    Ok(go(&headers, "/settings"))
+}
+
+#[derive(Template)]
+#[template(path = "token-made.html")]
+struct Made {
+    token: String,
+}
+
+/// `POST /settings/tokens`
+async fn token(view: View, posted: Posted) -> Result<Response, Failure> {
+    let token = view
+        .blocking(move |state| state.accounts.new_token(posted.text("name"), posted.text("scope")))
+        .await?;
+    Ok(html(&Made { token }))
+}
+
+/// `POST /settings/tokens/revoke`
+async fn revoke(view: View, headers: HeaderMap, posted: Posted) -> Result<Response, Failure> {
+    view.blocking(move |state| match posted.text("token").parse() {
+        Ok(id) => state.accounts.revoke(id),
+        Err(_) => Err(Problem::usage("nothing says which token")),
+    })
+    .await?;
+    Ok(go(&headers, "/settings"))
+}
