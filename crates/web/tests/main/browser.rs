@@ -16,7 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use super::site::{Result, Site};
 
 /// How long a page may take to show what is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The screen of a test.
 #[derive(Debug, Clone, Copy)]
