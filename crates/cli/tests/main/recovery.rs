@@ -138,17 +138,15 @@ fn drill_a_pack_is_damaged() {
     assert_restores(&sandbox, &["stays", "sub/small"]);
 }
 
-/// Damages every hundredth pack, at least one, in a row of 3 % of its bytes.
-fn damage_some(sandbox: &Sandbox) -> Vec<String> {
-    let mut damaged = Vec::new();
-    let packs = objects(sandbox, "packs");
+/// Damages every hundredth pack, at least one, in a row of 3 % of its bytes; but not `spared`.
+fn damage_some(sandbox: &Sandbox, spared: &str) {
+    let mut packs = objects(sandbox, "packs");
+    packs.retain(|(name, _)| name != spared);
     for (name, mut bytes) in packs.into_iter().step_by(100) {
         let (from, run) = (bytes.len() / 3, bytes.len() * 3 / 100);
         bytes[from..from + run].fill(0);
         sandbox.write(&format!("backups/hf/packs/{name}"), &bytes);
-        damaged.push(name);
     }
-    damaged
 }
 
 #[test]
@@ -165,7 +163,8 @@ fn drill_one_pack_in_a_hundred_is_damaged_with_parity() {
     let (name, mut bytes) = data_pack(&sandbox);
     bytes[200_000..230_000].fill(0);
     sandbox.write(&format!("backups/hf/packs/{name}"), &bytes);
-    damage_some(&sandbox);
+    // More than 3 % of one pack could not be healed.
+    damage_some(&sandbox, &name);
     std::fs::remove_file(sandbox.path("anna/goes")).unwrap();
     let found = sandbox.run("at backups/hf check --read-data").fails(13, "");
     assert!(found.out.contains("its parity heals it"), "{}", found.out);
