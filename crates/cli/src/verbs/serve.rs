@@ -73,6 +73,8 @@ pub(crate) fn run(context: &Context, options: &Serve) -> Result {
     if options.install_unit || options.print_unit {
         return install(context, options);
     }
+    // From the first moment on, being told to end ends it in good order.
+    let interrupt = interrupt::watch();
     let runner =
         Runner::new(context.paths()?, Options { concurrent: usize::from(options.concurrent) })?;
     let mut service = Service::new(&runner, SystemClock)?;
@@ -92,7 +94,6 @@ pub(crate) fn run(context: &Context, options: &Serve) -> Result {
             format!("the console is at http://{}; to open it: holdfast ui", console.address());
         context.ui.note(&text)?;
     }
-    let interrupt = interrupt::watch();
     let mut events = runner.subscribe();
     let ui = &context.ui;
     let ended = AtomicBool::new(false);

@@ -77,7 +77,9 @@ fn no_more_connections_are_made_than_are_allowed() {
     remote.run(&format!("{line} 1")).ok();
     assert_eq!(signed_in() - before, 1);
     remote.run(&format!("{line} 3 --force")).ok();
-    assert_eq!(signed_in() - before, 1 + 3);
+    // More are made only while the first ones are busy.
+    let more = signed_in() - before - 1;
+    assert!((1..=3).contains(&more), "{more}");
 }
 
 #[test]

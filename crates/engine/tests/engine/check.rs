@@ -1,5 +1,4 @@
-//! `check` on whole, crooked and unlucky repositories, and the reading verbs beside it: `diff`,
-//! `digest`, `info`.
+//! `check` on whole, crooked and unlucky repositories, and `diff`, `digest`, `info`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -43,8 +42,8 @@ fn rich_tree() -> MemoryTree {
 }
 
 fn check_with(repository: &Repository, read_data: ReadData) -> CheckReport {
-    let options = CheckOptions { read_data, ..CheckOptions::default() };
-    check(repository, &options, &NoMonitor, &Interrupt::new()).expect("check")
+    let how = CheckOptions { read_data, ..CheckOptions::default() };
+    check(repository, &how, &NoMonitor, &Interrupt::new()).expect("check")
 }
 
 fn snapshot(repository: &Repository, id: SnapshotId) -> SnapshotInfo {
