@@ -263,7 +263,7 @@ impl<'a> BlobWriter<'a> {
             return true;
         }
         // Only now: a claim is given up when the index has the blob, not before.
-        let stored = self.is_stored(id);
+        let stored = self.relies_on(id);
         if stored {
             lock(shard).remove(id);
         } else {
@@ -279,7 +279,16 @@ impl<'a> BlobWriter<'a> {
 
     /// Whether a usable copy is stored already. If so, its pack counts as used by this session.
     /// If that cannot be told, the writer stops, and nothing is committed.
+    ///
+    /// Between finding a pack and noting that it is used nobody may leave it: a renewal on another
+    /// thread would copy out what is used, miss this, and let gc have the pack.
     pub fn is_stored(&self, id: &BlobId) -> bool {
+        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        self.relies_on(id)
+    }
+
+    /// The same, for whoever is inside the gate.
+    fn relies_on(&self, id: &BlobId) -> bool {
         let stays = |pack| !bit(&self.left_numbers, pack);
         let place = match self.index.find_in(id, &stays) {
             Ok(Some(place)) => place,
