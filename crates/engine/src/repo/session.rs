@@ -41,8 +41,6 @@ pub struct Session<'a> {
     id: SnapshotId,
     /// Packs that this session does not rely on, or no longer.
     condemned: Mutex<BTreeSet<ObjectId>>,
-    /// Renewals and partial snapshots come one after the other.
-    turn: Mutex<()>,
     /// Number of the newest part of its lease.
     part: AtomicU32,
     index: Index,
@@ -135,8 +133,8 @@ impl<'a> Session<'a> {
         let condemned = repository.condemned_packs()?;
         let index = Index::from_segments(&[], Vec::new())?;
         let (part, unknown) = (AtomicU32::new(0), AtomicBool::new(false));
-        let (condemned, turn) = (Mutex::new(condemned), Mutex::default());
-        Ok(Self { repository, writer, id, condemned, turn, part, index, unknown })
+        let condemned = Mutex::new(condemned);
+        Ok(Self { repository, writer, id, condemned, part, index, unknown })
     }
 
     fn condemned(&self) -> MutexGuard<'_, BTreeSet<ObjectId>> {
@@ -146,7 +144,6 @@ impl<'a> Session<'a> {
     /// A sign of life, which also says which condemned records this session heeds from now on:
     /// what it relied on in their packs is copied out first. A gc need not wait for it then.
     pub fn renew(&self, blobs: &BlobWriter<'_>) -> Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let records = self.repository.condemned()?;
         let fresh: BTreeSet<ObjectId> =
             packs_of(&records).difference(&self.condemned()).copied().collect();
@@ -187,13 +184,14 @@ impl<'a> Session<'a> {
         blobs: &BlobWriter<'_>,
         snapshot: &Snapshot,
     ) -> Result<Option<SnapshotId>> {
-        // A renewal that has left packs and not copied out of them yet would make them look fine.
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let partial = Self::lease(self.repository, self.writer.clone())?;
         let packs = PackListing::of(self.repository)?;
+        // A renewal copied out of these, to its end. One that failed on its way may have found them
+        // gone: then this session is shut out, and a new one would not be.
+        let settled = self.condemned().clone();
         let fits = |condemned: &BTreeSet<ObjectId>| {
             blobs.relies_only_on(|id, size| {
-                packs.size(&id) == Some(size) && !condemned.contains(&id)
+                settled.contains(&id) || packs.size(&id) == Some(size) && !condemned.contains(&id)
             })
         };
         if !fits(&partial.condemned())? || !fits(&self.repository.condemned_packs()?)? {

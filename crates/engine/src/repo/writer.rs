@@ -154,10 +154,9 @@ pub struct BlobWriter<'a> {
     gate: RwLock<()>,
     claimed: [Mutex<HashSet<BlobId>>; 16],
     used: Vec<AtomicU64>,
-    /// Packs that are on their way out, and that nothing may be found in any more.
-    left: RwLock<BTreeSet<ObjectId>>,
-    /// The same by number, of those known when the index was loaded.
-    left_numbers: Vec<AtomicU64>,
+    /// Packs that are on their way out, and that nothing may be found in any more; of those known
+    /// when the index was loaded.
+    left: Vec<AtomicU64>,
     unindexed: Mutex<(Vec<IndexedPack>, Instant)>,
     /// Whether packs get parity; asked when the first one is begun.
     parity: Mutex<Option<bool>>,
@@ -198,8 +197,7 @@ pub fn with_writer<R>(
         gate: RwLock::new(()),
         claimed: Default::default(),
         used: bits(index.loaded_end()),
-        left: RwLock::default(),
-        left_numbers: bits(index.loaded_end()),
+        left: bits(index.loaded_end()),
         unindexed: Mutex::new((Vec::new(), Instant::now())),
         parity: Mutex::default(),
         segments: Mutex::default(),
@@ -263,7 +261,7 @@ impl<'a> BlobWriter<'a> {
             return true;
         }
         // Only now: a claim is given up when the index has the blob, not before.
-        let stored = self.relies_on(id);
+        let stored = self.is_stored(id);
         if stored {
             lock(shard).remove(id);
         } else {
@@ -279,17 +277,8 @@ impl<'a> BlobWriter<'a> {
 
     /// Whether a usable copy is stored already. If so, its pack counts as used by this session.
     /// If that cannot be told, the writer stops, and nothing is committed.
-    ///
-    /// Between finding a pack and noting that it is used nobody may leave it: a renewal on another
-    /// thread would copy out what is used, miss this, and let gc have the pack.
     pub fn is_stored(&self, id: &BlobId) -> bool {
-        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        self.relies_on(id)
-    }
-
-    /// The same, for whoever is inside the gate.
-    fn relies_on(&self, id: &BlobId) -> bool {
-        let stays = |pack| !bit(&self.left_numbers, pack);
+        let stays = |pack| !bit(&self.left, pack);
         let place = match self.index.find_in(id, &stays) {
             Ok(Some(place)) => place,
             Ok(None) => return false,

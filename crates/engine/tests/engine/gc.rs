@@ -10,12 +10,14 @@ use crate::common::{
 };
 use holdfast_engine::Error;
 use holdfast_engine::crypto::BlobKind;
+use holdfast_engine::format::snapshot::Snapshot;
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::backup::{BackupOptions, Parent};
 use holdfast_engine::ops::gc::{GcOptions, GcPlan, GcReport, PutOff, gc};
 use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::session::{Session, Writer};
+use holdfast_engine::repo::writer::{WriterOptions, with_writer};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::{
     Folder, ObjectInfo, ObjectName, Storage, StorageError, StorageErrorKind, StorageResult, Upload,
@@ -244,6 +246,32 @@ fn silent_sessions_are_shut_out() {
             .iter()
             .all(|name| { !name.as_str().contains(&session.id().to_string()) })
     );
+}
+
+#[test]
+fn a_session_that_was_shut_out_keeps_no_partial_snapshot_of_what_is_gone() {
+    let (storage, repository) = memory();
+    let session = Session::begin(&repository, who("backup")).expect("session");
+    let partial = with_writer(&repository, session.index(), WriterOptions::default(), |blobs| {
+        blobs.put_structure(BlobKind::Chunk, random_bytes(1, 50_000))?;
+        blobs.flush()?;
+        storage.clock().advance(25 * 3600);
+        // It dies when the packs are gone, and its record is there still.
+        let dying = FaultStorage::new(storage.clone());
+        dying.set_plan(|_, call| {
+            let record =
+                call.operation == Operation::Delete && call.object.starts_with("condemned/");
+            record.then_some(Fault::CrashBefore)
+        });
+        assert!(collect(&repository_in(dying), &plain()).is_err());
+        assert!(storage.names_in(Folder::Packs).is_empty());
+        assert!(session.renew(blobs).is_err(), "what it relies on cannot be copied out");
+        storage.clock().advance(25 * 3600);
+        collect(&repository, &plain())?;
+        assert!(storage.names_in(Folder::Condemned).is_empty());
+        session.commit_partial(blobs, &Snapshot::default())
+    });
+    assert_eq!(partial.expect("a partial snapshot, or none"), None);
 }
 
 #[test]

@@ -79,10 +79,9 @@ impl BlobWriter<'_> {
     /// copied out next.
     pub fn leave(&self, condemned: &BTreeSet<ObjectId>) -> Result<()> {
         let _shut = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-        self.left.write().unwrap_or_else(PoisonError::into_inner).extend(condemned);
         self.index.each_pack(&mut |number, id, _| {
             if condemned.contains(&id)
-                && let Some(word) = self.left_numbers.get(number as usize / 64)
+                && let Some(word) = self.left.get(number as usize / 64)
             {
                 word.fetch_or(1 << (number % 64), Ordering::Relaxed);
             }
@@ -126,8 +125,6 @@ impl BlobWriter<'_> {
 
     /// Whether every pack that this session relies on fits, by name and size. Needs a flush before.
     pub fn relies_only_on(&self, fits: impl Fn(ObjectId, u64) -> bool) -> Result<bool> {
-        let left = self.left.read().unwrap_or_else(PoisonError::into_inner);
-        let fits = |id, size| left.contains(&id) || fits(id, size);
         let mut all = true;
         self.index.each_pack(&mut |number, id, size| {
             all &= !self.is_used(number) || fits(id, size);
