@@ -17,19 +17,32 @@ pub struct Prompt {
     pub echo: bool,
 }
 
-/// Somebody who may answer. Questions name what they are about: "SSH password of anna@nas".
+/// Somebody who may answer. Questions name what they are about: "SSH password of anna@nas". What
+/// is not implemented, nobody answers.
 pub trait Ask: Send + Sync + fmt::Debug {
     /// Shows `prompt` and reads a line without echo. `Ok(None)`: there is nobody to ask.
-    fn secret(&self, prompt: &str) -> io::Result<Option<Zeroizing<String>>>;
+    fn secret(&self, prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
+        let _ = prompt;
+        Ok(None)
+    }
 
     /// Shows `prompt` and reads a line with echo.
-    fn line(&self, prompt: &str) -> io::Result<Option<Zeroizing<String>>>;
+    fn line(&self, prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
+        let _ = prompt;
+        Ok(None)
+    }
 
     /// Asks a question that only `yes` or `y` answers.
-    fn confirm(&self, question: &str) -> io::Result<Option<bool>>;
+    fn confirm(&self, question: &str) -> io::Result<Option<bool>> {
+        let _ = question;
+        Ok(None)
+    }
 
     /// Shows a line that belongs to the questions after it.
-    fn tell(&self, text: &str) -> io::Result<()>;
+    fn tell(&self, text: &str) -> io::Result<()> {
+        let _ = text;
+        Ok(())
+    }
 
     /// Asks whether the key of a server that is met for the first time is the right one. `at` is
     /// the server, the key has an algorithm and a fingerprint (`SHA256:…`).
@@ -71,23 +84,7 @@ pub trait Ask: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Nobody;
 
-impl Ask for Nobody {
-    fn secret(&self, _prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
-        Ok(None)
-    }
-
-    fn line(&self, _prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
-        Ok(None)
-    }
-
-    fn confirm(&self, _question: &str) -> io::Result<Option<bool>> {
-        Ok(None)
-    }
-
-    fn tell(&self, _text: &str) -> io::Result<()> {
-        Ok(())
-    }
-}
+impl Ask for Nobody {}
 
 #[cfg(test)]
 mod tests {

@@ -97,11 +97,13 @@ impl Paths {
                 Class::PassphraseNeeded,
                 format!("no key file and no passphrase is set for the repository {shown}"),
             );
+            let name = place.name.as_deref().unwrap_or("NAME");
+            let name = crate::text::shell_word(name);
             return Err(problem
-                .hint("set repository_key_file, or a passphrase by file, command or keyring")
-                .hint(
-                    "or open the repository once in the console: it makes a key file of its own",
-                ));
+                .hint(format!(
+                    "to type it once: holdfast plan edit PLAN --to @{name}, or in the console"
+                ))
+                .hint("or set repository_key_file, or a passphrase by file, command or keyring"));
         }
         open::open_probed(storage, probe, OpenOptions { secret, cache: self.cache.clone() })
             .map_err(explain)

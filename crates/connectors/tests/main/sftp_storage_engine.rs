@@ -278,7 +278,7 @@ fn checksums_by_other_commands_and_by_none() {
     let path = scratch.path().join("repository");
     let bin = scratch.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
-    let set_path = format!("SetEnv PATH={}", bin.display());
+    let set_path = format!("SetEnv SHLVL=2 PATH={}", bin.display());
     let server = Server::start(SshdOptions { extra: vec![set_path], ..SshdOptions::default() });
     let fresh = repository(server.storage(&path));
     back_up(&fresh, &tree(1), 1);

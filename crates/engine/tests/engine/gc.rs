@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::common::{
-    assert_holds, back_up, blobs, memory, options, read_back, repository as repository_in,
-    repository, run, try_repository,
+    assert_holds, back_up, blobs, killed_at_any_call, memory, options, read_back, repository,
+    repository as repository_in, run,
 };
 use holdfast_engine::Error;
 use holdfast_engine::crypto::BlobKind;
@@ -516,27 +516,16 @@ fn killed_at_any_call_it_loses_nothing_and_the_next_one_completes() {
     repository_.forget(first, &Notes::default()).expect("forget");
     let start = base.dump();
     let one = GcOptions { threads: 1, ..plain() };
-    let calls = {
-        let probe = FaultStorage::new(MemoryStorage::from_dump(start.clone()));
-        collect(&repository(probe.clone()), &one).expect("gc");
-        probe.calls()
-    };
-    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::ErrorAfter] {
-        for k in 0..calls {
-            let storage = MemoryStorage::from_dump(start.clone());
-            let faulty = FaultStorage::new(storage.clone());
-            faulty.fail_at(k, fault);
-            let _ = try_repository(faulty).and_then(|r| collect(&r, &one));
-            let repository = repository(storage.clone());
-            read_back(&repository, second).unwrap_or_else(|e| panic!("{fault:?} {k}: {e}"));
-            storage.clock().advance(25 * 3600);
-            let report =
-                collect(&repository, &one).unwrap_or_else(|e| panic!("{fault:?} {k}: {e}"));
-            assert!(report.waiting.is_empty(), "{fault:?} {k}");
-            // One that died while it copied leaves copies that go one run later.
-            collect(&repository, &one).expect("gc");
-            assert_tidy(&plan(&repository));
-            read_back(&repository, second).unwrap_or_else(|e| panic!("{fault:?} {k}: {e}"));
-        }
-    }
+    let work = |repository: &Repository| collect(repository, &one);
+    killed_at_any_call(&start, work, |storage, what| {
+        let repository = repository(storage.clone());
+        read_back(&repository, second).unwrap_or_else(|e| panic!("{what}: {e}"));
+        storage.clock().advance(25 * 3600);
+        let report = work(&repository).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert!(report.waiting.is_empty(), "{what}");
+        // One that died while it copied leaves copies that go one run later.
+        work(&repository).expect("gc");
+        assert_tidy(&plan(&repository));
+        read_back(&repository, second).unwrap_or_else(|e| panic!("{what}: {e}"));
+    });
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::common::{
-    assert_holds, back_up, memory, read_back, repository as repository_in, try_repository,
+    assert_holds, back_up, killed_at_any_call, memory, read_back, repository as repository_in,
     with_parity,
 };
 use holdfast_engine::hash::ObjectId;
@@ -17,7 +17,7 @@ use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::{Folder, ObjectName, Storage};
 use holdfast_engine::{Error, Result};
 use holdfast_testkit::clock::random_bytes;
-use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree};
+use holdfast_testkit::{FaultStorage, MemoryStorage, MemoryTree};
 
 /// With another seed all files have other sizes, so that none passes for unchanged.
 fn tree(seed: u64) -> MemoryTree {
@@ -266,25 +266,14 @@ fn making_parity_can_be_killed_at_any_call() {
     let other = storage.names_in(Folder::Parity).remove(0);
     storage.corrupt(&other, |bytes| bytes[40] ^= 1);
     let start = storage.dump();
-    let calls = {
-        let probe = FaultStorage::new(MemoryStorage::from_dump(start.clone()));
-        make(&repository_in(probe.clone()), true).expect("repair");
-        probe.calls()
-    };
-    assert!(calls > 10);
-    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::ErrorAfter] {
-        for k in 0..calls {
-            let storage = MemoryStorage::from_dump(start.clone());
-            let faulty = FaultStorage::new(storage.clone());
-            faulty.fail_at(k, fault);
-            let _ = try_repository(faulty).and_then(|r| make(&r, true));
-            let repository = repository_in(storage.clone());
-            make(&repository, true).unwrap_or_else(|e| panic!("{fault:?} {k}: {e}"));
-            assert_all_have_parity(&storage);
-            assert_eq!(checked(&repository, ReadData::All).findings, [], "{fault:?} {k}");
-            assert_holds(&repository, id, &tree(1));
-        }
-    }
+    let work = |repository: &Repository| make(repository, true);
+    killed_at_any_call(&start, work, |storage, what| {
+        let repository = repository_in(storage.clone());
+        work(&repository).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_all_have_parity(&storage);
+        assert_eq!(checked(&repository, ReadData::All).findings, [], "{what}");
+        assert_holds(&repository, id, &tree(1));
+    });
 }
 
 #[test]
@@ -292,21 +281,11 @@ fn a_backup_with_parity_can_be_killed_at_any_call() {
     let (storage, repository) = with_parity();
     let id = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
     let start = storage.dump();
-    let second = |storage: &FaultStorage<MemoryStorage>| -> Result<()> {
-        let repository = try_repository(storage.clone())?;
+    let second = |repository: &Repository| {
         let options = crate::common::options(tree(2).source(), 2);
-        crate::common::run(&repository, &options).map(drop)
+        crate::common::run(repository, &options)
     };
-    let calls = {
-        let probe = FaultStorage::new(MemoryStorage::from_dump(start.clone()));
-        second(&probe).expect("backup");
-        probe.calls()
-    };
-    for k in 0..calls + 2 {
-        let storage = MemoryStorage::from_dump(start.clone());
-        let faulty = FaultStorage::new(storage.clone());
-        faulty.fail_at(k, Fault::CrashAfter);
-        let _ = second(&faulty);
+    killed_at_any_call(&start, second, |storage, what| {
         let repository = repository_in(storage.clone());
         assert_holds(&repository, id, &tree(1));
         let again = back_up(&repository, &tree(2), 3).snapshot.expect("snapshot");
@@ -314,8 +293,8 @@ fn a_backup_with_parity_can_be_killed_at_any_call() {
         make(&repository, false).expect("parity");
         assert_all_have_parity(&storage);
         let report = checked(&repository, ReadData::All);
-        assert!(!report.is_damaged(), "{k}: {:?}", report.findings);
-    }
+        assert!(!report.is_damaged(), "{what}: {:?}", report.findings);
+    });
 }
 
 #[test]

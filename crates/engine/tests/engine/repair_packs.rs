@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use crate::common::{
-    assert_holds, back_up, blobs, memory, read_back, repository as repository_in, try_repository,
-    with_parity,
+    assert_holds, back_up, blobs, killed_at_any_call, memory, read_back,
+    repository as repository_in, with_parity,
 };
 use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::hash::{ObjectId, SnapshotId};
@@ -21,7 +21,7 @@ use holdfast_engine::repo::{Index, Repository};
 use holdfast_engine::storage::{Folder, ObjectName, Storage};
 use holdfast_engine::{Error, Result};
 use holdfast_testkit::clock::random_bytes;
-use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree};
+use holdfast_testkit::{MemoryStorage, MemoryTree};
 
 /// Big files, small ones, one with holes.
 fn tree() -> MemoryTree {
@@ -340,20 +340,12 @@ fn repair_of_packs_can_be_killed_at_any_call() {
         let donor = (!parity).then_some(&copy);
         break_one_of_each(&storage, &repository, &[BlobKind::Chunk, BlobKind::Node]);
         let start = storage.dump();
-        let calls = {
-            let probe = FaultStorage::new(MemoryStorage::from_dump(start.clone()));
-            assert_eq!(mend(&repository_in(probe.clone()), donor).expect("repair").lost(), 0);
-            probe.calls()
-        };
-        assert!(calls > 20);
-        for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::ErrorAfter] {
-            for k in 0..calls {
-                let storage = MemoryStorage::from_dump(start.clone());
-                let faulty = FaultStorage::new(storage.clone());
-                faulty.fail_at(k, fault);
-                let _ = try_repository(faulty).and_then(|r| mend(&r, donor));
+        killed_at_any_call(
+            &start,
+            |r| mend(r, donor),
+            |storage, what| {
                 let repository = repository_in(storage.clone());
-                let at = || format!("parity {parity}, {fault:?} at {k}");
+                let at = || format!("parity {parity}, {what}");
                 if parity {
                     assert_holds(&repository, id, &tree);
                 }
@@ -367,7 +359,7 @@ fn repair_of_packs_can_be_killed_at_any_call() {
                 }
                 assert_eq!(checked(&repository).findings, [], "{}", at());
                 assert_holds(&repository, id, &tree);
-            }
-        }
+            },
+        );
     }
 }

@@ -232,6 +232,9 @@ fn write_config(
         "UseDNS no".into(),
         "PrintMotd no".into(),
         "MaxStartups 100".into(),
+        // Debian's bash reads ~/.bashrc when sshd starts it as the first shell. What somebody has put
+        // there must not decide whether the tests pass.
+        "SetEnv SHLVL=2".into(),
         format!("PasswordAuthentication {}", yes(options.password.is_some())),
         format!("KbdInteractiveAuthentication {}", yes(options.keyboard_interactive)),
         format!("UsePAM {}", yes(options.keyboard_interactive)),

@@ -187,12 +187,22 @@ fn prepare(context: &Context, plan: &Plan) -> Result<()> {
     if unattended::is_ready(&place) {
         return Ok(());
     }
-    let repository = match context.open_other(&place, &OtherSecret::default()) {
+    let given = OtherSecret {
+        other_key_file: context.global.key_file.clone(),
+        other_passphrase_file: context.global.passphrase_file.clone(),
+        other_no_encryption: false,
+    };
+    let repository = match context.open_other(&place, &given) {
         Ok(repository) => repository,
         Err(Failure::Engine(holdfast_engine::Error::KeyNeeded { .. })) => {
-            return Ok(context.ui.warn(&format!(
+            context.ui.warn(&format!(
                 "{place} asks for a passphrase, and nobody is there to type it: runs will fail \
                  until the configuration says what opens it"
+            ))?;
+            return Ok(context.ui.warn(&format!(
+                "  hint: to type it once: holdfast plan edit {} --to {}",
+                shell_word(&plan.name),
+                shell_word(plan.repository_location()),
             ))?);
         }
         Err(failure) => return Err(failure),

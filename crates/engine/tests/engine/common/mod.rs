@@ -19,7 +19,8 @@ use holdfast_engine::source::Source;
 use holdfast_engine::storage::Storage;
 use holdfast_engine::tree::{Content, Entry, chunks, view};
 use holdfast_engine::{Result, crypto::BlobKind};
-use holdfast_testkit::{MemoryStorage, MemoryTree};
+use holdfast_testkit::memory::Dump;
+use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree};
 
 pub(crate) fn secret() -> Secret {
     Secret::KeyFile(zeroize::Zeroizing::new([7; 32]))
@@ -38,6 +39,30 @@ pub(crate) fn try_repository(storage: impl Storage + 'static) -> Result<Reposito
             repo::open::create(storage, CreateOptions { secrets, ..CreateOptions::default() })
         }
         other => other,
+    }
+}
+
+/// Does `work` in the repository that `start` holds, once for each call of the storage and each way
+/// in which that can go wrong; `then` goes on with what is left, and is told what befell it.
+pub(crate) fn killed_at_any_call<T>(
+    start: &Dump,
+    work: impl Fn(&Repository) -> Result<T>,
+    then: impl Fn(MemoryStorage, &str),
+) {
+    let calls = {
+        let probe = FaultStorage::new(MemoryStorage::from_dump(start.clone()));
+        work(&repository(probe.clone())).expect("nothing goes wrong");
+        probe.calls()
+    };
+    assert!(calls > 10);
+    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::ErrorAfter] {
+        for k in 0..calls {
+            let storage = MemoryStorage::from_dump(start.clone());
+            let faulty = FaultStorage::new(storage.clone());
+            faulty.fail_at(k, fault);
+            let _ = try_repository(faulty).and_then(|r| work(&r));
+            then(storage, &format!("{fault:?} at {k}"));
+        }
     }
 }
 

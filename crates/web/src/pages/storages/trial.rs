@@ -17,7 +17,6 @@ use holdfast_app::{Class, Problem, Resolved};
 use holdfast_engine::crypto;
 use holdfast_engine::hash::to_hex;
 use http::StatusCode;
-use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Note};
 use crate::live::Change;
@@ -216,22 +215,6 @@ struct Asking {
 }
 
 impl Ask for Asking {
-    fn secret(&self, _prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
-        Ok(None)
-    }
-
-    fn line(&self, _prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
-        Ok(None)
-    }
-
-    fn confirm(&self, _question: &str) -> io::Result<Option<bool>> {
-        Ok(None)
-    }
-
-    fn tell(&self, _text: &str) -> io::Result<()> {
-        Ok(())
-    }
-
     fn host_key(&self, at: &str, algorithm: &str, fingerprint: &str) -> io::Result<Option<bool>> {
         let (answer, answered) = mpsc::channel();
         let question = Question {
