@@ -3,14 +3,17 @@
 import filecmp
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import compare  # noqa: F401  (named here so that a broken comparison is noticed before hours of measuring)
 import datasets
 import measure
 
-OPS = ["init", "backup", "unchanged", "edit", "list", "ls", "restore", "restore_file", "check", "passphrase"]
+OPS = ["init", "backup", "unchanged", "edit", "list", "ls", "restore", "restore_file", "check", "mount_ls", "mount_copy", "mount_grep",
+       "passphrase"]
 NO_EDIT = {"random"}
 
 
@@ -58,7 +61,7 @@ class Session:
                     continue
                 self.edited_with = 1
                 self.log(f"{self.dataset.name}: edit: {datasets.edit(self.dataset, self.source, 1)}")
-            if op in ("restore", "restore_file"):
+            if op in ("restore", "restore_file", "mount_copy"):
                 self._manifest()
                 self.file = pick_file(self.source, self.dataset.name)
             for tool in order:
@@ -136,19 +139,23 @@ class Session:
         try:
             result = self._command(tool, tool.restore(target))
             if self.options.verify:
-                done = subprocess.run([sys.executable, compare.__file__, "check", f"{self.work}/manifest", tool.restored(target)],
-                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-                if done.returncode:
-                    self._problem(f"{self.dataset.name}, restore, {tool.name}: cannot compare: {done.stderr.strip().splitlines()[-1]}")
-                else:
-                    found = json.loads(done.stdout)
-                    result["differences"] = found["count"]
-                    if found["count"]:
-                        self._problem(f"{self.dataset.name}, restore, {tool.name}: {found['count']} of {found['entries']} entries "
-                                      f"differ, as {'; '.join(found['first'])}")
+                self._compare(tool, "restore", tool.restored(target), result)
             return result
         finally:
             measure.clear(target)
+
+    def _compare(self, tool, op, got, result):
+        """Holds the tree at `got` against the source."""
+        done = subprocess.run([sys.executable, compare.__file__, "check", f"{self.work}/manifest", got],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            self._problem(f"{self.dataset.name}, {op}, {tool.name}: cannot compare: {done.stderr.strip().splitlines()[-1]}")
+            return
+        found = json.loads(done.stdout)
+        result["differences"] = found["count"]
+        if found["count"]:
+            self._problem(f"{self.dataset.name}, {op}, {tool.name}: {found['count']} of {found['entries']} entries "
+                          f"differ, as {'; '.join(found['first'])}")
 
     def _restore_file(self, tool, op):
         measure.warm(tool.repository)
@@ -170,6 +177,52 @@ class Session:
     def _check(self, tool, op):
         measure.warm(tool.repository)
         return self._command(tool, tool.check(), out="/dev/null")
+
+    def _mount_ls(self, tool, op):
+        return self._mounted(tool, lambda shown, _: ["ls", "-lR", shown])
+
+    def _mount_grep(self, tool, op):
+        # Found in some files or in none (1): both are fine.
+        return self._mounted(tool, lambda shown, _: ["sh", "-c", 'grep -rc zebra "$0" || [ $? = 1 ]', shown])
+
+    def _mount_copy(self, tool, op):
+        return self._mounted(tool, lambda shown, target: ["cp", "-a", shown, target])
+
+    def _mounted(self, tool, command):
+        """Times a command over the newest snapshot, mounted afresh. The memory is that of the mount."""
+        place, target = f"{self.work}/{tool.name}-mount", f"{self.restores}/{tool.name}-copy"
+        os.makedirs(place, exist_ok=True)
+        argv, shown = tool.mount(place), tool.mounted(place)
+        if not argv:
+            return None
+        measure.warm(tool.repository)
+        env = measure.environment(f"{tool.home}/home", tool.env())
+        with open(f"{tool.home}/mount-log", "wb") as log:
+            mount = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            end = time.monotonic() + 60
+            while not os.path.isdir(shown):
+                if mount.poll() is not None or time.monotonic() > end:
+                    with open(f"{tool.home}/mount-log", errors="replace") as log:
+                        raise measure.Failed(f"{' '.join(argv)}: no mount: {log.read()[-300:].strip()}")
+                time.sleep(0.05)
+            os.makedirs(target)
+            # Of `cp`, the clock and the processor are ours, too: the mount's share is in the others'.
+            result = self._command(tool, command(shown, target), out="/dev/null")
+            with open(f"/proc/{mount.pid}/status") as status:
+                result["memory"] = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+            if self.options.verify and os.listdir(target):
+                self._compare(tool, "mount_copy", f"{target}/{os.path.basename(shown)}", result)
+            return result
+        finally:
+            mount.send_signal(signal.SIGINT)
+            try:
+                mount.wait(20)
+            except subprocess.TimeoutExpired:
+                mount.kill()
+                mount.wait()
+            subprocess.run(["umount", "-l", place], stderr=subprocess.DEVNULL)
+            measure.clear(target)
 
     def _passphrase(self, tool):
         """Opening cost: listing a repository of one small snapshot, opened with a passphrase."""

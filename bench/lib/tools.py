@@ -65,6 +65,12 @@ class Tool:
         """Listing the snapshots of a repository that a passphrase opens."""
         return self.list()
 
+    def mount(self, target):
+        """Shows the snapshots at `target` until it is interrupted."""
+
+    def mounted(self, target):
+        """Where below `target` the newest snapshot has the source folder."""
+
 
 class Holdfast(Tool):
     name = program = "holdfast"
@@ -122,6 +128,12 @@ class Holdfast(Tool):
     def info(self):
         return self._at("info", "--json")
 
+    def mount(self, target):
+        return self._at("mount", target)
+
+    def mounted(self, target):
+        return f"{target}/latest{self.source}"
+
 
 class Restic(Tool):
     name = program = "restic"
@@ -163,6 +175,12 @@ class Restic(Tool):
     def check(self):
         return self._at("check", "--read-data")
 
+    def mount(self, target):
+        return self._at("mount", target)
+
+    def mounted(self, target):
+        return f"{target}/snapshots/latest{self.source}"
+
 
 class Rustic(Restic):
     name = program = "rustic"
@@ -185,6 +203,9 @@ class Rustic(Restic):
 
     def restore_file(self, target, path):
         return self._at("restore", f"latest:{self.source}/{path}", target)
+
+    def mount(self, target):
+        return None
 
 
 class Borg(Tool):
