@@ -162,6 +162,10 @@ pub struct Work<'a> {
     pub interrupt: &'a Interrupt,
 }
 
+/// What could not be saved up to some moment: how much, and of what kinds.
+#[derive(Debug, Clone, Default)]
+pub struct Failures(pub(crate) u64, pub(crate) Vec<crate::runs::ErrorClass>);
+
 /// A monitor that also keeps a log, and knows of the steps of a plan.
 pub trait Watch: Monitor {
     /// A new step of a plan began.
@@ -169,6 +173,12 @@ pub trait Watch: Monitor {
 
     /// Something for the log.
     fn log(&self, level: Level, text: &str);
+
+    /// What could not be saved so far.
+    fn failures(&self) -> Failures;
+
+    /// What could not be saved since `before` counts no more: it is tried again.
+    fn forget_since(&self, before: Failures);
 }
 
 /// How often a wait looks whether it is to end.

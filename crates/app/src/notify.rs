@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::plans::Event;
+use crate::plans::{Event, Part};
 use crate::problem::{Class, Problem};
 use crate::runs::{Delivery, History, Outcome, Run};
 use crate::text::{count, duration, size};
@@ -87,29 +87,32 @@ impl Message {
     }
 }
 
-/// The event that an outcome is.
-pub fn event_of(outcome: Outcome) -> Option<Event> {
+/// The event that the end of a run is.
+pub(crate) fn event_of(outcome: Outcome) -> Option<Event> {
     Some(match outcome {
-        Outcome::Running => Event::Start,
         Outcome::Ok => Event::Success,
         Outcome::Warnings => Event::Warnings,
         Outcome::Failed | Outcome::Interrupted => Event::Failure,
-        Outcome::Missed => Event::Missed,
-        // Somebody did that, and knows it.
-        Outcome::Queued | Outcome::Cancelled => return None,
+        // Somebody did that, and knows it. The others are no ends.
+        Outcome::Cancelled | Outcome::Queued | Outcome::Running | Outcome::Missed => return None,
     })
 }
 
 /// Tells the channels of a plan of a run. What does not come through is in the history.
 pub fn tell(config: &Config, history: &History, run: &Run, event: Event) -> Result<(), Problem> {
     let Some(name) = &run.plan else { return Ok(()) };
-    let Ok(plan) = config.plan_as_written(name) else { return Ok(()) };
+    let plan = config.plan_as_written(name)?;
     let host = crate::jobs::host();
     for notify in &plan.notify {
         let channel = config.channel(&notify.channel);
-        // A dead-man switch hears of every end, or it would ring.
-        let is_wanted = notify.events.contains(&event)
-            || matches!(&channel, Ok(channel) if channel.kind == Kind::Ping && event != Event::Missed);
+        let is_wanted = match &channel {
+            // A dead-man switch hears of every end of a backup, or it would ring, and of nothing
+            // else: a gc that is done says nothing of the backup before it.
+            Ok(channel) if channel.kind == Kind::Ping => {
+                event != Event::Missed && run.verb == Part::Backup.name()
+            }
+            _ => notify.events.contains(&event),
+        };
         if !is_wanted {
             continue;
         }

@@ -101,7 +101,8 @@ impl Paths {
             let name = crate::text::shell_word(name);
             return Err(problem
                 .hint(format!(
-                    "to type it once: holdfast plan edit PLAN --to @{name}, or in the console"
+                    "to type it once: holdfast plan edit PLAN --to @{name} (if it holds copies: \
+                     --set mirror=@{name}), or in the console"
                 ))
                 .hint("or set repository_key_file, or a passphrase by file, command or keyring"));
         }

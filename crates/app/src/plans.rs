@@ -203,6 +203,15 @@ impl Plan {
         Ok(())
     }
 
+    /// Whether the channels that it tells are there.
+    pub fn check_channels(&self, config: &Config) -> Result<(), Problem> {
+        let known = |name: &str| config.channel_names().iter().any(|known| known == name);
+        match self.notify.iter().find(|notify| !known(&notify.channel)) {
+            Some(notify) => config.channel(&notify.channel).map(drop),
+            None => Ok(()),
+        }
+    }
+
     fn problem(&self, text: impl std::fmt::Display) -> Problem {
         let name = printable(self.name.as_bytes());
         Problem::new(Class::Configuration, format!("[plan.{name}]: {text}"))
@@ -231,6 +240,9 @@ pub enum Part {
 }
 
 impl Part {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Backup, Self::Gc, Self::Check, Self::Drill];
+
     /// Its name in the history.
     pub fn name(self) -> &'static str {
         match self {

@@ -2,7 +2,7 @@
 //! the history from begin to end. Whoever wants to watch subscribes; whoever wants it to end cancels,
 //! also from another process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,12 +12,16 @@ use std::time::{Duration, Instant};
 use holdfast_engine::monitor::Interrupt;
 pub use tokio::sync::broadcast;
 
-use crate::jobs::{Job, Watch, Work};
+use crate::config::Config;
+use crate::jobs::{Job, Watch, Work, drill};
 use crate::notify;
 use crate::paths::Paths;
 use crate::plans;
 use crate::problem::{Class, Problem};
-use crate::runs::{By, History, Level, LogLine, NewRun, Outcome, Owner, ProblemRecord, RunId};
+use crate::runs::{
+    By, History, Level, LogLine, NewRun, Outcome, Owner, ProblemRecord, Report, RunId,
+};
+use crate::times;
 
 mod recorder;
 #[cfg(test)]
@@ -89,12 +93,18 @@ struct Inner {
     state: Mutex<State>,
     /// Somebody's turn may have come.
     turn: Condvar,
+    /// Ends that the history has not taken yet.
+    unended: Mutex<Vec<(RunId, Outcome, Report)>>,
+    /// The configuration as it was when it made sense last: who is to be told of what.
+    config: Mutex<Option<Arc<Config>>>,
     events: broadcast::Sender<Event>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     live: BTreeMap<RunId, Arc<Live>>,
+    /// Runs that ended, and of which somebody is being told.
+    telling: BTreeSet<RunId>,
     is_closed: bool,
 }
 
@@ -105,6 +115,8 @@ struct Live {
     interrupt: Interrupt,
     recorder: Recorder,
     is_running: AtomicBool,
+    /// Its plan is at work in another process.
+    is_blocked: AtomicBool,
     /// It is to end because the process is: nobody meant this run.
     is_closed: AtomicBool,
 }
@@ -127,14 +139,16 @@ impl Live {
 }
 
 impl State {
-    /// The queued run that may begin: the oldest whose plan is not at work.
+    /// The queued run that may begin: the oldest whose plan is not at work, as far as it is known.
     fn next(&self, concurrent: usize) -> Option<RunId> {
         let running = || self.live.values().filter(|live| live.runs());
         if running().count() >= concurrent.max(1) {
             return None;
         }
-        let is_free =
-            |live: &Live| live.plan.is_none() || running().all(|other| other.plan != live.plan);
+        let is_free = |live: &Live| {
+            let is_blocked = live.is_blocked.load(Ordering::SeqCst);
+            live.plan.is_none() || !is_blocked && running().all(|other| other.plan != live.plan)
+        };
         let mut queued = self.live.iter().filter(|(_, live)| !live.runs());
         queued.find(|(_, live)| is_free(live)).map(|(run, _)| *run)
     }
@@ -145,10 +159,14 @@ impl Runner {
     pub fn new(paths: Paths, options: Options) -> Result<Self, Problem> {
         let history = Arc::new(History::open(&paths.state)?);
         history.reconcile()?;
+        // Where cron runs the plans, nobody else does it.
+        history.rotate(times::now())?;
+        drill::sweep(&paths.state);
         let owner = history.own()?;
         let (events, _) = broadcast::channel(EVENTS);
         let (state, turn) = (Mutex::default(), Condvar::new());
-        let inner = Inner { paths, history, owner, options, state, turn, events };
+        let (unended, config) = (Mutex::default(), Mutex::default());
+        let inner = Inner { paths, history, owner, options, state, turn, unended, config, events };
         let inner = Arc::new(inner);
         let weak = Arc::downgrade(&inner);
         spawn("history", move || beat(&weak))?;
@@ -194,6 +212,7 @@ impl Runner {
             interrupt: Interrupt::new(),
             recorder: Recorder::new(run, inner.events.clone()),
             is_running: false.into(),
+            is_blocked: false.into(),
             is_closed: false.into(),
         });
         state.live.insert(run, live.clone());
@@ -250,12 +269,15 @@ impl Runner {
         let mut state = self.0.state();
         state.is_closed = true;
         for live in state.live.values() {
-            live.is_closed.store(!live.interrupt.is_raised(), Ordering::SeqCst);
-            live.interrupt.raise();
+            // To one that ends already, a second time would mean "at once".
+            if !live.interrupt.is_raised() {
+                live.is_closed.store(true, Ordering::SeqCst);
+                live.interrupt.raise();
+            }
         }
         self.0.turn.notify_all();
         let until = Instant::now() + patience;
-        while !state.live.is_empty() {
+        while !state.live.is_empty() || !state.telling.is_empty() {
             let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
             let waited = self.0.turn.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -272,7 +294,7 @@ impl Runner {
     /// Waits until a run of this process ended, and who wants to know was told.
     pub fn wait(&self, run: RunId) {
         let mut state = self.0.state();
-        while state.live.contains_key(&run) {
+        while state.live.contains_key(&run) || state.telling.contains(&run) {
             state = self.0.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -346,12 +368,17 @@ impl Inner {
             if live.interrupt.is_raised() {
                 return false;
             }
-            if state.next(self.options.concurrent) == Some(run) && self.is_plan_free(run, live) {
-                live.is_running.store(true, Ordering::SeqCst);
-                return true;
+            if state.next(self.options.concurrent) == Some(run) {
+                if self.is_plan_free(run, live) {
+                    live.is_running.store(true, Ordering::SeqCst);
+                    return true;
+                }
+                // The others need not wait for that.
+                live.is_blocked.store(true, Ordering::SeqCst);
             }
             let waited = self.turn.wait_timeout(state, BEAT);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            live.is_blocked.store(false, Ordering::SeqCst);
         }
     }
 
@@ -370,29 +397,53 @@ impl Inner {
             live.recorder.log(Level::Error, &problem.to_string());
         }
         let (report, lines) = live.recorder.finish(problem.map(ProblemRecord::from));
-        // A disk that is full must not keep others from seeing the end of it.
-        let kept = self.history.log(run, &lines);
-        let ended = self.history.end(run, outcome, &report);
-        if let Err(problem) = kept.and(ended) {
-            live.recorder.log(Level::Error, &problem.to_string());
+        // What a full disk keeps from being written is written when it can be: an end above all,
+        // since a run without one keeps its plan busy.
+        let _ = self.history.log(run, &lines);
+        if self.history.end(run, outcome, &report).is_err() {
+            self.unended().push((run, outcome, report));
         }
-        self.tell(run, What::Ended(outcome));
         // Of an interrupted run the next service tells, which also makes up for it.
-        if let Some(event) = notify::event_of(outcome).filter(|_| outcome != Outcome::Interrupted) {
-            self.notify(run, event);
+        let event = notify::event_of(outcome).filter(|_| outcome != Outcome::Interrupted);
+        // Before the next one can begin.
+        self.tell(run, What::Ended(outcome));
+        let mut state = self.state();
+        state.live.remove(&run);
+        if event.is_some() {
+            state.telling.insert(run);
         }
-        self.state().live.remove(&run);
+        drop(state);
         self.turn.notify_all();
+        // Whoever waits for his turn does not wait for a server that does not answer.
+        if let Some(event) = event {
+            self.notify(run, event);
+            self.state().telling.remove(&run);
+            self.turn.notify_all();
+        }
+    }
+
+    fn unended(&self) -> MutexGuard<'_, Vec<(RunId, Outcome, Report)>> {
+        self.unended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The configuration; while it makes no sense, as it was before.
+    fn config(&self) -> Result<Arc<Config>, Problem> {
+        let mut last = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.paths.load_config() {
+            Ok(config) => Ok(last.insert(Arc::new(config)).clone()),
+            Err(problem) => last.clone().ok_or(problem),
+        }
     }
 
     /// Tells who wants to know. What does not come through is in the log of deliveries.
     fn notify(&self, run: RunId, event: plans::Event) {
-        let told = self.paths.load_config().and_then(|config| {
+        let told = self.config().and_then(|config| {
             let run = self.history.run(run)?;
             notify::tell(&config, &self.history, &run, event)
         });
-        if let (Err(problem), Some(live)) = (told, self.state().live.get(&run)) {
-            live.recorder.log(Level::Warning, &problem.to_string());
+        if let Err(problem) = told {
+            let (time, text) = (times::now(), format!("nobody could be told of it: {problem}"));
+            let _ = self.history.log(run, &[LogLine { time, level: Level::Warning, text }]);
         }
     }
 }
@@ -405,7 +456,9 @@ fn beat(inner: &Weak<Inner>) {
         for (run, live) in live {
             let (progress, report, lines) = live.recorder.beat();
             let progress = serde_json::to_string(&progress).unwrap_or_default();
-            let _ = inner.history.log(run, &lines);
+            if inner.history.log(run, &lines).is_err() {
+                live.recorder.put_back(lines);
+            }
             let asked = inner.history.update(run, &progress, &report).unwrap_or(0);
             // Each time that another process asks counts once.
             for _ in live.recorder.heeded(asked)..asked {
@@ -413,6 +466,9 @@ fn beat(inner: &Weak<Inner>) {
                 inner.turn.notify_all();
             }
         }
+        inner
+            .unended()
+            .retain(|(run, outcome, report)| inner.history.end(*run, *outcome, report).is_err());
         drop(inner);
         std::thread::sleep(BEAT);
     }

@@ -30,6 +30,11 @@ pub use record::{
 /// How long to wait for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Runs are kept for so long, and their logs; nanoseconds.
+const KEEP_RUNS: i64 = 400 * DAY;
+const KEEP_LOGS: i64 = 90 * DAY;
+const DAY: i64 = 24 * 3600 * 1_000_000_000;
+
 /// Steps from each version of the tables to the next.
 const STEPS: &[&str] = &["
     CREATE TABLE runs (
@@ -264,17 +269,16 @@ impl History {
     /// When a part of a plan was due last, if its calendar is still the same. Another calendar, or a
     /// new one, counts from `now` on.
     pub fn armed(&self, plan: &str, part: &str, calendar: &str, now: i64) -> Result<i64, Problem> {
+        // Asked each round of each plan: only what changes takes the lock of writers.
+        let known: Option<(String, i64)> = self.read(|connection| {
+            let sql = "SELECT calendar, last FROM armed WHERE plan = ?1 AND part = ?2";
+            let row = connection.query_row(sql, [plan, part], |row| Ok((row.get(0)?, row.get(1)?)));
+            row.optional()
+        })?;
+        if let Some((_, last)) = known.filter(|(known, _)| known == calendar) {
+            return Ok(last);
+        }
         self.write(|transaction| {
-            let known: Option<(String, i64)> = transaction
-                .query_row(
-                    "SELECT calendar, last FROM armed WHERE plan = ?1 AND part = ?2",
-                    [plan, part],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
-                )
-                .optional()?;
-            if let Some((_, last)) = known.filter(|(known, _)| known == calendar) {
-                return Ok(last);
-            }
             transaction.execute(
                 "INSERT OR REPLACE INTO armed (plan, part, calendar, last) VALUES (?1, ?2, ?3, ?4)",
                 params![plan, part, calendar, now],
@@ -325,15 +329,16 @@ impl History {
     pub fn rename_plan(&self, old: &str, new: &str) -> Result<(), Problem> {
         self.write(|transaction| {
             transaction.execute("UPDATE runs SET plan = ?2 WHERE plan = ?1", [old, new])?;
+            transaction.execute("UPDATE deliveries SET plan = ?2 WHERE plan = ?1", [old, new])?;
             transaction.execute("DELETE FROM armed WHERE plan = ?1", [new])?;
             transaction.execute("UPDATE armed SET plan = ?2 WHERE plan = ?1", [old, new]).map(drop)
         })
     }
 
-    /// Deletes runs that ended before `before`, and logs and deliveries older than
-    /// `logs`. The
-    /// newest run of each plan, verb and outcome stays.
-    pub fn rotate(&self, before: i64, logs: i64) -> Result<usize, Problem> {
+    /// Deletes runs that ended long before `now`, and older logs and deliveries. The newest run of
+    /// each plan, verb and outcome stays. How many went.
+    pub fn rotate(&self, now: i64) -> Result<usize, Problem> {
+        let (before, logs) = (now.saturating_sub(KEEP_RUNS), now.saturating_sub(KEEP_LOGS));
         self.write(|transaction| {
             transaction.execute(
                 "DELETE FROM log WHERE run IN (SELECT id FROM runs WHERE ended < ?1)",

@@ -8,17 +8,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 
-use crate::config::Config;
 use crate::config::keys::{self, Form, Type};
+use crate::config::{Config, name_of};
 use crate::location::Location;
 use crate::plans::Plan;
 use crate::problem::{Class, Problem};
-use crate::text::printable;
 
 /// The table that names the secrets that were left out.
 const SECRETS: &str = "secret";
 
-/// The plan and its locations as TOML.
+/// Whose plan it is: the name of the machine.
+const HOST: &str = "host";
+
+/// The commands of a plan, which stay on the machine that runs them.
+const HOOKS: &str = "hooks";
+
+/// Says that there were some.
+const COMMANDS: &str = "commands";
+
+/// The plan of this machine and its locations as TOML.
 pub fn seal(config: &Config, plan: &Plan) -> Result<String, Problem> {
     let mut document = DocumentMut::new();
     let mut secrets = Table::new();
@@ -44,10 +52,15 @@ pub fn seal(config: &Config, plan: &Plan) -> Result<String, Problem> {
     }
     let mut plans = implicit();
     let mut table = Table::new();
-    for (key, value) in plan.pairs() {
+    for (key, value) in plan.pairs().into_iter().filter(|(key, _)| *key != HOOKS) {
         table.insert(key, Item::Value(value));
     }
+    if !plan.hooks.is_empty() {
+        // That there were some is told: without them its backups may be others.
+        document.insert(COMMANDS, Item::Value(true.into()));
+    }
     plans.insert(&plan.name, Item::Table(table));
+    document.insert(HOST, Item::Value(crate::jobs::host().into()));
     document.insert("repository", Item::Table(locations));
     document.insert("plan", Item::Table(plans));
     if !secrets.is_empty() {
@@ -85,23 +98,29 @@ fn locations_of(plan: &Plan) -> BTreeSet<String> {
 /// What a snapshot says of the plan that made it.
 #[derive(Debug)]
 pub struct Sealed {
+    /// The machine that it is of.
+    pub host: String,
     /// The plan's name.
     pub name: String,
     /// When the snapshot was begun; nanoseconds since the epoch.
     pub time: i64,
     plan: Table,
+    had_hooks: bool,
     locations: BTreeMap<String, Table>,
     /// Secrets that are missing: names of options, by location.
     secrets: BTreeMap<String, Vec<String>>,
 }
 
-/// The newest that snapshots say of each plan, by name; of one that cannot be understood, why.
+/// The newest that snapshots say of each plan of each machine, by their names; of one that cannot be
+/// understood, why.
 pub fn find(snapshots: &[SnapshotInfo]) -> (Vec<Sealed>, Vec<Problem>) {
     let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
     // Oldest first: what comes later takes the place of what was before.
     for info in snapshots.iter().filter(|info| !info.record.plan.is_empty()) {
         match open(&info.record.plan, info.record.time) {
-            Ok(all) => found.extend(all.into_iter().map(|sealed| (sealed.name.clone(), sealed))),
+            Ok(all) => found.extend(
+                all.into_iter().map(|sealed| ((sealed.host.clone(), sealed.name.clone()), sealed)),
+            ),
             Err(what) => {
                 let text = format!("what snapshot {} says of its plan is {what}", info.id.short());
                 problems.push(Problem::new(Class::Damage, text));
@@ -113,26 +132,42 @@ pub fn find(snapshots: &[SnapshotInfo]) -> (Vec<Sealed>, Vec<Problem>) {
 
 fn open(text: &str, time: i64) -> Result<Vec<Sealed>, String> {
     let document: DocumentMut = text.parse().map_err(|_| "no TOML".to_owned())?;
+    let value = |name: &str| document.get(name).and_then(Item::as_value);
+    let host = value(HOST).and_then(Value::as_str).unwrap_or_default().to_owned();
     let tables = |name: &str| {
         let table = document.get(name).and_then(Item::as_table_like);
-        table.into_iter().flat_map(TableLike::iter).map(|(name, item)| (name.to_owned(), item))
+        table.into_iter().flat_map(TableLike::iter).map(|(name, item)| {
+            // Whatever it says will be shown, and stand in a configuration.
+            match name_of(name) {
+                Ok((same, None)) => Ok((same, item)),
+                _ => Err("with a name that is none".to_owned()),
+            }
+        })
     };
     let as_table = |item: &Item| item.as_table().cloned().ok_or("no table".to_owned());
     let mut locations = BTreeMap::new();
-    for (name, item) in tables("repository") {
+    for table in tables("repository") {
+        let (name, item) = table?;
         let mut table = as_table(item)?;
         table.retain(|key, _| keys::find(key).is_some_and(|(key, form)| is_plain(key, form)));
         locations.insert(name, table);
     }
-    let names = |item: &Item| -> Vec<String> {
-        let words = item.as_array().into_iter().flatten();
-        words.filter_map(Value::as_str).map(String::from).collect()
-    };
-    let secrets: BTreeMap<_, _> = tables(SECRETS).map(|(name, item)| (name, names(item))).collect();
+    let mut secrets = BTreeMap::new();
+    for table in tables(SECRETS) {
+        let (name, item) = table?;
+        let words = item.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let is_secret = |word: &&str| {
+            keys::find(word).is_some_and(|(key, form)| form == Form::Value && !is_plain(key, form))
+        };
+        secrets.insert(name, words.filter(is_secret).map(String::from).collect::<Vec<_>>());
+    }
     let mut found = Vec::new();
-    for (name, item) in tables("plan") {
-        let (plan, locations) = (as_table(item)?, locations.clone());
-        found.push(Sealed { name, time, plan, locations, secrets: secrets.clone() });
+    for table in tables("plan") {
+        let (name, item) = table?;
+        let mut plan = as_table(item)?;
+        let had_hooks = plan.remove(HOOKS).is_some() || value(COMMANDS).is_some();
+        let (host, locations, secrets) = (host.clone(), locations.clone(), secrets.clone());
+        found.push(Sealed { host, name, time, plan, had_hooks, locations, secrets });
     }
     Ok(found)
 }
@@ -150,6 +185,8 @@ pub struct Recovered {
     pub secrets: Vec<(String, String)>,
     /// Channels of notifications that a plan names and the configuration does not have.
     pub channels: Vec<String>,
+    /// Made plans that had hooks.
+    pub hooks: Vec<String>,
 }
 
 impl Sealed {
@@ -167,37 +204,59 @@ impl Sealed {
         document.to_string()
     }
 
-    /// Adds its plan and locations to `config`, where there is nothing of these names yet.
+    /// Adds its plan and locations to `config`, where there is nothing of these names yet; all of
+    /// them or nothing.
     pub fn add_to(&self, config: &mut Config, done: &mut Recovered) -> Result<(), Problem> {
+        let mut now = done.clone();
+        let added = self.try_add_to(config, &mut now);
+        if added.is_ok() {
+            *done = now;
+            return Ok(());
+        }
+        for name in self.locations.keys().filter(|name| !done.locations.contains(name)) {
+            if now.locations.contains(name) {
+                config.tables_mut("repository")?.remove(name);
+            }
+        }
+        if !done.plans.contains(&self.name) && now.plans.contains(&self.name) {
+            config.tables_mut("plan")?.remove(&self.name);
+        }
+        added
+    }
+
+    fn try_add_to(&self, config: &mut Config, done: &mut Recovered) -> Result<(), Problem> {
         for (name, table) in &self.locations {
             if done.locations.contains(name) {
                 continue;
             }
             if config.entry(name).is_some() {
-                let text = format!("location {}", printable(name.as_bytes()));
+                let text = format!("location {name}");
                 if !done.kept.contains(&text) {
                     done.kept.push(text);
                 }
                 continue;
             }
             config.tables_mut("repository")?.insert(name, Item::Table(table.clone()));
+            done.locations.push(name.clone());
             let missing = self.secrets.get(name).into_iter().flatten();
             done.secrets.extend(missing.map(|key| (name.clone(), key.clone())));
-            done.locations.push(name.clone());
             config.expect(name)?.options()?;
         }
         if config.plan_names().contains(&self.name) {
-            done.kept.push(format!("plan {}", printable(self.name.as_bytes())));
+            done.kept.push(format!("plan {}", self.name));
             return Ok(());
         }
         config.tables_mut("plan")?.insert(&self.name, Item::Table(self.plan.clone()));
+        done.plans.push(self.name.clone());
         let plan = config.plan(&self.name)?;
         for notify in &plan.notify {
             if !config.has_channel(&notify.channel) && !done.channels.contains(&notify.channel) {
                 done.channels.push(notify.channel.clone());
             }
         }
-        done.plans.push(self.name.clone());
+        if self.had_hooks {
+            done.hooks.push(self.name.clone());
+        }
         Ok(())
     }
 }
@@ -212,7 +271,8 @@ mod tests {
         [repository.s3]\nlocation = \"s3://s3.x.com/b\"\naccess_key = \"env:KEY\"\nregion = \"r\"\n\
         [repository.other]\nlocation = \"/o\"\n\
         [plan.home]\nsources = [\"/home\", \"@s3:/x\"]\nrepository = \"nas\"\n\
-        schedule = \"daily at 02:30\"\nkeep = { daily = 7 }\nnotify = { phone = [\"failure\"] }\n";
+        schedule = \"daily at 02:30\"\nkeep = { daily = 7 }\nnotify = { phone = [\"failure\"] }\n\
+        hooks = { before = [[\"evil\", \"--token\", \"hunter3\"]] }\n";
 
     fn config(text: &str) -> Result<(tempfile::TempDir, Config), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
@@ -226,7 +286,7 @@ mod tests {
     fn a_plan_comes_back_without_secrets_and_commands() -> Result<(), Box<dyn std::error::Error>> {
         let (_dir, before) = config(CONFIG)?;
         let text = seal(&before, &before.plan("home")?)?;
-        for secret in ["hunter2", "env:KEY", "ssh -x", "/state/k", "hooks", "other"] {
+        for secret in ["hunter", "env:KEY", "ssh -x", "/state/k", "hooks", "evil", "other"] {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
         let sealed = open(&text, 7)?;
@@ -254,8 +314,10 @@ mod tests {
         ];
         assert_eq!(done.secrets, missing);
         assert_eq!(done.channels, ["phone"]);
+        assert_eq!(done.hooks, ["home"]);
         let after = Config::load(&path, None)?;
-        assert_eq!(after.plan("home")?, before.plan("home")?);
+        let without = crate::plans::Plan { hooks: Default::default(), ..before.plan("home")? };
+        assert_eq!(after.plan("home")?, without);
         assert_eq!(after.entry("nas").and_then(|entry| entry.title()), Some("Office NAS"));
         // What is there already stays as it is.
         let again = recover()?;
@@ -265,16 +327,35 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_added_leaves_nothing() -> Result<(), Box<dyn std::error::Error>> {
+        let text = "[repository.nas]\nlocation = \"/a\"\n\
+                    [plan.home]\nsources = [\"/a\"]\nrepository = \"nas\"\nof_tomorrow = 1\n";
+        let sealed = open(text, 7)?;
+        let (_dir, mut config) = config("")?;
+        let mut done = Recovered::default();
+        assert!(sealed.first().ok_or("nothing")?.add_to(&mut config, &mut done).is_err());
+        assert_eq!(done, Recovered::default());
+        assert!(config.entry("nas").is_none() && config.plan_names().is_empty());
+        Ok(())
+    }
+
+    #[test]
     fn what_would_run_a_command_never_comes_out() -> Result<(), Box<dyn std::error::Error>> {
         let text = "[repository.nas]\nlocation = \"sftp://a@nas/x\"\npassword_command = \"rm -r /\"\n\
                     ssh_command = \"evil\"\npassword_file = \"/etc/shadow\"\npassword = \"x\"\nwhat = 1\n\
-                    [plan.home]\nsources = [\"/a\"]\nrepository = \"nas\"\n";
+                    [secret]\nnas = [\"password\", \"password_command\", \"location\", \"x\"]\n\
+                    [plan.home]\nsources = [\"/a\"]\nrepository = \"nas\"\n\
+                    hooks = { before = [[\"evil\"]] }\n";
         let sealed = open(text, 7)?;
-        let shown = sealed.first().ok_or("nothing")?.shown();
-        for bad in ["command", "evil", "shadow", "password", "what"] {
+        let sealed = sealed.first().ok_or("nothing")?;
+        let shown = sealed.shown();
+        for bad in ["command", "evil", "shadow", "password", "what", "hooks"] {
             assert!(!shown.contains(bad), "{shown}");
         }
+        assert!(sealed.had_hooks);
+        assert_eq!(sealed.secrets.get("nas").map(Vec::as_slice), Some(&["password".into()][..]));
         assert!(open("[plan.home\n", 7).is_err() && open("plan = { a = 1 }", 7).is_err());
+        assert!(open("[plan.\"a\\u001b[1m\"]\nsources = []\n", 7).is_err());
         Ok(())
     }
 }

@@ -29,9 +29,6 @@ const LOOK: i64 = 10 * SECOND;
 /// A clock that was set back by more than this must not stop everything until it is there again. By
 /// less, it is waited for, so that nothing runs twice.
 const SET_BACK: i64 = 3600 * SECOND;
-/// Runs are kept for so long, and their logs.
-const KEEP_RUNS: i64 = 400 * DAY;
-const KEEP_LOGS: i64 = 90 * DAY;
 
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 24 * 3600 * SECOND;
@@ -78,7 +75,12 @@ pub struct Scheduler<B> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Nothing,
-    File { inode: u64, length: u64, modified: (i64, i64) },
+    /// `changed` moves with its permissions, too: a file that can be read now is read.
+    File {
+        inode: u64,
+        length: u64,
+        changed: (i64, i64),
+    },
 }
 
 impl Seen {
@@ -86,7 +88,7 @@ impl Seen {
         path.metadata().map_or(Self::Nothing, |metadata| Self::File {
             inode: metadata.ino(),
             length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 }
@@ -113,7 +115,7 @@ impl<B: Begin> Scheduler<B> {
         }
         if now.saturating_sub(self.rotated) > DAY {
             self.rotated = now;
-            match self.history.rotate(now - KEEP_RUNS, now - KEEP_LOGS)? {
+            match self.history.rotate(now)? {
                 0 => {}
                 number => tell(Told::Rotated(number)),
             }
@@ -135,23 +137,22 @@ impl<B: Begin> Scheduler<B> {
                 return Ok(());
             }
         };
-        let mut plans = Vec::new();
-        for (_, plan) in config.plans() {
+        let (mut plans, mut armed) = (Vec::new(), Vec::new());
+        for (name, plan) in config.plans() {
             match plan {
-                Ok(plan) if plan.enabled => plans.push(plan),
+                Ok(plan) if plan.enabled => {
+                    let parts = plan.calendars().into_iter();
+                    armed.extend(parts.map(|(part, _)| (name.clone(), part.name())));
+                    plans.push(plan);
+                }
                 Ok(_) => {}
                 // It stays armed: what it misses while it makes no sense is missed.
-                Err(problem) => tell(Told::Wrong(problem)),
+                Err(problem) => {
+                    armed.extend(Part::ALL.map(|part| (name.clone(), part.name())));
+                    tell(Told::Wrong(problem));
+                }
             }
         }
-        let parts = |plan: &Plan| -> Vec<(String, &'static str)> {
-            let parts = plan.calendars().into_iter();
-            parts.map(|(part, _)| (plan.name.clone(), part.name())).collect()
-        };
-        let mut armed: Vec<_> = plans.iter().flat_map(parts).collect();
-        let broken = config.plans().into_iter().filter(|(_, plan)| plan.is_err());
-        let all = [Part::Backup, Part::Gc, Part::Check, Part::Drill];
-        armed.extend(broken.flat_map(|(name, _)| all.map(|part| (name.clone(), part.name()))));
         self.history.disarm_all_but(&armed)?;
         tell(Told::Read(plans.iter().filter(|plan| !plan.calendars().is_empty()).count()));
         self.plans = plans;
@@ -259,9 +260,12 @@ impl<B: Begin> Scheduler<B> {
             let is_cut_off =
                 |run: &Run| run.outcome == Outcome::Interrupted && run.by == By::Schedule;
             if let Some(run) = last.filter(is_cut_off) {
-                // If it is at work again by now, all is well.
                 let job = Job::Plan(plan.name.clone());
-                let _ = self.begin.begin(job, By::CatchUp, run.due, IfBusy::Refuse);
+                match self.begin.begin(job, By::CatchUp, run.due, IfBusy::Refuse) {
+                    // It is at work again by now: all is well.
+                    Err(problem) if problem.class != Class::Busy => return Err(problem),
+                    _ => {}
+                }
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, backup};
 use holdfast_engine::repo::Repository;
 use holdfast_engine::repo::writer::WriterOptions;
 
-use super::{Limits, Work, host, program, user};
+use super::{Limits, Work, drill, host, program, user};
 use crate::ask::Nobody;
 use crate::catalogue;
 use crate::open::SourceContext;
@@ -31,6 +31,8 @@ pub struct Backup {
     pub plan: Option<String>,
     /// The repository, as a location.
     pub repository: String,
+    /// Copies of the repository, as locations: they are never part of a backup.
+    pub mirrors: Vec<String>,
     /// What to back up, as locations.
     pub places: Vec<String>,
     /// Rules as in .gitignore of what to leave out.
@@ -63,6 +65,12 @@ pub fn run(work: &Work<'_>, options: &Backup) -> Result<Report, Problem> {
     }
     let mut never: Vec<PathBuf> = work.paths.cache.iter().cloned().collect();
     never.extend(place.local("repository").ok().map(PathBuf::from));
+    for text in &options.mirrors {
+        // A copy of the repository in a backup would grow with each run.
+        let mirror = options.limits.place(work.paths, text)?;
+        never.extend(mirror.local("repository").ok().map(PathBuf::from));
+    }
+    never.push(drill::scratches(&work.paths.state));
     let source = LocalSourceOptions {
         excludes: options.exclude.clone(),
         exclude_larger_than: options.exclude_larger_than,

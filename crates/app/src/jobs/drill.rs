@@ -1,10 +1,10 @@
 //! A restore drill: a sample of the newest snapshot of a plan is restored to a scratch directory,
 //! and what lies there then is compared with what the snapshot says, byte for byte.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -44,16 +44,24 @@ pub fn run(work: &Work<'_>, name: &str) -> Result<Report, Problem> {
     let repository = work.paths.open_repository(&place, &access)?;
     let explain = |error| catalogue::explain(&error, Some(at.as_ref()));
     let filter = Filter { tags: vec![plan.tag()], ..Filter::default() };
-    let snapshot = repository.select("latest", &filter).map_err(|_| no_snapshot(&plan))?;
+    let snapshot = newest(&repository, &filter, dice()?).map_err(explain)?;
+    let snapshot = snapshot.ok_or_else(|| no_snapshot(&plan))?;
     let (index, problems) = Index::load_readable(&repository).map_err(explain)?;
     for problem in problems {
         work.watch.log(Level::Warning, &chain_text(&problem));
     }
     let reader = BlobReader::new(&repository, &index);
-    let seed = holdfast_engine::crypto::random::<8>()
-        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
-    let dice = u64::from_le_bytes(seed) | 1;
-    let sample = sample(work, &reader, &snapshot, (files, bytes), dice).map_err(explain)?;
+    let sample = sample(work, &reader, &snapshot, (files, bytes), dice()?).map_err(explain)?;
+    if sample.is_empty() {
+        let text = match snapshot.record.roots.is_empty() {
+            true => format!("snapshot {} holds nothing to restore", snapshot.id.short()),
+            false => {
+                format!("no file of snapshot {} is small enough for a drill", snapshot.id.short())
+            }
+        };
+        return Err(Problem::new(Class::Unsupported, text)
+            .hint(format!("allow more than {}: drill = {{ bytes = \"100G\", … }}", size(bytes))));
+    }
     let wanted: u64 = sample.iter().map(|chosen| chosen.bytes).sum();
     let text = format!(
         "{} of snapshot {}, {}",
@@ -72,24 +80,56 @@ pub fn run(work: &Work<'_>, name: &str) -> Result<Report, Problem> {
     Ok(report)
 }
 
+/// One of the newest complete snapshots of a plan, of all its origins by chance: a run makes one for
+/// each, and none is to be left out for ever.
+fn newest(
+    repository: &Repository,
+    filter: &Filter,
+    dice: u64,
+) -> holdfast_engine::Result<Option<SnapshotInfo>> {
+    let mut newest = BTreeMap::new();
+    // Oldest first.
+    for info in repository.snapshots()?.into_iter().filter(|info| filter.admits(&info.record)) {
+        newest.insert((info.record.kind.clone(), info.record.host.clone()), info);
+    }
+    let chosen = dice % (newest.len() as u64).max(1);
+    Ok(newest.into_values().nth(usize::try_from(chosen).unwrap_or(0)))
+}
+
+/// A number by chance, not 0.
+fn dice() -> Result<u64, Problem> {
+    let seed = holdfast_engine::crypto::random::<8>()
+        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
+    Ok(u64::from_le_bytes(seed) | 1)
+}
+
 fn no_snapshot(plan: &Plan) -> Problem {
     let text = format!("the plan {} has no complete snapshot to restore from", plan.name);
     Problem::new(Class::NoSuchSnapshot, text)
         .hint(format!("run it first: holdfast run {}", shell_word(&plan.name)))
 }
 
-/// A fresh directory that goes away when it is dropped.
-fn scratch(state: &Path) -> Result<tempfile::TempDir, Problem> {
-    let above = state.join("drills");
-    let failed = |e: std::io::Error| catalogue::io("make", &above, &e);
-    DirBuilder::new().recursive(true).mode(0o700).create(&above).map_err(failed)?;
-    for entry in std::fs::read_dir(&above).map_err(failed)?.flatten() {
+/// Where the scratch directories of drills are.
+pub(super) fn scratches(state: &Path) -> PathBuf {
+    state.join("drills")
+}
+
+/// Removes what drills that were killed left behind.
+pub(crate) fn sweep(state: &Path) {
+    for entry in std::fs::read_dir(scratches(state)).into_iter().flatten().flatten() {
         let made = entry.metadata().and_then(|metadata| metadata.modified());
         let age = made.ok().and_then(|made| SystemTime::now().duration_since(made).ok());
         if age.is_some_and(|age| age > LEFT_OVER) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// A fresh directory that goes away when it is dropped.
+fn scratch(state: &Path) -> Result<tempfile::TempDir, Problem> {
+    let above = scratches(state);
+    let failed = |e: std::io::Error| catalogue::io("make", &above, &e);
+    DirBuilder::new().recursive(true).mode(0o700).create(&above).map_err(failed)?;
     tempfile::Builder::new().prefix("drill-").tempdir_in(&above).map_err(failed)
 }
 

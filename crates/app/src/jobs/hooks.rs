@@ -22,6 +22,8 @@ const LINES: usize = 1000;
 const LINE: u64 = 4096;
 /// How long a command that was asked to end may take to do so.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the rest of its output may take to come.
+const REST: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Refuses a plan with commands where the file does not allow them: without them its backups may
@@ -64,6 +66,9 @@ fn one(
     ends: bool,
 ) -> Result<(), Problem> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+    if ends && work.interrupt.is_raised() {
+        return Err(Problem::new(Class::Interrupted, "the run was ended before its hooks"));
+    }
     let shown = words.iter().map(shell_word).collect::<Vec<_>>().join(" ");
     work.watch.log(Level::Info, &format!("hook: {shown}"));
     let mut command = Command::new(program);
@@ -101,9 +106,11 @@ fn one(
         }
         std::thread::sleep(LOOK);
     };
-    // What it left running may keep its output open: only what is there by now is taken.
-    std::thread::sleep(LOOK);
-    drain(work, &lines);
+    // To the end of its output, which what it left running may keep open.
+    let until = Instant::now() + REST;
+    while let Ok(line) = lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        work.watch.log(Level::Info, &format!("  {line}"));
+    }
     match status.success() {
         true => Ok(()),
         false => Err(failed(ended(status)).hint("its output is in the log of the run")),

@@ -153,12 +153,13 @@ fn reach(work: &Work<'_>, plan: &Plan, config: &Config) -> Result<(), Problem> {
 }
 
 /// The backup that a plan asks for.
-pub fn backup_of(plan: &Plan) -> Backup {
+fn backup_of(plan: &Plan) -> Backup {
     let mut tags = plan.tags.clone();
     tags.push(plan.tag());
     Backup {
         plan: Some(plan.name.clone()),
         repository: plan.repository_location(),
+        mirrors: plan.mirror_locations(),
         places: plan.sources.clone(),
         exclude: plan.exclude.clone(),
         exclude_larger_than: plan.exclude_larger_than,
@@ -177,6 +178,7 @@ fn retried<T>(
     mut body: impl FnMut() -> Result<T, Problem>,
 ) -> Result<T, Problem> {
     let mut tries = 0;
+    let before = work.watch.failures();
     loop {
         let problem = match body() {
             Err(problem) if may_pass(problem.class) && !work.interrupt.is_raised() => problem,
@@ -190,6 +192,7 @@ fn retried<T>(
         if !pause(work, wait) {
             return Err(problem);
         }
+        work.watch.forget_since(before.clone());
     }
 }
 

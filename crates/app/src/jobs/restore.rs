@@ -206,7 +206,10 @@ fn report_of(done: &RestoreReport) -> Report {
 
 /// What reading back found. What could not be restored differs by right.
 fn verified(work: &Work<'_>, done: &RestoreReport, found: &RestoreReport, report: &mut Report) {
-    let differ = (found.files + found.others).saturating_sub(done.failures);
+    for (path, reason) in &found.failed {
+        work.watch.log(Level::Error, &format!("{}: {reason}", printable(path)));
+    }
+    let differ = (found.files + found.others + found.failures).saturating_sub(done.failures);
     report.add("verified", found.unchanged);
     report.add("differ", differ);
     if differ == 0 {

@@ -85,7 +85,7 @@ fn hooks_run_only_where_the_file_allows_them() -> Test {
     let bench = Bench::new()?;
     let (before, after) = (bench.text("before"), bench.text("after"));
     let hooks = format!(
-        "hooks = {{ before = [[\"touch\", {before:?}], [\"sh\", \"-c\", \"echo said $HOLDFAST_PLAN; echo two >&2\"]], \
+        "hooks = {{ before = [[\"touch\", {before:?}], [\"sh\", \"-c\", \"seq 500; echo said $HOLDFAST_PLAN; echo two >&2\"]], \
          after = [[\"sh\", \"-c\", \"echo $HOLDFAST_OUTCOME $HOLDFAST_SNAPSHOTS > {after}\"]] }}"
     );
     bench.configure(&[("home", &hooks)])?;
@@ -115,9 +115,9 @@ fn a_hook_that_fails_or_hangs_ends_the_run_and_what_was_stopped_is_started_again
     let bench = Bench::new()?;
     let (after, failure) = (bench.text("after"), bench.text("failure"));
     let child = bench.text("child");
-    let configure = |before: &str| -> Test {
+    let configure = |before: &str, timeout: u32| -> Test {
         let hooks = format!(
-            "hooks = {{ before = [{before}], timeout = 1, after = [[\"touch\", {after:?}]], \
+            "hooks = {{ before = [{before}], timeout = {timeout}, after = [[\"touch\", {after:?}]], \
              failure = [[\"touch\", {failure:?}]] }}"
         );
         bench.configure(&[("home", &hooks)])?;
@@ -125,16 +125,18 @@ fn a_hook_that_fails_or_hangs_ends_the_run_and_what_was_stopped_is_started_again
         Ok(std::fs::write(&bench.paths.config, format!("hooks = true\n{text}"))?)
     };
     let runner = bench.runner(2)?;
-    for (before, part) in [
-        ("[\"false\"]", "ended with code 1"),
+    for (before, part, timeout) in [
+        ("[\"false\"]", "ended with code 1", 60),
         // A shell that waits for a child: both must go.
         (
             &format!("[\"sh\", \"-c\", \"sleep 1000 & echo $! > {child}; wait\"]"),
             "took longer than",
+            // Time enough to write down the child's number.
+            10,
         ),
-        ("[\"/nonexistent/program\"]", "could not be started"),
+        ("[\"/nonexistent/program\"]", "could not be started", 60),
     ] {
-        configure(before)?;
+        configure(before, timeout)?;
         for name in ["after", "failure"] {
             let _ = std::fs::remove_file(bench.root.join(name));
         }
@@ -171,6 +173,13 @@ fn a_drill_restores_a_sample_and_sees_what_does_not_come_back() -> Test {
     assert_eq!(run.outcome, Outcome::Ok, "{:?} {}", run.report.problem, log(&runner, &run)?);
     assert_eq!((run.report.number("drill_files"), run.report.number("drill_differing")), (15, 0));
     assert_eq!(std::fs::read_dir(bench.paths.state.join("drills"))?.count(), 0);
+    // A drill that restores nothing proves nothing.
+    let small = "drill = { schedule = \"daily\", files = 15, bytes = 1 }";
+    bench.configure(&[("home", small)])?;
+    let run = ran(&runner, drill())?;
+    assert_eq!(run.outcome, Outcome::Failed);
+    assert_eq!(run.report.problem.map(|p| p.class).as_deref(), Some("unsupported"));
+    bench.configure(&[("home", "")])?;
     assert!(runner.history().last("home", "drill", true)?.is_some());
     // All that is stored is damaged: nothing comes back.
     for pack in walk(&bench.root.join("repo/packs"))? {
@@ -225,7 +234,9 @@ fn a_cancelled_run_starts_again_what_its_hooks_stopped() -> Test {
     std::fs::write(&bench.paths.config, format!("hooks = true\n{text}"))?;
     let runner = bench.runner(2)?;
     let id = runner.start(plan(), By::Console)?;
+    let until = Instant::now() + Duration::from_secs(300);
     while runner.live(id).is_none_or(|progress| progress.step != "before") {
+        assert!(Instant::now() < until);
         std::thread::sleep(Duration::from_millis(10));
     }
     runner.cancel(id)?;
@@ -251,5 +262,20 @@ fn a_run_waits_for_the_network_and_no_longer_than_it_is_told_to() -> Test {
     assert!(log(&runner, &run)?.contains("waiting for the network: no way to nowhere.invalid"));
     let problem = run.report.problem.ok_or("no problem")?;
     assert_eq!(problem.class, "name not found", "{problem:?}");
+    Ok(())
+}
+
+#[test]
+fn copies_of_the_repository_are_no_part_of_a_backup() -> Test {
+    let bench = Bench::new()?;
+    bench.create("src/copy")?;
+    let copy = bench.text("src/copy");
+    bench.configure(&[("home", &format!("mirror = [{copy:?}]"))])?;
+    let runner = bench.runner(1)?;
+    for _ in 0..2 {
+        let run = ran(&runner, plan())?;
+        assert_eq!(run.outcome, Outcome::Ok, "{:?}", run.report.problem);
+        assert_eq!((run.report.number("files"), run.report.number("snapshots_copied")), (1, 1));
+    }
     Ok(())
 }

@@ -36,7 +36,9 @@ pub(super) fn send(channel: &Channel, message: &Message) -> Result<(), Problem> 
             post(channel, &body.to_string(), &[("Content-Type", "application/json")])
         }
         Kind::Slack => {
-            let body = json!({ "text": chat(message, "*") }).to_string();
+            // Of a text that may hold a file's name: no links, and nobody is called.
+            let text = chat(message, "*").replace('&', "&amp;").replace('<', "&lt;");
+            let body = json!({ "text": text.replace('>', "&gt;") }).to_string();
             post(channel, &body, &[("Content-Type", "application/json")])
         }
         Kind::Discord => {

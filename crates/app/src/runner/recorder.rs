@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use super::{Event, What};
-use crate::jobs::{Watch, phase_name};
+use crate::jobs::{Failures, Watch, phase_name};
 use crate::runs::{ErrorClass, Level, LogLine, PhaseTime, ProblemRecord, Report, RunId, Sample};
 use crate::text::printable;
 use crate::times;
@@ -130,6 +130,13 @@ impl Recorder {
         let mut state = self.state();
         state.time_phase();
         (state.progress_now(), state.report.clone(), std::mem::take(&mut state.lines))
+    }
+
+    /// Takes lines again that the history did not take.
+    pub(super) fn put_back(&self, mut lines: Vec<LogLine>) {
+        let mut state = self.state();
+        lines.append(&mut state.lines);
+        state.lines = lines;
     }
 
     /// How often it was asked to end before; from now on `asked` times.
@@ -255,6 +262,16 @@ impl Watch for Recorder {
         });
     }
 
+    fn failures(&self) -> Failures {
+        let state = self.state();
+        Failures(state.errors, state.report.errors.clone())
+    }
+
+    fn forget_since(&self, before: Failures) {
+        let mut state = self.state();
+        (state.errors, state.report.errors) = (before.0, before.1);
+    }
+
     fn log(&self, level: Level, text: &str) {
         let line = LogLine { time: times::now(), level, text: printable(text.as_bytes()) };
         self.state().lines.push(line.clone());
@@ -262,7 +279,7 @@ impl Watch for Recorder {
     }
 }
 
-/// What kind of error a message tells of, in words.
+/// What kind of error a message tells of, in words: a [`Monitor`] is told no more than the message.
 fn class_of(message: &str) -> &'static str {
     const CLASSES: [(&str, &str); 10] = [
         ("permission denied", "permission denied"),

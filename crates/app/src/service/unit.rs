@@ -50,6 +50,8 @@ impl Unit {
     pub fn text(&self) -> String {
         let mut command = vec![quoted(&printable_os(&self.program)), "serve".into()];
         command.extend(self.arguments.iter().map(|word| quoted(word)));
+        // On a command line alone, `$` means something.
+        let command = command.join(" ").replace('$', "$$");
         let set = self.environment.iter();
         let environment: String = set
             .map(|(name, value)| format!("Environment={}\n", quoted(&format!("{name}={value}"))))
@@ -61,7 +63,7 @@ impl Unit {
                  ProtectKernelTunables=yes\nProtectKernelModules=yes\nProtectKernelLogs=yes\n\
                  ProtectControlGroups=yes\nProtectClock=yes\nProtectHostname=yes\n\
                  CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER \
-                 CAP_FSETID CAP_MKNOD CAP_SETFCAP CAP_KILL\n",
+                 CAP_FSETID CAP_MKNOD CAP_SETFCAP CAP_KILL CAP_SETUID CAP_SETGID\n",
                 "multi-user.target",
             ),
             false => ("", "default.target"),
@@ -70,13 +72,12 @@ impl Unit {
             "{MARK}; changes of yours are best made with\n# systemctl edit holdfast\n\
              [Unit]\nDescription=Holdfast backups: scheduler and console\n\
              Wants=network-online.target\nAfter=network-online.target\n\n\
-             [Service]\nType=simple\nExecStart={}\n{environment}Restart=on-failure\nRestartSec=30\n\
+             [Service]\nType=simple\nExecStart={command}\n{environment}Restart=on-failure\nRestartSec=30\n\
              TimeoutStopSec=90\nKillMode=mixed\nNice=10\nIOSchedulingClass=best-effort\n\
              IOSchedulingPriority=7\nUMask=0077\nNoNewPrivileges=yes\nLockPersonality=yes\n\
              RestrictRealtime=yes\nRestrictNamespaces=yes\n\
              RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
-             SystemCallArchitectures=native\n{of_machine}\n[Install]\nWantedBy={target}\n",
-            command.join(" ")
+             SystemCallArchitectures=native\n{of_machine}\n[Install]\nWantedBy={target}\n"
         )
     }
 
@@ -102,10 +103,9 @@ impl Unit {
     }
 }
 
-/// A word of a unit file: systemd's own quoting, in which `%` and `$` mean something.
+/// A word of a unit file: systemd's own quoting, in which `%` means something.
 fn quoted(word: &str) -> String {
     let word = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
-    let word = word.replace('$', "$$");
     match word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-=:@,".contains(c)) {
         true => word,
         false => format!("\"{word}\""),
@@ -120,17 +120,17 @@ mod tests {
     fn a_unit_is_ours_to_replace_or_left_alone() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         let unit = Unit {
-            program: "/opt/my tools/holdfast".into(),
+            program: "/opt/my $tools/holdfast".into(),
             is_root: false,
             arguments: vec!["--concurrent".into(), "3".into()],
-            environment: vec![("HOLDFAST_CONFIG".into(), "/x/50%.toml".into())],
+            environment: vec![("HOLDFAST_CONFIG".into(), "/x/50%$.toml".into())],
         };
         let path = unit.path(Some(dir.path()))?;
         unit.install(&path)?;
         unit.install(&path)?;
         let text = std::fs::read_to_string(&path)?;
-        assert!(text.contains("ExecStart=\"/opt/my tools/holdfast\" serve --concurrent 3\n"));
-        assert!(text.contains("Environment=\"HOLDFAST_CONFIG=/x/50%%.toml\"\n"), "{text}");
+        assert!(text.contains("ExecStart=\"/opt/my $$tools/holdfast\" serve --concurrent 3\n"));
+        assert!(text.contains("Environment=\"HOLDFAST_CONFIG=/x/50%%$.toml\"\n"), "{text}");
         assert!(text.contains("\nWantedBy=default.target\n") && !text.contains("StateDirectory"));
         assert!(text.lines().all(|line| !line.starts_with(' ')), "{text}");
         let root = Unit { is_root: true, ..unit.clone() }.text();

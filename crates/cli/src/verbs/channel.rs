@@ -52,6 +52,11 @@ struct Row<'a> {
 }
 
 #[derive(Serialize)]
+struct Tested<'a> {
+    channel: &'a str,
+}
+
+#[derive(Serialize)]
 struct Sent<'a> {
     time: String,
     channel: &'a str,
@@ -91,6 +96,9 @@ pub(crate) fn run(context: &Context, options: &Channel) -> Result {
             let history = History::open(&paths.state)?;
             notify::test(&config, &history, name)?;
             context.ui.summary(&format!("the test came through to {name}"))?;
+            if context.ui.is_json() {
+                context.ui.event("summary", &Tested { channel: name })?;
+            }
             Ok(Outcome::Done)
         }
         What::Log { number } => {

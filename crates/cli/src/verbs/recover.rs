@@ -1,13 +1,18 @@
 //! `recover`: the configuration of a lost machine, from a repository and its passphrase alone.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use clap::Args;
-use holdfast_app::seal::{Recovered, find};
+use holdfast_app::ask::Nobody;
+use holdfast_app::open::open_storage;
+use holdfast_app::paths::Paths;
+use holdfast_app::seal::{Recovered, Sealed, find};
 use holdfast_app::text::{plural, printable, shell_word};
 use holdfast_app::times::local;
-use holdfast_app::{Ask, Class, Config, Problem, unattended};
-use holdfast_engine::repo::Repository;
+use holdfast_app::{Ask, Class, Config, Problem, Resolved, unattended};
+use holdfast_engine::repo::{Repository, open};
 use serde::Serialize;
 
 use crate::args::Global;
@@ -29,6 +34,9 @@ pub(crate) struct Recover {
     /// The repository; the same as `at LOCATION`
     #[arg(value_name = "LOCATION", conflicts_with = "at")]
     location: Option<OsString>,
+    /// Plans of this machine alone, where the repository holds those of several
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
     /// Show what would be added, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -45,6 +53,7 @@ struct Summary<'a> {
     kept: &'a [String],
     secrets: Vec<String>,
     channels: &'a [String],
+    hooks: &'a [String],
 }
 
 pub(crate) fn run(context: &Context, options: &Recover) -> Result {
@@ -56,18 +65,26 @@ pub(crate) fn run(context: &Context, options: &Recover) -> Result {
 fn recover(context: &Context, options: &Recover) -> Result {
     let ui = &context.ui;
     let repository = context.open()?;
-    let (found, problems) = find(&repository.snapshots()?);
+    let (mut found, problems) = find(&repository.snapshots()?);
     problems.iter().try_for_each(|problem| ui.warn(&problem.to_string()))?;
     if found.is_empty() {
         return Err(Problem::new(Class::NoSuchSnapshot, "no snapshot there was made by a plan")
             .hint(format!("to restore files: {}", context.line("restore latest --to DIR")))
             .into());
     }
+    let several = choose_host(context, options, &mut found)?;
     for sealed in &found {
         let name = printable(sealed.name.as_bytes());
-        ui.say(&format!("# plan {name}, as of {}", local(sealed.time)))?;
+        let host = match sealed.host.as_str() {
+            "" => String::new(),
+            host => format!(" of {}", printable(host.as_bytes())),
+        };
+        ui.say(&format!("# plan {name}{host}, as of {}", local(sealed.time)))?;
         sealed.shown().lines().try_for_each(|line| ui.say(&printable(line.as_bytes())))?;
         ui.say("")?;
+    }
+    if let (false, Some(problem)) = (options.dry_run, several) {
+        return Err(problem.into());
     }
     if options.dry_run {
         ui.summary("dry run: nothing was changed")?;
@@ -92,11 +109,19 @@ fn recover(context: &Context, options: &Recover) -> Result {
         }
     }
     let path = context.config_path()?;
-    let done = Config::edit(&path, home(), |config| {
+    let (done, refused) = Config::edit(&path, home(), |config| {
         let mut done = Recovered::default();
-        found.iter().try_for_each(|sealed| sealed.add_to(config, &mut done))?;
-        Ok(done)
+        let add = |sealed: &Sealed| match sealed.add_to(config, &mut done) {
+            Ok(()) => None,
+            Err(problem) => Some((sealed.name.clone(), problem)),
+        };
+        // One of a newer version, say, must not keep the others from coming back.
+        let refused: Vec<_> = found.iter().filter_map(add).collect();
+        Ok((done, refused))
     })?;
+    for (plan, problem) in &refused {
+        ui.warn(&format!("the plan {plan} was not added: {problem}"))?;
+    }
     for plan in &done.plans {
         ui.summary(&format!("added the plan {plan}"))?;
     }
@@ -105,10 +130,50 @@ fn recover(context: &Context, options: &Recover) -> Result {
         .try_for_each(|kept| ui.note(&format!("the {kept} is there already, and stays")))?;
     ask_secrets(context, &done)?;
     enroll(context, &repository, &done)?;
+    for plan in &done.hooks {
+        ui.warn(&format!("the plan {plan} had hooks: they are not in the repository"))?;
+        let word = shell_word(plan);
+        ui.note(&format!("  hint: holdfast plan edit {word} --set 'hooks={{ before = [[…]] }}'"))?;
+    }
     for channel in &done.channels {
         ui.warn(&format!("notifications go to {channel}, which the configuration lacks"))?;
     }
     tell(context, &done, false)
+}
+
+/// Leaves the plans of one machine: the one that was named, or this one. Where several others are
+/// there, none is left out, and that is returned as a problem.
+fn choose_host(
+    context: &Context,
+    options: &Recover,
+    found: &mut Vec<Sealed>,
+) -> Result<Option<Problem>> {
+    let hosts: BTreeSet<String> = found.iter().map(|sealed| sealed.host.clone()).collect();
+    let shown = |hosts: &BTreeSet<String>| {
+        let names = hosts.iter().map(|host| printable(host.as_bytes()));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let own = holdfast_app::jobs::host();
+    let chosen = match &options.host {
+        Some(host) if !hosts.contains(host) => {
+            let text = format!("no plan there is of a machine {}", printable(host.as_bytes()));
+            let problem = Problem::new(Class::NoSuchSnapshot, text);
+            return Err(problem.hint(format!("there are some of: {}", shown(&hosts))).into());
+        }
+        Some(host) => host.clone(),
+        None if hosts.len() > 1 && hosts.contains(&own) => own,
+        None if hosts.len() > 1 => {
+            let text = format!("the plans are of several machines: {}", shown(&hosts));
+            return Ok(Some(Problem::usage(text).hint("say whose you want: --host NAME")));
+        }
+        None => return Ok(None),
+    };
+    found.retain(|sealed| sealed.host == chosen);
+    if hosts.len() > 1 {
+        let others: BTreeSet<_> = hosts.into_iter().filter(|host| *host != chosen).collect();
+        context.ui.note(&format!("plans of other machines are left out: {}", shown(&others)))?;
+    }
+    Ok(None)
 }
 
 /// Asks for what was left out. Nothing typed: it stays out, and is named.
@@ -153,7 +218,7 @@ fn enroll(context: &Context, repository: &Repository, done: &Recovered) -> Resul
                 continue;
             }
         };
-        if place.to_string() == context.location()?.to_string() {
+        if is_repository(&paths, &place, repository, context)? {
             if let Some(path) = unattended::enroll(&paths, name, repository)? {
                 let path = holdfast_app::text::printable_os(path);
                 context.ui.summary(&format!("made the key file {path} for @{name}"))?;
@@ -163,19 +228,38 @@ fn enroll(context: &Context, repository: &Repository, done: &Recovered) -> Resul
         }) {
             let word = shell_word(format!("@{name}"));
             context.ui.warn(&format!("nothing says what opens the repository @{name}"))?;
-            context.ui.note(&format!("  hint: holdfast plan edit PLAN --to {word} asks for it"))?;
+            context.ui.note(&format!(
+                "  hint: holdfast plan edit PLAN --to {word} asks for it (if it holds copies: --set \
+                 mirror={word})"
+            ))?;
         }
     }
     Ok(())
 }
 
+/// Whether the repository that was recovered from is at this place, however that is written.
+fn is_repository(
+    paths: &Paths,
+    place: &Resolved,
+    repository: &Repository,
+    context: &Context,
+) -> Result<bool> {
+    if place.to_string() == context.location()?.to_string() {
+        return Ok(true);
+    }
+    // One that asks for something is left to whoever names it.
+    let storage = open_storage(place, &paths.access(Arc::new(Nobody)));
+    Ok(storage.is_ok_and(|storage| {
+        open::probe(&*storage).is_ok_and(|found| found.id() == Some(*repository.id()))
+    }))
+}
+
 fn tell(context: &Context, done: &Recovered, dry_run: bool) -> Result {
     if context.ui.is_json() {
         let secrets = done.secrets.iter().map(|(name, key)| format!("{name}.{key}")).collect();
-        let Recovered { locations, plans, kept, channels, .. } = done;
-        context
-            .ui
-            .event("summary", &Summary { dry_run, plans, locations, kept, secrets, channels })?;
+        let Recovered { locations, plans, kept, channels, hooks, .. } = done;
+        let summary = Summary { dry_run, plans, locations, kept, secrets, channels, hooks };
+        context.ui.event("summary", &summary)?;
     }
     if !done.plans.is_empty() {
         context.ui.summary("  to see when they run:  holdfast plan list")?;

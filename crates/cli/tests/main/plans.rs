@@ -169,13 +169,13 @@ fn a_drill_by_hand_says_what_came_back() {
 #[test]
 fn one_service_runs_at_a_time_and_ends_when_it_is_told_to() {
     let sandbox = with_plan(" --schedule hourly");
-    let mut service = spawn(&sandbox, "serve");
+    let mut service = spawn(&sandbox, "serve --no-console");
     let until = Instant::now() + PATIENCE;
     while !sandbox.path("state/serve.lock").exists() {
         assert!(Instant::now() < until);
         std::thread::sleep(Duration::from_millis(50));
     }
-    sandbox.run_bare("serve").fails(11, "serves already");
+    sandbox.run_bare("serve --no-console").fails(11, "serves already");
     let pid = service.id().to_string();
     assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
     assert_eq!(service.wait().unwrap().code(), Some(0));
@@ -195,14 +195,14 @@ fn a_service_that_is_killed_in_the_middle_tells_the_truth_and_makes_up_for_it() 
         sandbox.write(&format!("src/{n}"), &random_bytes(n, 300_000));
     }
     sandbox.run_words(["plan", "edit", "home", "--schedule", "every 1 minutes"]).ok();
-    let mut service = spawn(&sandbox, "serve");
+    let mut service = spawn(&sandbox, "serve --no-console");
     let is_far = |run: &serde_json::Value| run["phases"].as_array().is_some_and(|p| p.len() > 2);
     let run = wait_for(&sandbox, |run| run["outcome"] == "running" && is_far(run));
     assert_eq!(run["by"], "schedule");
     service.kill().unwrap();
     service.wait().unwrap();
     sandbox.run_bare("plan edit home --unset limit_upload").ok();
-    let mut service = spawn(&sandbox, "serve");
+    let mut service = spawn(&sandbox, "serve --no-console");
     wait_for(&sandbox, |run| run["id"] == 1 && run["outcome"] == "interrupted");
     let made_up = wait_for(&sandbox, |run| run["by"] == "catch-up" && run["outcome"] == "ok");
     assert_eq!(made_up["id"], 2);

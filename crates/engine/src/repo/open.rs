@@ -49,6 +49,13 @@ pub struct Probe {
     config: Config,
 }
 
+impl Probe {
+    /// Which repository it says it is, unproved until it is opened.
+    pub fn id(&self) -> Option<RepositoryId> {
+        RepositoryId::from_slice(&self.config.repository)
+    }
+}
+
 /// Looks whether there is a repository, and whether it is encrypted.
 pub fn probe(storage: &dyn Storage) -> Result<Probe> {
     let location = storage.location();

@@ -166,6 +166,8 @@ pub(super) fn create(context: &Context, options: &Create) -> Result {
     // Before anybody is asked for a passphrase.
     plan.validate()?;
     let config = context.paths()?.load_config()?;
+    plan.check_places(&config)?;
+    plan.check_channels(&config)?;
     if !config.plan_names().contains(&name_of(&plan.name)?.0) {
         prepare(context, &plan)?;
     }
@@ -181,9 +183,16 @@ pub(super) fn create(context: &Context, options: &Create) -> Result {
     done(context, &plan.name, "created")
 }
 
-/// Sees to it that the repository can be opened when nobody is there.
+/// Sees to it that its repository and the copies can be opened when nobody is there.
 fn prepare(context: &Context, plan: &Plan) -> Result<()> {
-    let place = context.other(plan.repository_location().as_ref())?;
+    let mirrors = plan.mirror_locations().into_iter().map(|mirror| (mirror, "--set mirror="));
+    let all = std::iter::once((plan.repository_location(), "--to ")).chain(mirrors);
+    all.into_iter().try_for_each(|(location, option)| prepare_one(context, plan, &location, option))
+}
+
+/// `option` is what says this repository on the command line.
+fn prepare_one(context: &Context, plan: &Plan, location: &str, option: &str) -> Result<()> {
+    let place = context.other(location.as_ref())?;
     if unattended::is_ready(&place) {
         return Ok(());
     }
@@ -200,9 +209,9 @@ fn prepare(context: &Context, plan: &Plan) -> Result<()> {
                  until the configuration says what opens it"
             ))?;
             return Ok(context.ui.warn(&format!(
-                "  hint: to type it once: holdfast plan edit {} --to {}",
+                "  hint: to type it once: holdfast plan edit {} {option}{}",
                 shell_word(&plan.name),
-                shell_word(plan.repository_location()),
+                shell_word(location),
             ))?);
         }
         Err(failure) => return Err(failure),
@@ -242,7 +251,9 @@ pub(super) fn edit(context: &Context, options: &Edit) -> Result {
         options.settings.apply(&mut plan, &options.places)?;
         Ok::<_, Problem>(plan)
     };
-    if options.settings.to.is_some() {
+    let names_repositories =
+        |word: &String| word.starts_with("mirror=") || word.starts_with("repository=");
+    if options.settings.to.is_some() || options.settings.set.iter().any(names_repositories) {
         prepare(context, &changed(&context.paths()?.load_config()?)?)?;
     }
     change(context, |config| {
