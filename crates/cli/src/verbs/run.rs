@@ -8,7 +8,7 @@ use holdfast_app::problem::{Class, Problem};
 use holdfast_app::runner::broadcast::error::TryRecvError;
 use holdfast_app::runner::{Options, Runner, What};
 use holdfast_app::runs::{By, Level, Outcome as Ended, ProblemRecord, Run as Record, RunId};
-use holdfast_app::text::{count, duration, size};
+use holdfast_app::text::{count, duration, plural, size};
 
 use crate::context::Context;
 use crate::failure::{Outcome, Result};
@@ -43,6 +43,8 @@ pub(crate) fn follow(context: &Context, job: Job) -> Result {
     let run = runner.start(job, By::Command)?;
     let progress = Progress::new(&context.ui);
     let mut asked = 0;
+    // The last error: if it is what ended the run, it is told at the end, with what helps.
+    let mut held: Option<String> = None;
     loop {
         let wanted = u8::from(interrupt.is_raised()) + u8::from(interrupt.is_immediate());
         for _ in asked..wanted {
@@ -52,9 +54,16 @@ pub(crate) fn follow(context: &Context, job: Job) -> Result {
         asked = asked.max(wanted);
         match events.try_recv().map(|event| event.what) {
             Ok(What::Progress(now)) => progress.show(&now),
-            Ok(What::Log(line)) => progress.suspend(|| match line.level {
-                Level::Info => context.ui.note(&line.text),
-                Level::Warning | Level::Error => context.ui.warn(&line.text),
+            Ok(What::Log(line)) => progress.suspend(|| {
+                if let Some(text) = held.take() {
+                    context.ui.warn(&text)?;
+                }
+                match line.level {
+                    Level::Info => context.ui.note(&line.text)?,
+                    Level::Warning => context.ui.warn(&line.text)?,
+                    Level::Error => held = Some(line.text),
+                }
+                Ok::<_, std::io::Error>(())
             })?,
             Ok(What::Ended(_)) | Err(TryRecvError::Closed) => break,
             Ok(What::Queued | What::Started) | Err(TryRecvError::Lagged(_)) => {}
@@ -63,11 +72,17 @@ pub(crate) fn follow(context: &Context, job: Job) -> Result {
     }
     progress.finish();
     runner.wait(run);
-    tell(context, &runner, run)
+    tell(context, &runner, run, held)
 }
 
-fn tell(context: &Context, runner: &Runner, run: RunId) -> Result {
+fn tell(context: &Context, runner: &Runner, run: RunId, last: Option<String>) -> Result {
     let record = runner.history().run(run)?;
+    let problem = record.report.problem.as_ref();
+    if let Some(text) = last
+        && problem.is_none_or(|problem| !text.starts_with(&problem.message))
+    {
+        context.ui.warn(&text)?;
+    }
     if context.ui.is_json() {
         context.ui.event("run", &record.to_json())?;
     }
@@ -101,14 +116,14 @@ pub(crate) fn lines(run: &Record) -> Vec<String> {
             size(report.number("bytes_stored")),
         ));
     }
-    for (name, text) in [
-        ("snapshots_forgotten", "snapshots forgotten"),
-        ("snapshots_copied", "snapshots copied"),
-        ("drill_files", "files restored"),
-        ("drill_differing", "of them not as they should be"),
+    for (name, one, many) in [
+        ("snapshots_forgotten", "snapshot forgotten", "snapshots forgotten"),
+        ("snapshots_copied", "snapshot copied", "snapshots copied"),
+        ("drill_files", "file restored", "files restored"),
+        ("drill_differing", "of them not as it should be", "of them not as they should be"),
     ] {
         if let Some(number) = report.numbers.get(name).filter(|number| **number > 0) {
-            lines.push(format!("{} {text}", count(*number)));
+            lines.push(plural(*number, one, many));
         }
     }
     for id in &report.snapshots {

@@ -249,7 +249,7 @@ pub fn restore(
     }
     for (pack, pieces) in reader.healed() {
         monitor.note(&format!(
-            "{} is damaged; its parity healed {pieces} pieces, and nothing was lost by it: \
+            "{} is damaged in {pieces} of its pieces; its parity healed them, and nothing was lost: \
              `repair packs` writes it anew",
             ObjectName::pack(pack)
         ));
