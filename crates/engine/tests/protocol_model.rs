@@ -1,5 +1,5 @@
-//! An exhaustive model of commit, fence and gc (docs/design/protocol.md): writers, gcs, forget
-//! and a reader over write-once objects, each storage call one step, with suspension, restarts
+//! An exhaustive model of commit, fence and gc (docs/design/protocol.md): writers, gcs, forget,
+//! repairs and a reader over write-once objects, each storage call one step, with suspension, restarts
 //! and lost replies. `proofs` runs the protocol as it is, `mutations` runs it with one rule
 //! disabled and expects a counterexample. Larger configurations are ignored by default:
 //! `cargo test -p holdfast-engine --test protocol_model -- --ignored`.
@@ -14,6 +14,8 @@ mod mutations;
 mod others;
 #[path = "protocol_model/proofs.rs"]
 mod proofs;
+#[path = "protocol_model/repair.rs"]
+mod repair;
 #[path = "protocol_model/rules.rs"]
 mod rules;
 #[path = "protocol_model/store.rs"]

@@ -183,8 +183,11 @@ pub(crate) fn step(cfg: &Config, s: &mut State, g: usize, choice: u8) {
             me.fresh = choice;
             plan(cfg, me, store, g)
         }
+        // Damage stops it.
+        At::PutRepacked if me.fresh & !store.good(me.entries) != 0 => At::PutEnd,
         At::PutRepacked => {
             store.put_pack(cfg.gc_slot(g, 0), me.fresh);
+            me.entries = 0;
             At::PutRepackedSegment
         }
         At::PutRepackedSegment => {
@@ -243,7 +246,7 @@ pub(crate) fn step(cfg: &Config, s: &mut State, g: usize, choice: u8) {
         }
         At::PutCopy => {
             let from = me.entries & store.packs;
-            if me.fresh & !store.blobs(from) != 0 {
+            if me.fresh & !store.good(from) != 0 {
                 // Another gc was quicker; this run ends and leaves the records as they are.
                 At::PutEnd
             } else {
@@ -364,6 +367,8 @@ fn plan(cfg: &Config, me: &mut Gc, store: &Store, g: usize) -> At {
     me.go = me.packs & !me.condemned & !keep;
     me.go_segments = superseded & !already;
     (me.index, me.packs, me.condemned) = (0, 0, 0);
+    // Where it copies from.
+    me.entries = if me.fresh == 0 { 0 } else { counted };
     if me.go | me.go_segments | u16::from(me.finish) == 0 {
         At::PutEnd
     } else if me.fresh != 0 {
@@ -388,10 +393,21 @@ fn plan_again(cfg: &Config, me: &mut Gc, store: &Store) -> At {
     let Some(needed) = reachable(cfg, me, counted, store) else {
         return At::PutEnd;
     };
+    let mut lacking = needed & !store.held(counted & !me.condemned);
+    let unsaved = lacking & !store.good(counted);
+    if unsaved != 0 && !cfg.off(Rule::FinishesUnsaved) {
+        // What cannot be read of them stays where it is.
+        let keeps = |n: &u8| {
+            let held = store.held(store.condemned[*n as usize].packs & me.packs);
+            held & unsaved != 0
+        };
+        let kept = each(u16::from(me.finish)).filter(keeps).fold(0, |all, n| all | bit8(n));
+        me.finish &= !kept;
+    }
+    lacking &= !unsaved;
     let named = store.named_by(me.finish);
     me.go = named.packs & me.packs;
     me.go_segments = named.segments & me.index;
-    let lacking = needed & !store.held(counted & !me.condemned);
     me.entries = counted;
     me.fresh = 0;
     if lacking != 0 && cfg.off(Rule::CondemnedComesBack) {

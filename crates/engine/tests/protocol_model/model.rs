@@ -7,7 +7,8 @@
 use stateright::{Model, Property};
 
 use super::others::{self, Forget, Reader, ReaderAt};
-use super::rules::Config;
+use super::repair::{self, Repair};
+use super::rules::{Config, Repairs};
 use super::store::{Store, bit8, each};
 use super::{gc, writer};
 
@@ -20,6 +21,11 @@ pub(crate) struct Ghost {
     pub(crate) deleted: bool,
     pub(crate) copied: bool,
     pub(crate) refused: bool,
+    /// A repair has condemned the damaged pack, and these of its blobs it holds to be saved.
+    pub(crate) repaired: bool,
+    pub(crate) saved: u8,
+    /// Sessions that began since.
+    pub(crate) later: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +35,7 @@ pub(crate) struct State {
     pub(crate) gcs: Vec<gc::Gc>,
     pub(crate) forget: Forget,
     pub(crate) reader: Reader,
+    pub(crate) repair: Repair,
     pub(crate) forgets: u8,
     pub(crate) crashes: u8,
     pub(crate) lost: u8,
@@ -46,6 +53,7 @@ pub(crate) enum Action {
     Reader(ReaderAt, u8),
     Lands(u8),
     Hostile,
+    Repair(repair::At),
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +66,9 @@ pub(crate) const SEEN: &str = "readers see every committed snapshot";
 pub(crate) const HISTORY: &str = "history stays until it is forgotten";
 pub(crate) const NO_FALSE_ALARM: &str = "a reader reports no damage where there is none";
 pub(crate) const NO_DANGLING: &str = "with one gc and no writer the index names no absent pack";
+pub(crate) const SAVED_STAYS: &str = "what a repair has saved stays whole";
+pub(crate) const STORED_AGAIN: &str = "who begins after a repair relies on nothing damaged";
+pub(crate) const MENDED: &str = "the damaged pack goes and nothing is lost";
 pub(crate) const DELETES: &str = "gc deletes garbage";
 pub(crate) const ALL_COMMIT: &str = "all writers commit";
 pub(crate) const REFUSED_THEN_COMMITS: &str = "a fenced writer commits under a new id";
@@ -78,6 +89,7 @@ impl Model for Protocol {
                 gcs: vec![gc::Gc::default(); cfg.gcs],
                 forget: Forget::Choose,
                 reader: Reader::default(),
+                repair: Repair::default(),
                 forgets: cfg.forgets,
                 crashes: cfg.crashes,
                 lost: cfg.lost,
@@ -108,6 +120,9 @@ impl Model for Protocol {
         if s.hostile < 2 && s.store.snapshots & 1 != 0 {
             actions.push(Action::Hostile);
         }
+        if repair::can_go_on(cfg, s) {
+            actions.push(Action::Repair(s.repair.at));
+        }
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
@@ -130,6 +145,7 @@ impl Model for Protocol {
                     s.store.confirmed |= 1;
                 }
             }
+            Action::Repair(_) => repair::step(cfg, &mut s),
         }
         Some(s)
     }
@@ -152,7 +168,19 @@ impl Model for Protocol {
             }));
             all.push(Property::sometimes(DELETES, |_, s: &State| s.ghost.deleted));
         }
-        if self.0.gcs == 1 && self.0.writers.is_empty() {
+        if self.0.repair == Some(Repairs::Packs) {
+            all.push(Property::always(SAVED_STAYS, |_, s: &State| {
+                refers(&s.store, s.store.visible()) & s.ghost.saved & !s.store.whole() == 0
+            }));
+            all.push(Property::always(STORED_AGAIN, |_, s: &State| {
+                let later = s.store.visible() & s.ghost.later;
+                refers(&s.store, later) & !s.store.whole() == 0
+            }));
+            all.push(Property::sometimes(MENDED, |_, s: &State| {
+                s.ghost.deleted && refers(&s.store, s.store.visible()) & !s.store.whole() == 0
+            }));
+        }
+        if self.0.gcs == 1 && self.0.writers.is_empty() && self.0.repair.is_none() {
             all.push(Property::always(NO_DANGLING, |_, s: &State| {
                 s.store.indexed(s.store.segments) & !s.store.packs == 0
             }));

@@ -7,9 +7,10 @@ use std::io::Write;
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 use super::model::{
-    EXCLUDE, HISTORY, NO_DANGLING, NO_FALSE_ALARM, PACKS_STAY, Protocol, RESTORES, SEEN,
+    EXCLUDE, HISTORY, NO_DANGLING, NO_FALSE_ALARM, PACKS_STAY, Protocol, RESTORES, SAVED_STAYS,
+    SEEN, STORED_AGAIN,
 };
-use super::rules::{Config, Rule, Scene};
+use super::rules::{Config, Repairs, Rule, Scene};
 
 fn failures(cfg: &Config) -> Vec<(&'static str, usize)> {
     let checker =
@@ -56,6 +57,10 @@ fn forgetting(scenes: &[Scene]) -> Config {
 
 fn two_gcs(scenes: &[Scene]) -> Config {
     Config::new(&[0b01], 2, scenes)
+}
+
+fn repairing(repair: Repairs, cfg: Config) -> Config {
+    Config { repair: Some(repair), ..cfg }
 }
 
 const LOSS: &[&str] = &[RESTORES, PACKS_STAY, HISTORY];
@@ -114,6 +119,16 @@ caught! {
         Config { reader: true, ..Config::new(&[], 1, &[Scene::Sparse]) }, &[NO_FALSE_ALARM];
     reader_reports_second_miss: ReaderReportsSecondMiss,
         Config { reader: true, ..Config::new(&[], 2, &[Scene::Sparse]) }, &[NO_FALSE_ALARM];
+    repair_trusts_condemned: RepairTrustsCondemned,
+        repairing(Repairs::Packs, Config::new(&[], 1, &[Scene::DamagedTwice])), &[SAVED_STAYS];
+    repair_fence_not_read: RepairFenceNotRead,
+        repairing(Repairs::Packs, Config::new(&[], 1, &[Scene::DamagedTwice])), &[SAVED_STAYS];
+    repair_condemns_nothing: RepairCondemnsNothing,
+        repairing(Repairs::Packs, small(&[Scene::Damaged])), &[STORED_AGAIN];
+    finishes_unsaved: FinishesUnsaved,
+        repairing(Repairs::Packs, Config::new(&[], 1, &[Scene::Damaged])), LOSS;
+    repair_lists_packs_first: RepairListsPacksFirst,
+        repairing(Repairs::Index, small(&[Scene::Garbage])), LOSS;
 }
 
 tolerated! {

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use stateright::{Checker, Expectation, Model};
 
-use super::model::{ALL_COMMIT, COPIES, DELETES, Protocol, REFUSED_THEN_COMMITS};
-use super::rules::{Config, Scene};
+use super::model::{ALL_COMMIT, COPIES, DELETES, MENDED, Protocol, REFUSED_THEN_COMMITS};
+use super::rules::{Config, Repairs, Scene};
 
 const ALL: &[Scene] = &[
     Scene::Garbage,
@@ -115,6 +115,28 @@ fn lost_objects() {
     proves("lost segment", cfg, &[]);
 }
 
+const HURT: &[Scene] = &[Scene::Damaged, Scene::DamagedTwice];
+
+#[test]
+fn repair_of_packs() {
+    let mut cfg = Config::new(&[0b01], 1, HURT);
+    cfg.repair = Some(Repairs::Packs);
+    proves("writer + gc + repair packs", cfg, &[DELETES, ALL_COMMIT, COPIES, MENDED]);
+    let mut cfg = Config::new(&[], 1, HURT);
+    (cfg.repair, cfg.forgets) = (Some(Repairs::Packs), 1);
+    proves("gc + forget + repair packs", cfg, &[DELETES, MENDED]);
+}
+
+#[test]
+fn repair_of_the_index() {
+    let mut cfg = Config::new(&[0b01], 1, &[Scene::Sparse, Scene::CondemnedLive]);
+    cfg.repair = Some(Repairs::Index);
+    proves("writer + gc + repair index", cfg, &[DELETES, ALL_COMMIT]);
+    let mut cfg = Config::new(&[0b01], 1, &[Scene::LostSegment]);
+    cfg.repair = Some(Repairs::Index);
+    proves("lost segment + repair index", cfg, &[]);
+}
+
 #[test]
 fn duplicated_put_and_tombstones() {
     let mut cfg = Config::new(&[0b01], 1, FEW);
@@ -135,6 +157,20 @@ fn long_two_writers_one_gc() {
 fn long_one_writer_two_gcs() {
     let cfg = Config::new(&[0b01], 2, RECORDS);
     proves("long: writer + 2 gcs", cfg, &[DELETES, ALL_COMMIT, REFUSED_THEN_COMMITS]);
+}
+
+#[test]
+#[ignore = "long: every scene and fault"]
+fn long_repairs() {
+    let mut cfg = Config::new(&[0b01], 1, HURT);
+    (cfg.repair, cfg.crashes, cfg.lost) = (Some(Repairs::Packs), 1, 1);
+    proves("long: writer + gc + repair packs", cfg, &[DELETES, ALL_COMMIT, MENDED]);
+    let mut cfg = Config::new(&[], 2, HURT);
+    cfg.repair = Some(Repairs::Packs);
+    proves("long: 2 gcs + repair packs", cfg, &[DELETES, MENDED]);
+    let mut cfg = Config::new(&[0b11], 1, ALL);
+    cfg.repair = Some(Repairs::Index);
+    proves("long: writer + gc + repair index", cfg, &[DELETES, ALL_COMMIT]);
 }
 
 #[test]

@@ -49,6 +49,12 @@ pub(crate) enum Rule {
     AckWithoutCopy,
     ReaderReportsFirstMiss,
     ReaderReportsSecondMiss,
+    // Repair
+    RepairTrustsCondemned,
+    RepairFenceNotRead,
+    RepairCondemnsNothing,
+    FinishesUnsaved,
+    RepairListsPacksFirst,
 }
 
 /// What lies in the storage before the first step.
@@ -72,6 +78,20 @@ pub(crate) enum Scene {
     LostSegment,
     /// As `Garbage`, but the storage has lost the pack and kept the index entry.
     LostPack,
+    /// Pack 0 holds blobs 0 and 1, indexed, but blob 0 does not open any more; snapshot 0 refers to
+    /// both.
+    Damaged,
+    /// As `Damaged`, and pack 1 holds blob 0, indexed.
+    DamagedTwice,
+}
+
+/// What is repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repairs {
+    /// Pack 0, which is damaged.
+    Packs,
+    /// The index, from the packs alone.
+    Index,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +119,8 @@ pub(crate) struct Config {
     pub(crate) hostile: bool,
     /// Whether gc also fences before its first mark.
     pub(crate) early_fence: bool,
+    /// Somebody repairs, once.
+    pub(crate) repair: Option<Repairs>,
 }
 
 impl Config {
@@ -118,6 +140,7 @@ impl Config {
             tombstones: false,
             hostile: false,
             early_fence: false,
+            repair: None,
         }
     }
 

@@ -8,6 +8,9 @@ use super::rules::Scene;
 
 pub(crate) const SLOTS: usize = 16;
 
+/// The pack that is damaged, where one is.
+pub(crate) const DAMAGED: u8 = 0;
+
 pub(crate) fn bit(n: u8) -> u16 {
     1 << n
 }
@@ -37,11 +40,13 @@ pub(crate) struct Record {
 pub(crate) struct Store {
     pub(crate) packs: u16,
     content: [u8; SLOTS],
+    /// Blobs that do not open in the damaged pack.
+    bad: u8,
     pub(crate) segments: u16,
     pub(crate) index: [Segment; SLOTS],
-    /// Condemned records: 0 and 1 belong to the gcs, 2 was there before.
+    /// Condemned records: 0 and 1 belong to the gcs, 2 was there before, 3 is that of a repair.
     pub(crate) records: u8,
-    pub(crate) condemned: [Record; 3],
+    pub(crate) condemned: [Record; 4],
     pub(crate) leases: u8,
     pub(crate) ended: u8,
     pub(crate) acks: [u8; 8],
@@ -57,7 +62,7 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn new(scene: Scene) -> Self {
         let mut s = Self::default();
-        let two = matches!(scene, Scene::Sparse);
+        let two = matches!(scene, Scene::Sparse | Scene::Damaged | Scene::DamagedTwice);
         s.put_pack(0, if two { 3 } else { 1 });
         s.put_segment(0, Segment { packs: 1, supersedes: 0 });
         match scene {
@@ -79,6 +84,14 @@ impl Store {
                 s.put_snapshot(0, 1);
             }
             Scene::LostPack => s.delete_pack(0),
+            Scene::Damaged | Scene::DamagedTwice => {
+                s.bad = 1;
+                s.put_snapshot(0, 3);
+            }
+        }
+        if scene == Scene::DamagedTwice {
+            s.put_pack(1, 1);
+            s.put_segment(1, Segment { packs: 2, supersedes: 0 });
         }
         if scene == Scene::LostSegment {
             s.delete_segment(0);
@@ -148,6 +161,11 @@ impl Store {
         self.held(packs & self.packs)
     }
 
+    /// Of these, blobs that open.
+    pub(crate) fn good(&self, packs: u16) -> u8 {
+        self.blobs(packs & !bit(DAMAGED)) | self.blobs(packs & bit(DAMAGED)) & !self.bad
+    }
+
     /// Those of the segments that no other of them supersedes.
     pub(crate) fn live(&self, segments: u16) -> u16 {
         let gone = each(segments).fold(0, |all, n| all | self.index[n as usize].supersedes);
@@ -175,6 +193,11 @@ impl Store {
     /// Blobs that a reader can find now.
     pub(crate) fn readable(&self) -> u8 {
         self.blobs(self.indexed(self.segments))
+    }
+
+    /// Of these, blobs that open.
+    pub(crate) fn whole(&self) -> u8 {
+        self.good(self.indexed(self.segments))
     }
 
     /// Sessions that can no longer commit anything that gc's next mark would not see.

@@ -137,6 +137,9 @@ pub(crate) fn step(cfg: &Config, s: &mut State, w: usize, choice: Choice) {
     match me.at {
         At::PutLease => {
             store.leases |= bit8(id);
+            if ghost.repaired {
+                ghost.later |= bit8(id);
+            }
             after_begin_step(cfg, me, store, wants);
         }
         At::ListCondemned => {
@@ -182,6 +185,12 @@ pub(crate) fn step(cfg: &Config, s: &mut State, w: usize, choice: Choice) {
             let slot = cfg.writer_slot(w, me.attempt, me.written);
             let gone = me.condemned;
             let blobs = wants & !store.held(me.have & !gone);
+            if blobs & !store.good(me.have) != 0 {
+                // What it relied on is damaged, and its source was not read: there is no commit.
+                me.at = At::PutEnd;
+                me.condemned = 0;
+                return;
+            }
             store.put_pack(slot, blobs);
             me.have = me.have & !gone | bit(slot);
             me.own |= bit(slot);
