@@ -21,6 +21,7 @@ use crate::ask::Nobody;
 use crate::catalogue;
 use crate::plans::{Drill, Plan};
 use crate::problem::{Class, Problem};
+use crate::random;
 use crate::runs::{Level, ProblemRecord, Report};
 use crate::text::{plural, printable, shell_word, size};
 
@@ -50,9 +51,7 @@ pub fn run(work: &Work<'_>, name: &str) -> Result<Report, Problem> {
         work.watch.log(Level::Warning, &chain_text(&problem));
     }
     let reader = BlobReader::new(&repository, &index);
-    let seed = holdfast_engine::crypto::random::<8>()
-        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
-    let dice = u64::from_le_bytes(seed) | 1;
+    let dice = u64::from_le_bytes(random()?) | 1;
     let sample = sample(work, &reader, &snapshot, (files, bytes), dice).map_err(explain)?;
     let wanted: u64 = sample.iter().map(|chosen| chosen.bytes).sum();
     let text = format!(
