@@ -160,6 +160,11 @@ impl Config {
         Some(Entry { config: self, name: name.get(), table: item.as_table_like()? })
     }
 
+    /// What people call the location of this name: its title, or else the name.
+    pub fn title_of<'a>(&'a self, name: &'a str) -> &'a str {
+        self.entry(name).and_then(|entry| entry.title()).unwrap_or(name)
+    }
+
     /// The entry of this name; if there is none, a problem that says what there is.
     pub fn expect(&self, name: &str) -> Result<Entry<'_>, Problem> {
         self.entry(name).ok_or_else(|| {

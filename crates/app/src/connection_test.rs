@@ -4,11 +4,10 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use holdfast_engine::crypto;
-
 use crate::access::Access;
 use crate::location::absolute;
 use crate::problem::{Class, Problem};
+use crate::random;
 use crate::resolve::{Place, Resolved};
 use crate::text::size;
 
@@ -97,9 +96,7 @@ fn rate(bytes: usize, took: Duration) -> String {
 }
 
 fn unique() -> Result<String, Problem> {
-    let random = crypto::random::<8>()
-        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
-    Ok(format!("test-{:016x}", u64::from_le_bytes(random)))
+    Ok(format!("test-{:016x}", u64::from_le_bytes(random()?)))
 }
 
 /// What is said where deleting works.

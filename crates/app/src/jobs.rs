@@ -69,15 +69,17 @@ impl Job {
             }
             Self::Restore(restore) => new(None, "restore", restore.from.location.clone()),
             Self::Forget(forget) => new(None, "forget", forget.from.location.clone()),
-            Self::Gc(gc) => new(gc.plan.as_deref(), "gc", gc.repository.clone()),
-            Self::Check(check) => new(check.plan.as_deref(), "check", check.repository.clone()),
+            Self::Gc(gc) => new(gc.plan.as_deref(), "gc", gc.repository.location.clone()),
+            Self::Check(check) => {
+                new(check.plan.as_deref(), "check", check.repository.location.clone())
+            }
         })
     }
 
     /// What the schedule of a part of a plan asks for.
     pub fn of_part(plan: &Plan, part: Part) -> Self {
         let (name, limits) = (Some(plan.name.clone()), Limits::of(plan));
-        let repository = plan.repository_location();
+        let repository = Target { location: plan.repository_location(), opened: None };
         match part {
             Part::Backup => Self::Plan(plan.name.clone()),
             Part::Drill => Self::Drill(plan.name.clone()),
@@ -103,8 +105,8 @@ impl Job {
     }
 }
 
-/// The repository of a job that somebody looked into before.
-#[derive(Debug, Clone)]
+/// The repository of a job, which somebody may have looked into before.
+#[derive(Debug, Clone, Default)]
 pub struct Target {
     /// Its location.
     pub location: String,
@@ -113,12 +115,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// The repository, open.
-    fn open(&self, work: &Work<'_>) -> Result<Arc<Repository>, Problem> {
+    /// The repository, open; with these limits, unless it was open already.
+    fn open(&self, work: &Work<'_>, limits: Limits) -> Result<Arc<Repository>, Problem> {
         if let Some(opened) = &self.opened {
             return Ok(opened.clone());
         }
-        let place = work.paths.resolve(self.location.as_ref(), &work.paths.load_config()?)?;
+        let place = limits.place(work.paths, &self.location)?;
         let access = work.paths.access(Arc::new(Nobody));
         Ok(Arc::new(work.paths.open_repository(&place, &access)?))
     }

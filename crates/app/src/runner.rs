@@ -19,7 +19,7 @@ use crate::paths::Paths;
 use crate::plans;
 use crate::problem::{Class, Problem};
 use crate::runs::{
-    By, History, Level, LogLine, NewRun, Outcome, Owner, ProblemRecord, Report, RunId,
+    By, History, Level, LogLine, NewRun, Outcome, Owner, ProblemRecord, Report, Run, RunId,
 };
 use crate::times;
 
@@ -247,6 +247,21 @@ impl Runner {
                 }
             },
         }
+    }
+
+    /// Whether a run was asked to end: here, or through the history.
+    pub fn is_ending(&self, run: &Run) -> bool {
+        let state = self.0.state();
+        run.cancel > 0 || state.live.get(&run.id).is_some_and(|live| live.interrupt.is_raised())
+    }
+
+    /// Runs at work that are not of this process; those of processes that are gone become
+    /// interrupted.
+    pub fn others(&self) -> Result<Vec<Run>, Problem> {
+        self.0.history.reconcile()?;
+        let open = self.0.history.open_runs()?;
+        let state = self.0.state();
+        Ok(open.into_iter().filter(|run| !state.live.contains_key(&run.id)).collect())
     }
 
     /// How far a run is, if it is at work: also one of another process, which tells every second.

@@ -15,6 +15,7 @@ use crate::command::{CommandLine, without_newline};
 use crate::config::Options;
 use crate::kit;
 use crate::problem::{Class, Problem};
+use crate::random;
 use crate::text::{printable_os, shell_word};
 
 /// One place that a secret may come from.
@@ -209,9 +210,7 @@ pub fn read_or_make_key_file(path: &Path) -> Result<(Secret, bool), Problem> {
         }
         Err(e) => return Err(failed(&e)),
     };
-    let key = holdfast_engine::crypto::random::<32>()
-        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
-    let key = Zeroizing::new(key);
+    let key = Zeroizing::new(random::<32>()?);
     let written = file.write_all(&*key).and_then(|()| file.sync_all());
     // The name has to be as durable as the repository that will need the file.
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -16,6 +16,7 @@
 //   data-go="address" data-into-part="id"  on arrival, has that element filled from there
 //   data-add="id" data-value  adds a line to that field
 //   data-set="id" data-value  on arrival, sets that field
+//   data-clears="id"          a form that empties that element when something in it changes
 //   data-show="name=value …"  shown while a field of the same form has one of these values
 "use strict";
 
@@ -24,12 +25,13 @@ const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const csrf = () => one('meta[name="csrf"]')?.content ?? "";
 
 // ---- live parts ----
-const live = { stream: null, last: null, topics: "", followed: null };
-
 function topics() {
   return [...new Set(all("[data-follow]").flatMap((e) => e.dataset.follow.split(" ")))]
     .filter(Boolean).sort().join(",");
 }
+
+// What the page followed when it came is known up to its own position.
+const live = { stream: null, last: null, topics: "", followed: topics() };
 
 function follow() {
   const wanted = document.hidden ? "" : topics();
@@ -41,7 +43,7 @@ function follow() {
   if (!wanted) return;
   // Topics that were not followed before are told as they stand now.
   live.last ??= one('meta[name="live"]')?.content;
-  const known = live.last && (live.followed === null || live.followed === wanted);
+  const known = live.last && live.followed === wanted;
   live.followed = wanted;
   const last = known ? "&last=" + encodeURIComponent(live.last) : "";
   const stream = new EventSource("/events?topics=" + encodeURIComponent(wanted) + last);
@@ -50,7 +52,10 @@ function follow() {
     live.last = event.lastEventId;
     change(JSON.parse(event.data));
   };
-  stream.onopen = () => document.body.removeAttribute("data-offline");
+  stream.onopen = () => {
+    document.body.removeAttribute("data-offline");
+    if (stale) refresh();
+  };
   stream.onerror = () => {
     document.body.setAttribute("data-offline", "");
     // A server that refuses ends the stream for good: try again later by ourselves.
@@ -71,25 +76,43 @@ function change(message) {
 }
 
 // The page as it is now, in place: what is scrolled to stays, and a field that is being typed in
-// is not taken away.
+// is not taken away. A page that follows nothing by itself is a form: it stays as it is.
 let refreshing = false;
+// The page is older than what was told; a refresh came while one was under way.
+let stale = false, again = false;
 async function refresh() {
+  if (refreshing) { again = true; return; }
   const main = document.getElementById("main");
-  if (refreshing || one("input:focus, textarea:focus, select:focus, dialog[open]", main)) return;
+  const isUsed = () => one("input:focus, textarea:focus, select:focus, dialog[open]", main);
+  stale = true;
+  if (isUsed()) return;
   refreshing = true;
   try {
     const answer = await fetch(location.href);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.getElementById("main");
-    if (answer.ok && fresh) {
+    if (isUsed()) return;
+    stale = false;
+    if (answer.ok && fresh && one("[data-follow]", fresh)) {
       fill(main, fresh.innerHTML);
       document.title = page.title;
+      arrived();
     }
+  } catch {
+    // The console does not answer: once the stream is back, the page is loaded again.
   } finally {
     refreshing = false;
+    if (again) {
+      again = false;
+      refresh();
+    }
   }
-  arrived();
 }
+
+// What was put off while somebody typed or answered; the next field has its focus a moment later.
+const later = () => { if (stale) setTimeout(refresh); };
+document.addEventListener("focusout", later);
+document.addEventListener("close", later, true);
 
 // New content; what was focused stays focused if it is still there.
 function fill(part, html) {
@@ -130,6 +153,7 @@ function arrived() {
 document.addEventListener("visibilitychange", follow);
 
 // ---- parts that are loaded by themselves ----
+// Whether the answer leads to another page.
 async function load(address, part, body) {
   const target = document.getElementById(part);
   if (!target) return;
@@ -140,7 +164,10 @@ async function load(address, part, body) {
     if (body) headers["x-csrf"] = csrf();
     const answer = await fetch(address, { method: body ? "POST" : "GET", headers, body });
     const to = answer.headers.get("x-location");
-    if (to) return location.assign(to);
+    if (to) {
+      location.assign(to);
+      return true;
+    }
     const html = await answer.text();
     if (turn !== target.turn) return;
     fill(target, html);
@@ -163,22 +190,34 @@ function send(form, button) {
   return load(address, part, new URLSearchParams(data));
 }
 
-document.addEventListener("submit", (event) => {
+// Forms that are on their way: a second press sends nothing twice. Of what only asks, the last
+// answer counts.
+const sent = new WeakMap();
+document.addEventListener("submit", async (event) => {
   const form = event.target;
   const part = event.submitter?.dataset.part ?? form.dataset.part;
-  if (!part) {
-    // A second press sends nothing twice.
-    if (form.dataset.sent) return event.preventDefault();
-    form.dataset.sent = "1";
-    setTimeout(() => delete form.dataset.sent, 3000);
-    return;
-  }
+  if (sent.has(form)) return event.preventDefault();
+  const turn = {};
+  if (form.method !== "get") sent.set(form, turn);
+  const done = () => { if (sent.get(form) === turn) sent.delete(form); };
+  if (!part) return setTimeout(done, 3000);
   event.preventDefault();
-  send(form, event.submitter).then(() => {
-    // What was asked for is seen, and no more is moved than that needs.
-    const top = document.getElementById(part)?.getBoundingClientRect().top;
-    if (top > innerHeight * 0.8) document.getElementById(part).scrollIntoView();
-  });
+  if (await send(form, event.submitter)) return setTimeout(done, 3000);
+  done();
+  // What was asked for is seen, and no more is moved than that needs.
+  const top = document.getElementById(part)?.getBoundingClientRect().top;
+  if (top > innerHeight * 0.8) document.getElementById(part).scrollIntoView();
+});
+
+// A preview holds for the fields that it was made of: also one that is still on its way.
+document.addEventListener("input", (event) => {
+  const form = event.target.closest?.("form[data-clears]");
+  const target = form && document.getElementById(form.dataset.clears);
+  if (!target) return;
+  target.turn = (target.turn ?? 0) + 1;
+  target.removeAttribute("aria-busy");
+  target.replaceChildren();
+  sent.delete(form);
 });
 
 let timer = 0;

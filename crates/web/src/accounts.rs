@@ -6,12 +6,11 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use holdfast_app::{Class, Problem, catalogue, times};
-use holdfast_engine::crypto;
+use holdfast_app::{Class, Problem, catalogue, random, times};
 use holdfast_engine::hash::{Sha256, to_hex};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 mod factor;
 mod limit;
@@ -20,6 +19,9 @@ mod password;
 pub(crate) use factor::{Codes, Offer};
 pub(crate) use limit::Limiter;
 
+/// What helps who does not know the password any more.
+pub(crate) const FORGOTTEN: &str =
+    "forgotten? On the console's machine: holdfast ui reset-password";
 /// How long a one-time address may be used, in nanoseconds.
 const TOKEN_LIFE: i64 = 600 * SECOND;
 /// How long a session lasts without a request.
@@ -140,9 +142,22 @@ impl Accounts {
         body(&connection).map_err(|e| failed(&self.path, &e))
     }
 
+    /// Like [`Self::with`], alone among all processes; nothing stays if it fails or is cut off.
+    fn write<T>(
+        &self,
+        body: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Problem> {
+        self.with(|c| {
+            let transaction = Transaction::new_unchecked(c, TransactionBehavior::Immediate)?;
+            let value = body(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })
+    }
+
     /// A token that signs in once.
     pub(crate) fn new_once(&self) -> Result<String, Problem> {
-        let (token, now) = (random()?, times::now());
+        let (token, now) = (secret()?, times::now());
         self.with(|c| {
             c.execute("DELETE FROM once WHERE made < ?1", [now - TOKEN_LIFE])?;
             c.execute("INSERT INTO once (hash, made) VALUES (?1, ?2)", params![hash(&token), now])
@@ -161,7 +176,7 @@ impl Accounts {
 
     /// Opens a session: the secret for its cookie.
     pub(crate) fn open_session(&self, address: &str, agent: &str) -> Result<String, Problem> {
-        let (id, csrf, now) = (random()?, random()?, times::now());
+        let (id, csrf, now) = (secret()?, secret()?, times::now());
         let agent: String = agent.chars().take(200).collect();
         self.with(|c| {
             let old = params![now - IDLE, now - LIFE];
@@ -233,7 +248,7 @@ impl Accounts {
         if !matches!(scope, "read" | "run") {
             return Err(Problem::usage("the token's scope is read or run"));
         }
-        let token = format!("hf_{}", random()?);
+        let token = format!("hf_{}", secret()?);
         self.with(|c| {
             c.execute(
                 "INSERT INTO tokens (name, hash, scope, made) VALUES (?1, ?2, ?3, ?4)",
@@ -300,16 +315,19 @@ impl Accounts {
     }
 }
 
+/// Seconds since the epoch, as codes of apps count them.
+pub(crate) fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+}
+
 fn failed(path: &Path, error: &rusqlite::Error) -> Problem {
     let shown = holdfast_app::text::printable_os(path);
     Problem::new(Class::Io, format!("the console's accounts {shown} cannot be used")).cause(error)
 }
 
 /// 256 random bits.
-fn random() -> Result<String, Problem> {
-    let random = crypto::random::<32>()
-        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
-    Ok(to_hex(&random))
+fn secret() -> Result<String, Problem> {
+    Ok(to_hex(&random::<32>()?))
 }
 
 /// What is kept of a secret that is random enough not to be guessed.
@@ -320,6 +338,34 @@ fn hash(secret: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_old_lets_nobody_in() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let accounts = Accounts::open(dir.path())?;
+        let age = |sql: &str, by: i64| accounts.with(|c| c.execute(sql, [by]));
+        let seen = "UPDATE sessions SET seen = seen - ?1";
+        for (sql, life) in [(seen, IDLE), ("UPDATE sessions SET made = made - ?1", LIFE)] {
+            let id = accounts.open_session("", "")?;
+            age(sql, life - 60 * SECOND)?;
+            assert!(accounts.session(&id)?.is_some(), "{sql}: too early");
+            age(sql, life)?;
+            assert!(accounts.session(&id)?.is_none(), "{sql}");
+        }
+        // A session that is used lives on.
+        let id = accounts.open_session("", "")?;
+        for _ in 0..3 {
+            age(seen, IDLE - 60 * SECOND)?;
+            assert!(accounts.session(&id)?.is_some(), "its use was not noted");
+        }
+        let (one, two) = (accounts.new_once()?, accounts.new_once()?);
+        let made = "UPDATE once SET made = made - ?1";
+        age(made, TOKEN_LIFE - 60 * SECOND)?;
+        assert!(accounts.redeem(&one)?);
+        age(made, 61 * SECOND)?;
+        assert!(!accounts.redeem(&two)?);
+        Ok(())
+    }
 
     #[test]
     fn tokens_and_sessions_are_good_once_or_until_they_are_ended()
@@ -338,11 +384,14 @@ mod tests {
         assert!(accounts.session(&id)?.is_none());
         let token = accounts.new_token("x", "run")?;
         assert_eq!(accounts.scope(&token)?.as_deref(), Some("run"));
+        for name in ["console.sqlite", "console.sqlite-wal"] {
+            let bytes = std::fs::read(dir.path().join(name))?;
+            let kept = String::from_utf8_lossy(&bytes);
+            assert!(!kept.contains(&token) && !kept.contains(&id), "{name} gives secrets away");
+        }
         assert!(accounts.new_token("x", "all").is_err());
         accounts.revoke(accounts.tokens()?.first().ok_or("no token")?.id)?;
         assert_eq!(accounts.scope(&token)?, None);
-        let bytes = std::fs::read(dir.path().join("console.sqlite"))?;
-        assert!(!String::from_utf8_lossy(&bytes).contains(&token), "a token is kept as it is");
         Ok(())
     }
 }

@@ -1,9 +1,11 @@
 //! The server itself: binds an address, serves until it is asked to stop.
 
 use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_app::runner::Runner;
 use holdfast_app::{Class, Problem, catalogue};
@@ -20,7 +22,8 @@ use crate::{pages, router};
 const GLANCE: Duration = Duration::from_millis(200);
 /// How often repositories are looked for that nobody looks at.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long requests under way may take to end.
+/// How long a connection may take to be made, and blocking work to end; requests that only wait end
+/// at once.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the console serves, and where.
@@ -44,8 +47,7 @@ pub struct Options {
 pub struct Console {
     address: SocketAddr,
     state: Shared,
-    /// The file that says where it is.
-    note: PathBuf,
+    note: Note,
     runtime: Option<Runtime>,
 }
 
@@ -56,7 +58,7 @@ impl fmt::Debug for Console {
 }
 
 impl Console {
-    /// Any free port of this machine alone.
+    /// This port of this machine alone; 0 is any free one.
     pub fn loopback(port: u16) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
@@ -64,8 +66,10 @@ impl Console {
     /// Listens and serves. Errors: the address cannot be had, or is not this machine's alone.
     pub fn start(options: Options) -> Result<Self, Problem> {
         let listen = options.listen;
-        let accounts = Accounts::open(&options.runner.paths().state)?;
+        let directory = options.runner.paths().state.clone();
+        let accounts = Accounts::open(&directory)?;
         check_exposure(&options, &accounts)?;
+        let note = Note::take(&directory)?;
         let listener = TcpListener::bind(listen)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(|e| cannot_listen(listen, &e))?;
@@ -83,6 +87,7 @@ impl Console {
             tokio::net::TcpListener::from_std(listener).map_err(|e| cannot_listen(listen, &e))?
         };
         runtime.spawn(pages::runs::live::follow(state.clone()));
+        runtime.spawn(pages::runs::live::watch(state.clone()));
         runtime.spawn(async move {
             let service = app.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, service).await
@@ -95,7 +100,7 @@ impl Console {
                 let _ = tokio::task::spawn_blocking(move || state.shelf.sweep(IDLE)).await;
             }
         });
-        let note = Running { address }.write(&state.paths.state)?;
+        note.write(&Running { address })?;
         Ok(Self { address, state, note, runtime: Some(runtime) })
     }
 
@@ -119,7 +124,7 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.note);
+        self.note.remove();
         self.state.hub.close();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(PATIENCE);
@@ -137,12 +142,55 @@ struct Running {
     address: SocketAddr,
 }
 
-impl Running {
-    fn write(&self, state: &Path) -> Result<PathBuf, Problem> {
-        let path = state.join("console.json");
-        let text = serde_json::to_string(self).unwrap_or_default();
-        std::fs::write(&path, text).map_err(|e| catalogue::io("write", &path, &e))?;
-        Ok(path)
+/// The file that says where a console is. It holds while the lock beside it is held: one that was
+/// killed leaves the file, and something else may listen there by now.
+#[derive(Debug)]
+struct Note {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Note {
+    fn lock_file(state: &Path) -> Result<File, Problem> {
+        let path = state.join("console.lock");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        options.open(&path).map_err(|e| catalogue::io("open", &path, &e))
+    }
+
+    /// Takes the lock. Errors: [`Class::Busy`] if another console has it.
+    fn take(state: &Path) -> Result<Self, Problem> {
+        let lock = Self::lock_file(state)?;
+        let until = Instant::now() + GLANCE * 5;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                // Somebody may only be looking.
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    std::thread::sleep(GLANCE / 10);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let text = "another console of this user is at work already";
+                    return Err(Problem::new(Class::Busy, text).hint("to open it: holdfast ui"));
+                }
+                Err(TryLockError::Error(e)) => {
+                    return Err(catalogue::io("lock", state.join("console.lock"), &e));
+                }
+            }
+        }
+        let note = Self { path: state.join("console.json"), _lock: lock };
+        note.remove();
+        Ok(note)
+    }
+
+    fn write(&self, running: &Running) -> Result<(), Problem> {
+        let text = serde_json::to_string(running).unwrap_or_default();
+        std::fs::write(&self.path, text).map_err(|e| catalogue::io("write", &self.path, &e))
+    }
+
+    fn remove(&self) {
+        // There may be none.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -150,7 +198,14 @@ impl Running {
 pub fn running(state: &Path) -> Result<Option<String>, Problem> {
     let text = std::fs::read_to_string(state.join("console.json")).unwrap_or_default();
     let Ok(Running { address }) = serde_json::from_str(&text) else { return Ok(None) };
-    // One that was killed left its note.
+    match Note::lock_file(state)?.try_lock_shared() {
+        // Nobody has it.
+        Ok(()) => return Ok(None),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(e)) => {
+            return Err(catalogue::io("lock", state.join("console.lock"), &e));
+        }
+    }
     if TcpStream::connect_timeout(&address, PATIENCE).is_err() {
         return Ok(None);
     }

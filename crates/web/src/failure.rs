@@ -22,12 +22,6 @@ impl From<Problem> for Failure {
     }
 }
 
-impl From<holdfast_engine::Error> for Failure {
-    fn from(error: holdfast_engine::Error) -> Self {
-        holdfast_app::catalogue::explain(&error, None).into()
-    }
-}
-
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = status(self.0.class).into_response();
@@ -44,6 +38,9 @@ pub(crate) fn status(class: Class) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         Class::Authentication => StatusCode::UNAUTHORIZED,
+        Class::WrongPassphrase | Class::PassphraseNeeded | Class::PermissionDenied => {
+            StatusCode::FORBIDDEN
+        }
         Class::SlowDown => StatusCode::TOO_MANY_REQUESTS,
         Class::Busy | Class::AlreadyExists | Class::RepositoryExists => StatusCode::CONFLICT,
         Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,

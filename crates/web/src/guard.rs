@@ -2,7 +2,7 @@
 //! here), a change must come from our own pages and carry the session's token, and pages go to
 //! signed-in people only. Answers leave with headers that keep foreign code out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
@@ -13,10 +13,10 @@ use http::{HeaderMap, Method, StatusCode};
 
 use holdfast_app::{Class, Problem};
 
-use crate::accounts::Session;
+use crate::accounts::{Accounts, Session};
 use crate::failure::{self, Failure, Shown};
 use crate::pages::sign_in;
-use crate::record;
+use crate::record::{self, Unchanged};
 use crate::state::Shared;
 use crate::view::View;
 
@@ -82,17 +82,21 @@ pub(crate) async fn signed_in(
     next: Next,
 ) -> Response {
     let cookies = text(request.headers(), &header::COOKIE).unwrap_or_default().to_owned();
-    let found = state.session_id(&cookies).map(|id| state.accounts.session(id)).transpose();
-    let session = match found {
-        Ok(Some(Some(session))) => session,
-        Ok(_) => return sign_in::needed(&state, &request, &cookies),
+    let id = state.session_id(&cookies).map(String::from);
+    let found = apart(&state, move |accounts| id.map_or(Ok(None), |id| accounts.session(&id)));
+    let session = match found.await {
+        Ok(Some(session)) => session,
+        Ok(None) => {
+            let wanted = sign_in::wanted(&request);
+            return sign_in::needed(&state, wanted, &cookies).await;
+        }
         Err(problem) => return failure::bare(&problem, &cookies),
     };
-    let address = client(&state, &request);
+    let client = client(&state, &request);
     let what = changes(request.method()).then(|| record::words(request.uri().path())).flatten();
     let fragment = request.headers().contains_key("x-fragment");
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let view = View::new(state.clone(), session.clone(), &cookies, path, fragment);
+    let view = View::new(state.clone(), session.clone(), client, &cookies, path, fragment);
     request.extensions_mut().insert(view.clone());
     if changes(request.method()) {
         match with_token(request, &session).await {
@@ -101,9 +105,11 @@ pub(crate) async fn signed_in(
         }
     }
     let response = next.run(request).await;
-    let failed = response.status().is_client_error() || response.status().is_server_error();
-    if let Some(what) = what.filter(|_| !failed)
-        && let Err(problem) = state.accounts.note(&address, &what)
+    let is_done = !response.status().is_client_error() && !response.status().is_server_error();
+    let is_change = is_done && response.extensions().get::<Unchanged>().is_none();
+    if let Some(what) = what.filter(|_| is_change)
+        && let Err(problem) =
+            apart(&state, move |accounts| accounts.note(&client.to_string(), &what)).await
     {
         return failure::page(&view, &problem, StatusCode::INTERNAL_SERVER_ERROR, fragment);
     }
@@ -111,6 +117,18 @@ pub(crate) async fn signed_in(
         Some(Shown(problem)) => failure::page(&view, problem, response.status(), fragment),
         None => response,
     }
+}
+
+/// Asks the accounts on a thread that may wait: another process may hold them.
+pub(crate) async fn apart<T: Send + 'static>(
+    state: &Shared,
+    work: impl FnOnce(&Accounts) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let state = state.clone();
+    let done = tokio::task::spawn_blocking(move || work(&state.accounts)).await;
+    done.unwrap_or_else(|e| {
+        Err(Problem::new(Class::Internal, "a part of the console broke off").cause(e))
+    })
 }
 
 /// Reads the body of a form to see whether it carries the session's token; the request goes on
@@ -139,10 +157,11 @@ async fn with_token(request: Request, session: &Session) -> Result<Request, Prob
     Ok(Request::from_parts(parts, Body::from(body)))
 }
 
-/// Who asks, for the record.
-fn client(state: &Shared, request: &Request) -> String {
+/// Who asks.
+fn client(state: &Shared, request: &Request) -> IpAddr {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    peer.map(|peer| state.client(peer.0, request.headers()).to_string()).unwrap_or_default()
+    let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    peer.map_or(nobody, |peer| state.client(peer.0, request.headers()))
 }
 
 fn changes(method: &Method) -> bool {

@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use holdfast_app::{Class, Problem};
-use holdfast_engine::crypto;
+use holdfast_app::{Problem, random};
 use holdfast_engine::hash::to_hex;
 
 use crate::state::Shared;
@@ -60,11 +59,8 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new() -> Result<Self, Problem> {
-        let random = crypto::random::<6>().map_err(|e| {
-            Problem::new(Class::Internal, "the system gives no random bytes").cause(e)
-        })?;
         Ok(Self {
-            epoch: to_hex(&random),
+            epoch: to_hex(&random::<6>()?),
             sender: Mutex::new(Some(broadcast::Sender::new(REMEMBERED))),
             past: Mutex::default(),
         })
@@ -108,7 +104,7 @@ impl Hub {
             .filter(|id| *id <= past.0 && past.1.front().is_none_or(|oldest| oldest.id <= id + 1));
         let past = match known {
             Some(id) => Past::Known(past.1.iter().filter(|m| m.id > id).cloned().collect()),
-            None => Past::Lost,
+            None => Past::Lost(current(&past.1)),
         };
         Some((past, receiver))
     }
@@ -147,7 +143,8 @@ fn current(past: &VecDeque<Arc<Message>>) -> Vec<Arc<Message>> {
 
 enum Past {
     Known(Vec<Arc<Message>>),
-    Lost,
+    /// With the last event of each part, for pages that are not loaded again.
+    Lost(Vec<Arc<Message>>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -170,15 +167,14 @@ pub(crate) async fn events(
     let topics: Arc<[String]> = follow.topics.split(',').map(String::from).collect();
     let (first, receiver) = match state.hub.follow(last) {
         None => (Vec::new(), None),
-        Some((Past::Lost, receiver)) => (vec![state.hub.reload()], Some(receiver)),
-        Some((Past::Known(messages), receiver)) => {
+        Some((past, receiver)) => {
+            let (messages, end) = match past {
+                Past::Lost(current) => (current, Some(state.hub.reload())),
+                Past::Known(messages) => (messages, last.is_none().then(|| state.hub.hello())),
+            };
             let wanted = messages.iter().filter(|m| topics.contains(&m.topic));
-            let mut first = vec![];
-            first.extend(wanted.map(|message| state.hub.event(message)));
-            if last.is_none() {
-                first.push(state.hub.hello());
-            }
-            (first, Some(receiver))
+            let wanted = wanted.map(|message| state.hub.event(message));
+            (wanted.chain(end).collect(), Some(receiver))
         }
     };
     let coming = stream::unfold(receiver, move |receiver| {
@@ -212,7 +208,7 @@ mod tests {
     fn after(hub: &Hub, last: Option<String>) -> Option<Vec<u64>> {
         match hub.follow(last.as_deref())?.0 {
             Past::Known(messages) => Some(messages.iter().map(|m| m.id).collect()),
-            Past::Lost => None,
+            Past::Lost(_) => None,
         }
     }
 
@@ -233,6 +229,9 @@ mod tests {
             hub.tell("t", "p", Change::Replace, String::new());
         }
         assert_eq!(after(&hub, id(3)), None);
+        let lost = hub.follow(id(3).as_deref());
+        let newest = 4 + REMEMBERED as u64;
+        assert!(matches!(lost, Some((Past::Lost(now), _)) if now.iter().all(|m| m.id == newest)));
         assert_eq!(after(&hub, id(4)).map(|ids| ids.len()), Some(REMEMBERED));
         Ok(())
     }

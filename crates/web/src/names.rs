@@ -52,6 +52,16 @@ pub(crate) fn parent(path: &[u8]) -> &[u8] {
     }
 }
 
+/// The page that shows a path of a snapshot: a folder itself, a file beside what lies around it.
+pub(crate) fn link(at: &str, id: &str, path: &[u8], is_folder: bool) -> String {
+    match is_folder {
+        true => format!("/browse/{at}/{id}?path={}", escape(path)),
+        false => {
+            format!("/browse/{at}/{id}?path={}&file={}", escape(parent(path)), escape(path))
+        }
+    }
+}
+
 /// `holdfast at @NAME REST`, as it is typed.
 pub(crate) fn line(at: &str, rest: &str) -> String {
     format!("holdfast at @{} {rest}", shell_word(at))
@@ -79,6 +89,8 @@ mod tests {
         }
         assert_eq!(unescape("/a b/~zz~4"), b"/a b/~zz~4");
         assert_eq!((parent(b"/a"), parent(b"/a/b")), (&b"/"[..], &b"/a"[..]));
+        assert_eq!(link("nas", "0a", b"/a/b c", true), "/browse/nas/0a?path=/a/b~20c");
+        assert_eq!(link("nas", "0a", b"/a/b", false), "/browse/nas/0a?path=/a&file=/a/b");
         assert_eq!((name(b"/"), name(b"/a/b")), ("/".into(), "b".into()));
     }
 }

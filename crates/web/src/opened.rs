@@ -19,7 +19,7 @@ use holdfast_engine::repo::open::{self, OpenOptions};
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 
-/// How old a list of snapshots may be.
+/// How old a list of snapshots may be, usually.
 const FRESH: Duration = Duration::from_secs(5);
 /// How long a repository stays open that nobody looks at.
 pub(crate) const IDLE: Duration = Duration::from_secs(15 * 60);
@@ -143,9 +143,17 @@ struct Slot {
 type Shared = Arc<Mutex<Option<Slot>>>;
 
 /// All open repositories of a console.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shelf {
     slots: Mutex<HashMap<String, Shared>>,
+    /// How old a list of snapshots may be.
+    fresh: Duration,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self { slots: Mutex::default(), fresh: FRESH }
+    }
 }
 
 impl Shelf {
@@ -161,7 +169,7 @@ impl Shelf {
         let mut slot = lock(&shared);
         let known = slot.take().filter(|slot| slot.place == place.place);
         let open = match &known {
-            Some(known) if !now && known.open.read.elapsed() < FRESH => known.open.clone(),
+            Some(known) if !now && known.open.read.elapsed() < self.fresh => known.open.clone(),
             Some(Slot { open, .. }) => {
                 let read = Open::read(name, title, open.repository.clone(), Some(open));
                 if read.is_err() {
@@ -196,16 +204,19 @@ impl Shelf {
     pub(crate) fn sweep(&self, idle: Duration) {
         let mut slots = lock(&self.slots);
         slots.retain(|_, slot| {
-            // One that is locked is in use.
-            slot.try_lock()
-                .map_or(true, |slot| slot.as_ref().is_some_and(|slot| slot.used.elapsed() < idle))
+            // One that somebody has, or has locked, is in use.
+            Arc::strong_count(slot) > 1
+                || slot.try_lock().map_or(true, |slot| {
+                    slot.as_ref().is_some_and(|slot| slot.used.elapsed() < idle)
+                })
         });
     }
 }
 
 fn named(paths: &Paths, name: &str) -> Result<(Resolved, String), Problem> {
     let config = paths.load_config()?;
-    let title = config.expect(name)?.title().unwrap_or(name).to_owned();
+    config.expect(name)?;
+    let title = config.title_of(name).to_owned();
     Ok((paths.resolve(format!("@{name}").as_ref(), &config)?, title))
 }
 
@@ -235,7 +246,7 @@ mod tests {
         let passphrase = || Secret::Passphrase(zeroize::Zeroizing::new(b"right one".to_vec()));
         set("location", &at("one"))?;
         adopt::create(&paths, "disk", passphrase())?;
-        let shelf = Shelf::default();
+        let shelf = Shelf { fresh: Duration::MAX, ..Shelf::default() };
         let first = shelf.open(&paths, "disk", false)?;
         assert!(Arc::ptr_eq(&first, &shelf.open(&paths, "disk", false)?), "listed again");
         let again = shelf.open(&paths, "disk", true)?;
@@ -244,6 +255,11 @@ mod tests {
         assert!(Arc::ptr_eq(&first.index, &again.index), "index read again");
         shelf.sweep(Duration::from_secs(60));
         assert!(Arc::ptr_eq(&again, &shelf.open(&paths, "disk", false)?), "dropped too early");
+        // A slot that a thread has taken, and is about to fill, is not lost.
+        let taken = shelf.slot("disk");
+        shelf.sweep(Duration::ZERO);
+        assert!(Arc::ptr_eq(&taken, &shelf.slot("disk")), "dropped while in use");
+        drop(taken);
         shelf.sweep(Duration::ZERO);
         let anew = shelf.open(&paths, "disk", false)?;
         assert!(!Arc::ptr_eq(&first.repository, &anew.repository), "not dropped");

@@ -1,11 +1,32 @@
 //! What the record of the console calls a change. Whatever changes something is in it: what has no
 //! words here stands there with its address.
 
+use holdfast_app::text::printable;
+
+use crate::view::decoded;
+
+/// Travels with an answer to a request that has words, and yet changed nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unchanged;
+
 /// The words for a `POST` to `path`; `None` for what changes nothing.
 pub(crate) fn words(path: &str) -> Option<String> {
-    let parts: Vec<_> = path.split('/').skip(1).collect();
+    let part = |part: &str| printable(decoded(part.as_bytes()).as_bytes());
+    let parts: Vec<_> = path.split('/').skip(1).map(part).collect();
+    let parts: Vec<_> = parts.iter().map(String::as_str).collect();
     Some(match *parts.as_slice() {
-        ["appearance" | "trials", ..] => return None,
+        ["appearance"] => return None,
+        ["browse", _, _, "picked"] | ["restore", _, _, "preview"] => return None,
+        ["trials", _] => "answered whether the key of a server is trusted".into(),
+        ["snapshots", at, "picked"] => format!("marked snapshots of {at} to be kept"),
+        ["snapshots", at, _] => format!("changed what is said of a snapshot of {at}"),
+        ["forget", at] => format!("began to forget snapshots of {at}"),
+        ["restore", at, _] => format!("began a restore from {at}"),
+        ["unlock", at] => format!("opened the repository at {at}"),
+        ["repository", at, "gc"] => format!("began a gc of {at}"),
+        ["repository", at, "check"] => format!("began a check of {at}"),
+        ["repository", at, "keys"] => format!("added a passphrase to {at}"),
+        ["repository", at, "keys", "remove"] => format!("took a key of {at} away"),
         ["plan-form", "preview" | "folders"] | ["storage-form", "key" | "test"] => return None,
         ["storage-form", "save"] => "saved a storage".into(),
         ["storage-form", "new-key"] => "made a key for SFTP".into(),
@@ -28,7 +49,7 @@ pub(crate) fn words(path: &str) -> Option<String> {
         ["settings", "sessions", "end"] => "ended sessions".into(),
         ["alerts", name, "test"] => format!("sent a test to {name}"),
         ["sign-out"] => "signed out".into(),
-        _ => format!("changed {}", holdfast_app::text::printable(path.as_bytes())),
+        _ => format!("changed /{}", parts.join("/")),
     })
 }
 
@@ -40,6 +61,14 @@ mod tests {
     fn no_change_is_forgotten() {
         assert_eq!(words("/storages/nas/remove").as_deref(), Some("removed the storage nas"));
         assert_eq!(words("/what/comes/later").as_deref(), Some("changed /what/comes/later"));
-        assert_eq!(words("/appearance"), None);
+        let said = words("/plans/b%C3%BCro+1/run");
+        assert_eq!(said.as_deref(), Some("ran the plan b\u{fc}ro+1"));
+        assert_eq!(words("/x/%1B[2J").as_deref(), Some("changed /x/\\x1b[2J"));
+        for path in ["/trials/00", "/forget/nas", "/repository/nas/keys", "/unlock/nas"] {
+            assert!(words(path).is_some_and(|said| !said.starts_with("changed")), "{path}");
+        }
+        for path in ["/appearance", "/browse/nas/0/picked", "/restore/nas/0/preview"] {
+            assert_eq!(words(path), None, "{path}");
+        }
     }
 }

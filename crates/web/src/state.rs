@@ -66,7 +66,11 @@ impl State {
             is_foreground: options.is_foreground,
             accounts,
             limiter: Limiter::default(),
-            cookie: format!("holdfast-{port}"),
+            // Behind TLS no other host beside ours can set it either.
+            cookie: match options.is_behind_proxy {
+                true => format!("__Host-holdfast-{port}"),
+                false => format!("holdfast-{port}"),
+            },
             is_behind_proxy: options.is_behind_proxy,
             hub: Hub::new()?,
             trials: Trials::default(),

@@ -1,5 +1,7 @@
 //! What every page needs: who asks, the frame around the page, and the way to blocking work.
 
+use std::net::IpAddr;
+
 use askama::Template;
 use axum::extract::FromRequestParts;
 use axum::response::{Html, IntoResponse, Response};
@@ -33,6 +35,8 @@ pub(crate) struct View {
     pub(crate) state: Shared,
     /// The session that asks.
     pub(crate) session: Session,
+    /// Who asks.
+    pub(crate) client: IpAddr,
     theme: &'static str,
     path: String,
     /// Our script asks for a part of a page.
@@ -65,11 +69,12 @@ impl View {
     pub(crate) fn new(
         state: Shared,
         session: Session,
+        client: IpAddr,
         cookies: &str,
         path: &str,
         is_fragment: bool,
     ) -> Self {
-        Self { state, session, theme: theme(cookies), path: path.to_owned(), is_fragment }
+        Self { state, session, client, theme: theme(cookies), path: path.to_owned(), is_fragment }
     }
 
     /// The address that was asked for, without the host.
@@ -150,26 +155,28 @@ pub(crate) fn cookie<'a>(cookies: &'a str, name: &str) -> Option<&'a str> {
     pairs.find(|(n, _)| *n == name).map(|(_, value)| value)
 }
 
+/// A part of an address without its `%NN`.
+pub(crate) fn decoded(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes.iter();
+    while let Some(&byte) = rest.next() {
+        let hex = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16));
+        match (byte, hex(rest.clone().next()), hex(rest.clone().nth(1))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                rest.nth(1);
+            }
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// The fields of a form as they were sent, in order; names may repeat.
 pub(crate) fn pairs(body: &[u8]) -> Vec<(String, String)> {
     let decode = |bytes: &[u8]| {
-        let mut out = Vec::with_capacity(bytes.len());
-        let mut rest = bytes.iter();
-        while let Some(&byte) = rest.next() {
-            let hex = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16));
-            match byte {
-                b'+' => out.push(b' '),
-                b'%' => match (hex(rest.clone().next()), hex(rest.clone().nth(1))) {
-                    (Some(high), Some(low)) => {
-                        out.push((high * 16 + low) as u8);
-                        rest.nth(1);
-                    }
-                    _ => out.push(b'%'),
-                },
-                byte => out.push(byte),
-            }
-        }
-        String::from_utf8_lossy(&out).into_owned()
+        let spaced = bytes.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte });
+        decoded(&spaced.collect::<Vec<u8>>())
     };
     body.split(|byte| *byte == b'&')
         .filter(|pair| !pair.is_empty())

@@ -1,12 +1,9 @@
 //! Checking a repository: its structure, and as much of its data as asked for.
 
-use std::sync::Arc;
-
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, Severity, check};
 use holdfast_engine::repo::Repository;
 
-use super::{Limits, Work};
-use crate::ask::Nobody;
+use super::{Limits, Target, Work};
 use crate::catalogue;
 use crate::problem::{Class, Problem};
 use crate::runs::{Level, ProblemRecord, Report};
@@ -18,20 +15,18 @@ use crate::times;
 pub struct Check {
     /// The plan that it is of, if any.
     pub plan: Option<String>,
-    /// The repository, as a location.
-    pub repository: String,
+    /// The repository.
+    pub repository: Target,
     /// How much of the data is read, in percent: 0 for the structure alone.
     pub data: u8,
-    /// How fast.
+    /// How fast, where it is not open already.
     pub limits: Limits,
 }
 
 /// Opens the repository and checks it.
 pub fn run(work: &Work<'_>, options: &Check) -> Result<Report, Problem> {
-    let access = work.paths.access(Arc::new(Nobody));
-    let place = options.limits.place(work.paths, &options.repository)?;
-    let repository = work.paths.open_repository(&place, &access)?;
-    look(work, &repository, &options.repository, options.data)
+    let repository = options.repository.open(work, options.limits)?;
+    look(work, &repository, &options.repository.location, options.data)
 }
 
 /// Checks a repository that is open already; `at` is its location.

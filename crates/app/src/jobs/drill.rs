@@ -21,6 +21,7 @@ use crate::ask::Nobody;
 use crate::catalogue;
 use crate::plans::{Drill, Plan};
 use crate::problem::{Class, Problem};
+use crate::random;
 use crate::runs::{Level, ProblemRecord, Report};
 use crate::text::{plural, printable, shell_word, size};
 
@@ -98,9 +99,7 @@ fn newest(
 
 /// A number by chance, not 0.
 fn dice() -> Result<u64, Problem> {
-    let seed = holdfast_engine::crypto::random::<8>()
-        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
-    Ok(u64::from_le_bytes(seed) | 1)
+    Ok(u64::from_le_bytes(random()?) | 1)
 }
 
 fn no_snapshot(plan: &Plan) -> Problem {

@@ -3,7 +3,7 @@
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::ops::forget::{ForgetOptions, forget};
 
-use super::{Target, Work};
+use super::{Limits, Target, Work};
 use crate::catalogue;
 use crate::problem::Problem;
 use crate::runs::{Level, Report};
@@ -20,7 +20,7 @@ pub struct Forget {
 
 /// Forgets them.
 pub fn run(work: &Work<'_>, options: &Forget) -> Result<Report, Problem> {
-    let repository = options.from.open(work)?;
+    let repository = options.from.open(work, Limits::default())?;
     let mut report = Report::default();
     let chosen = ForgetOptions { snapshots: options.snapshots.clone(), force: false };
     let result = forget(&repository, &chosen, work.interrupt, &mut |info| {

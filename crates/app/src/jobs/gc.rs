@@ -1,13 +1,10 @@
 //! Freeing the space that forgotten snapshots leave.
 
-use std::sync::Arc;
-
 use holdfast_engine::ops::gc::{GcOptions, gc};
 use holdfast_engine::repo::Repository;
 use holdfast_engine::repo::session::Writer;
 
-use super::{Limits, Work, host};
-use crate::ask::Nobody;
+use super::{Limits, Target, Work, host};
 use crate::catalogue;
 use crate::problem::Problem;
 use crate::runs::{Level, Report};
@@ -19,18 +16,16 @@ use crate::times;
 pub struct Gc {
     /// The plan that it is of, if any.
     pub plan: Option<String>,
-    /// The repository, as a location.
-    pub repository: String,
-    /// How fast.
+    /// The repository.
+    pub repository: Target,
+    /// How fast, where it is not open already.
     pub limits: Limits,
 }
 
 /// Opens the repository and collects.
 pub fn run(work: &Work<'_>, options: &Gc) -> Result<Report, Problem> {
-    let access = work.paths.access(Arc::new(Nobody));
-    let place = options.limits.place(work.paths, &options.repository)?;
-    let repository = work.paths.open_repository(&place, &access)?;
-    collect(work, &repository, &options.repository)
+    let repository = options.repository.open(work, options.limits)?;
+    collect(work, &repository, &options.repository.location)
 }
 
 /// Collects in a repository that is open already; `at` is its location.

@@ -14,7 +14,7 @@ use holdfast_engine::ops::restore::{
 use holdfast_engine::repo::snapshots::{SnapshotInfo, is_within};
 use holdfast_engine::repo::{Index, Repository};
 
-use super::{Target, Work};
+use super::{Limits, Target, Work};
 use crate::ask::Nobody;
 use crate::catalogue;
 use crate::open::open_destination;
@@ -126,7 +126,7 @@ pub fn preview(
 pub fn run(work: &Work<'_>, restore: &Restore) -> Result<Report, Problem> {
     let explain = |e| catalogue::explain(&e, Some(restore.from.location.as_ref()));
     let destination = restore.destination(work.paths)?;
-    let repository = restore.from.open(work)?;
+    let repository = restore.from.open(work, Limits::default())?;
     let snapshots = repository.snapshots().map_err(explain)?;
     let snapshot = snapshots.into_iter().find(|info| info.id == restore.snapshot);
     let snapshot = snapshot.ok_or_else(|| {

@@ -242,11 +242,24 @@ fn a_cancelled_run_keeps_what_it_did_and_close_waits_for_it() -> Test {
         assert!(Instant::now() < until);
         std::thread::sleep(Duration::from_millis(20));
     }
+    let is_ending =
+        |runner: &Runner| Ok::<_, Problem>(runner.is_ending(&runner.history().run(id)?));
+    assert!(!is_ending(&runner)? && !is_ending(&other)?);
+    assert_eq!(other.others()?.iter().map(|run| run.id).collect::<Vec<_>>(), [id]);
+    assert!(runner.others()?.is_empty(), "its own run is none of another process");
     other.cancel(id)?;
+    assert!(is_ending(&other)?);
     runner.wait(id);
     let run = runner.history().run(id)?;
     assert_eq!(run.outcome, Outcome::Cancelled);
     assert!(runner.cancel(id).is_err_and(|problem| problem.message.contains("cancelled")));
+    // Asked here, that stands in no history.
+    let here = runner.start(Job::Plan("home".into()), By::Console)?;
+    let run = runner.history().run(here)?;
+    assert!(!runner.is_ending(&run));
+    runner.cancel(here)?;
+    assert!(runner.is_ending(&run) || !runner.history().run(here)?.outcome.is_open());
+    runner.wait(here);
     // A run that ends because the process does is one that nobody meant to end.
     let cut = runner.start(Job::Plan("home".into()), By::Schedule)?;
     assert!(runner.close(PATIENCE));

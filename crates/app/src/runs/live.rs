@@ -11,6 +11,7 @@ use rusqlite::params;
 use super::{History, Outcome, ProblemRecord, Report, RunId};
 use crate::catalogue;
 use crate::problem::{Class, Problem};
+use crate::random;
 
 /// This process, as the history knows it. The runs of one that is dropped count as interrupted.
 #[derive(Debug)]
@@ -47,10 +48,8 @@ impl History {
             .mode(0o700)
             .create(&directory)
             .map_err(|e| catalogue::io("make", &directory, &e))?;
-        let random = holdfast_engine::crypto::random::<8>().map_err(|e| {
-            Problem::new(Class::Internal, "the system gives no random bytes").cause(e)
-        })?;
-        let name = format!("{}-{}", std::process::id(), holdfast_engine::hash::to_hex(&random));
+        let random = holdfast_engine::hash::to_hex(&random::<8>()?);
+        let name = format!("{}-{random}", std::process::id());
         // Under a name that nobody looks for until it is locked.
         let path = directory.join(&name);
         let making = directory.join(format!(".{name}"));

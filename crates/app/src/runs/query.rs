@@ -18,6 +18,8 @@ pub struct Page {
     pub plan: Option<String>,
     /// Only those of this verb.
     pub verb: Option<String>,
+    /// Only those of this repository, as the history shows it.
+    pub place: Option<String>,
     /// Only those that ended so.
     pub outcome: Option<Outcome>,
     /// Only those with a lower number: where the page before ended.
@@ -75,14 +77,15 @@ impl History {
             "SELECT {COLUMNS} FROM runs
              WHERE (?1 IS NULL OR plan = ?1) AND (?2 IS NULL OR verb = ?2)
                AND (?3 IS NULL OR outcome = ?3) AND (?4 IS NULL OR id < ?4)
-               AND (?5 IS NULL OR started >= ?5)
-             ORDER BY id DESC LIMIT ?6"
+               AND (?5 IS NULL OR started >= ?5) AND (?6 IS NULL OR place = ?6)
+             ORDER BY id DESC LIMIT ?7"
         );
         let limit = page.limit.map_or(-1, i64::from);
         let outcome = page.outcome.map(Outcome::name);
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
-            let of = params![page.plan, page.verb, outcome, page.before, page.since, limit];
+            let of =
+                params![page.plan, page.verb, outcome, page.before, page.since, page.place, limit];
             let rows = statement.query_map(of, run_of)?;
             rows.collect()
         })
@@ -108,6 +111,12 @@ impl History {
              ORDER BY id DESC LIMIT 1"
         );
         self.read(|c| c.query_row(&sql, [plan, verb], run_of).optional())
+    }
+
+    /// The number of the last line of a run's log; 0 if it has none.
+    pub fn last_line(&self, run: RunId) -> Result<i64, Problem> {
+        let sql = "SELECT coalesce(max(line), 0) FROM log WHERE run = ?1";
+        self.read(|c| c.query_row(sql, [run], |row| row.get(0)))
     }
 
     /// The log of a run from line `from` on (0 for all), at most `limit` lines: each with its

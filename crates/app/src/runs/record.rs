@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::{Class, Problem};
+use crate::text::printable;
 use crate::times::rfc3339;
 
 /// A run's number.
@@ -57,6 +58,15 @@ impl Outcome {
             Self::Interrupted => "interrupted",
             Self::Missed => "missed",
         }
+    }
+
+    /// The outcome that somebody typed.
+    pub fn parse(name: &str) -> Result<Self, Problem> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            let shown = printable(name.as_bytes());
+            Problem::usage(format!("{shown:?} is no outcome")).hint(format!("write one of {names}"))
+        })
     }
 
     /// The outcome of this name; what is none was interrupted in the middle of something.

@@ -153,6 +153,10 @@ fn missed_runs_show_on_their_days_and_never_hide_a_run() -> Test {
     let run = history.runs(&Page { outcome: Some(Outcome::Missed), ..Page::default() })?;
     assert_eq!(run.first().map(|run| run.report.number("missed")), Some(3));
     assert_eq!(history.last("home", "backup", true)?.map(|run| run.id), Some(id));
+    let at = |place: &str| history.runs(&Page { place: Some(place.into()), ..Page::default() });
+    assert_eq!((at(&history.run(id)?.place)?.len(), at("elsewhere")?.len()), (2, 0));
+    assert_eq!(Outcome::parse("missed")?, Outcome::Missed);
+    assert!(Outcome::parse("typo").is_err_and(|problem| problem.message.contains("typo")));
     assert!(history.last("home", "backup", false)?.is_some_and(|run| run.id == id));
     assert!(history.last("web", "backup", false)?.is_none());
     Ok(())
@@ -167,7 +171,9 @@ fn old_runs_go_but_for_the_newest_of_each_kind() -> Test {
     let mut ids = Vec::new();
     for outcome in [Outcome::Ok, Outcome::Failed, Outcome::Ok, Outcome::Ok] {
         let id = history.begin(&new("home"), &owner, true)?;
+        assert_eq!(history.last_line(id)?, 0);
         history.log(id, std::slice::from_ref(&line))?;
+        assert_eq!(history.last_line(id)?, 1);
         history.end(id, outcome, &Report::default())?;
         ids.push(id);
     }

@@ -91,12 +91,7 @@ fn reconciled(state: &std::path::Path) -> Result<History> {
 }
 
 fn list(context: &Context, options: &Runs, history: &History) -> Result {
-    let outcome = options.outcome.as_deref().map(|text| {
-        Ended::ALL.into_iter().find(|outcome| outcome.name() == text).ok_or_else(|| {
-            let names = Ended::ALL.map(Ended::name).join(", ");
-            Problem::usage(format!("{text:?} is no outcome")).hint(format!("write one of {names}"))
-        })
-    });
+    let outcome = options.outcome.as_deref().map(Ended::parse);
     let page = Page {
         plan: options.plan.clone(),
         outcome: outcome.transpose()?,

@@ -21,7 +21,7 @@ use crate::interrupt;
 use crate::ui::Ui;
 
 /// How long runs have to end in good order before the process goes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it looks for something to tell.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -104,9 +104,7 @@ pub(crate) fn run(context: &Context, options: &Serve) -> Result {
             let _ = tell(ui, &told);
         });
         drop(console);
-        if !runner.close(PATIENCE) {
-            let _ = ui.warn("some runs did not end in time; the next start finds them interrupted");
-        }
+        close(ui, &runner);
         ended.store(true, Ordering::SeqCst);
     });
     Ok(Outcome::Done)
@@ -128,7 +126,15 @@ fn watch(ui: &Ui, runner: &Runner, events: &mut broadcast::Receiver<Event>, ende
     }
 }
 
-fn tell(ui: &Ui, told: &Told) -> std::io::Result<()> {
+/// Ends what is at work, and says so if that takes too long.
+pub(super) fn close(ui: &Ui, runner: &Runner) {
+    if !runner.close(PATIENCE) {
+        let _ = ui.warn("some runs did not end in time; the next start finds them interrupted");
+    }
+}
+
+/// Tells of what the scheduler found.
+pub(super) fn tell(ui: &Ui, told: &Told) -> std::io::Result<()> {
     match told {
         Told::Read(number) => ui.note(&format!(
             "serving {}",
@@ -167,7 +173,7 @@ fn install(context: &Context, options: &Serve) -> Result {
         Problem::new(holdfast_app::Class::Io, "where this program is cannot be found out").cause(e)
     })?;
     let mut arguments = Vec::new();
-    if options.concurrent != 2 {
+    if usize::from(options.concurrent) != Options::default().concurrent {
         arguments.extend(["--concurrent".to_owned(), options.concurrent.to_string()]);
     }
     if options.no_console {

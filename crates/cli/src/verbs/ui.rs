@@ -16,6 +16,7 @@ use holdfast_engine::format::keyslot::Secret;
 use holdfast_web::{Accounts, Console, Options};
 use serde::Serialize;
 
+use super::serve;
 use crate::context::{Context, host, variable};
 use crate::failure::{Outcome, Result};
 use crate::interrupt;
@@ -50,8 +51,8 @@ pub(crate) struct Ui {
 enum What {
     /// Set a new password for the console, asked for twice
     ///
-    /// The second factor is turned off, and all sessions end. Whoever can write the state directory
-    /// may do it.
+    /// The second factor is turned off, all sessions end, and tokens of programs are taken away.
+    /// Whoever can write the state directory may do it.
     ResetPassword,
 }
 
@@ -95,11 +96,13 @@ pub(crate) fn run(context: &Context, options: &Ui) -> Result {
     tell(context, options, &state, &lead(console.one_time_url()?))?;
     context.ui.note("this address works once; Ctrl-C ends the console")?;
     match &mut service {
-        Some(service) => service.run(&|| interrupt.is_raised(), &mut |_| {}),
+        Some(service) => service.run(&|| interrupt.is_raised(), &mut |told| {
+            let _ = serve::tell(&context.ui, &told);
+        }),
         None => console.wait(interrupt),
     }
     drop(console);
-    runner.close(super::serve::PATIENCE);
+    serve::close(&context.ui, &runner);
     Ok(Outcome::Done)
 }
 
@@ -127,10 +130,10 @@ fn reset_password(context: &Context) -> Result {
     };
     let text = std::str::from_utf8(&bytes).map_err(|_| Problem::usage("a password is text"))?;
     let accounts = Accounts::open(&context.paths()?.state)?;
-    accounts.clear()?;
-    accounts.set_password(text)?;
+    accounts.reset(text)?;
     context.ui.summary(
-        "the console has a new password; the second factor is off, and all sessions ended",
+        "the console has a new password; the second factor is off, all sessions ended, and the \
+         tokens of programs are gone",
     )?;
     Ok(Outcome::Done)
 }

@@ -398,7 +398,7 @@ fn edits_at_once_are_all_kept() {
 
 /// Runs a command line in a terminal of its own and types `typed` once `prompt` is there; what
 /// was on the screen.
-fn in_terminal(sandbox: &Sandbox, line: &str, prompt: &str, typed: &str) -> String {
+pub(crate) fn in_terminal(sandbox: &Sandbox, line: &str, prompt: &str, typed: &str) -> String {
     let program = env!("CARGO_BIN_EXE_holdfast");
     let plain = sandbox.command();
     let mut command = std::process::Command::new("script");

@@ -4,6 +4,7 @@
 mod archive;
 mod backup;
 mod config;
+mod console;
 mod errors;
 mod finding;
 mod full;

@@ -2,8 +2,7 @@
 //! which the app is lost.
 
 use data_encoding::BASE32_NOPAD;
-use holdfast_app::{Class, Problem};
-use holdfast_engine::crypto;
+use holdfast_app::{Class, Problem, random};
 use rusqlite::{OptionalExtension, params};
 use totp_rs::{Algorithm, TOTP};
 
@@ -34,9 +33,7 @@ impl Accounts {
 
     /// A new secret for an app. It counts once a code of it was typed.
     pub(crate) fn offer_factor(&self, machine: &str) -> Result<Offer, Problem> {
-        let secret = crypto::random::<20>().map_err(|e| {
-            Problem::new(Class::Internal, "the system gives no random bytes").cause(e)
-        })?;
+        let secret = random::<20>()?;
         self.with(|c| c.execute("UPDATE account SET pending = ?1", params![secret.to_vec()]))?;
         // A colon would end the issuer.
         let totp = totp(secret.to_vec(), &machine.replace(':', " "))?;
@@ -55,14 +52,11 @@ impl Accounts {
         };
         let mut codes = Vec::with_capacity(CODES);
         for _ in 0..CODES {
-            let random = crypto::random::<10>().map_err(|e| {
-                Problem::new(Class::Internal, "the system gives no random bytes").cause(e)
-            })?;
-            let text = BASE32_NOPAD.encode(&random).to_lowercase();
+            let text = BASE32_NOPAD.encode(&random::<10>()?).to_lowercase();
             let (one, rest) = text.split_at(8);
             codes.push(format!("{one}-{rest}"));
         }
-        self.with(|c| {
+        self.write(|c| {
             c.execute(
                 "UPDATE account SET secret = ?1, pending = NULL, step = ?2",
                 params![pending, i64::try_from(step).unwrap_or(i64::MAX)],
@@ -96,7 +90,7 @@ impl Accounts {
 
     /// Turns the second factor off.
     pub(crate) fn drop_factor(&self) -> Result<(), Problem> {
-        self.with(|c| {
+        self.write(|c| {
             c.execute_batch(
                 "UPDATE account SET secret = NULL, pending = NULL, step = 0; DELETE FROM recovery;",
             )

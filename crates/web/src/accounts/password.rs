@@ -2,8 +2,7 @@
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use data_encoding::HEXLOWER;
-use holdfast_app::{Class, Problem};
-use holdfast_engine::crypto;
+use holdfast_app::{Class, Problem, random};
 use rusqlite::params;
 
 use super::Accounts;
@@ -21,21 +20,25 @@ impl Accounts {
 
     /// Sets the password. All sessions end, since somebody else may have one.
     pub fn set_password(&self, password: &str) -> Result<(), Problem> {
-        if password.chars().count() < SHORTEST {
-            return Err(Problem::usage(format!("the password is shorter than {SHORTEST} letters"))
-                .hint("several words are easy to keep in mind and hard to guess"));
-        }
-        let salt = crypto::random::<16>().map_err(|e| {
-            Problem::new(Class::Internal, "the system gives no random bytes").cause(e)
-        })?;
-        let (m, t, p) = COST;
-        let hash = HEXLOWER.encode(&derive(password, &salt, COST)?);
-        let text = format!("argon2id:{m}:{t}:{p}:{}:{hash}", HEXLOWER.encode(&salt));
-        self.with(|c| {
-            c.execute("UPDATE account SET password = ?1", params![text])?;
+        let kept = kept(password)?;
+        self.write(|c| {
+            c.execute("UPDATE account SET password = ?1", params![kept])?;
             c.execute("DELETE FROM sessions", [])
         })
         .map(drop)
+    }
+
+    /// Sets the password in place of all that lets somebody in: second factor, sessions, one-time
+    /// addresses, tokens of programs. Nothing is changed if this one is refused.
+    pub fn reset(&self, password: &str) -> Result<(), Problem> {
+        let kept = kept(password)?;
+        self.write(|c| {
+            let sql = "UPDATE account SET password = ?1, secret = NULL, pending = NULL, step = 0";
+            c.execute(sql, params![kept])?;
+            c.execute_batch(
+                "DELETE FROM recovery; DELETE FROM sessions; DELETE FROM once; DELETE FROM tokens;",
+            )
+        })
     }
 
     /// Whether this is the password. Without one none is right.
@@ -45,16 +48,18 @@ impl Accounts {
         let Some((cost, salt, hash)) = kept.as_deref().and_then(parse) else { return Ok(false) };
         Ok(is_same(&derive(password, &salt, cost)?, &hash))
     }
+}
 
-    /// No password and no second factor any more: what `ui reset-password` begins with.
-    pub fn clear(&self) -> Result<(), Problem> {
-        self.with(|c| {
-            c.execute_batch(
-                "UPDATE account SET password = NULL, secret = NULL, pending = NULL, step = 0;
-                 DELETE FROM recovery; DELETE FROM sessions; DELETE FROM once;",
-            )
-        })
+/// What is kept of a new password. Errors: it is too short.
+fn kept(password: &str) -> Result<String, Problem> {
+    if password.chars().count() < SHORTEST {
+        return Err(Problem::usage(format!("the password is shorter than {SHORTEST} letters"))
+            .hint("several words are easy to keep in mind and hard to guess"));
     }
+    let salt = random::<16>()?;
+    let (m, t, p) = COST;
+    let hash = HEXLOWER.encode(&derive(password, &salt, COST)?);
+    Ok(format!("argon2id:{m}:{t}:{p}:{}:{hash}", HEXLOWER.encode(&salt)))
 }
 
 type Kept = ((u32, u32, u32), Vec<u8>, Vec<u8>);
@@ -100,8 +105,27 @@ mod tests {
         accounts.set_password("correct horse")?;
         assert!(accounts.session(&id)?.is_none());
         assert!(accounts.is_password("correct horse")? && !accounts.is_password("correct house")?);
-        accounts.clear()?;
-        assert!(!accounts.is_password("correct horse")?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_reset_that_is_refused_changes_nothing_and_another_leaves_no_way_in_but_it()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let accounts = Accounts::open(dir.path())?;
+        accounts.set_password("correct horse")?;
+        accounts.offer_factor("tern")?;
+        let (once, token) = (accounts.new_once()?, accounts.new_token("x", "read")?);
+        let session = accounts.open_session("", "")?;
+        // As if the factor had been confirmed.
+        accounts.with(|c| c.execute("UPDATE account SET secret = pending", []))?;
+        assert!(accounts.reset("short").is_err());
+        assert!(accounts.is_password("correct horse")? && accounts.has_factor()?);
+        assert!(accounts.session(&session)?.is_some() && accounts.scope(&token)?.is_some());
+        accounts.reset("another horse")?;
+        assert!(accounts.is_password("another horse")? && !accounts.has_factor()?);
+        assert!(accounts.session(&session)?.is_none() && accounts.scope(&token)?.is_none());
+        assert!(!accounts.redeem(&once)?);
         Ok(())
     }
 }

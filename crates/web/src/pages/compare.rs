@@ -16,7 +16,7 @@ use holdfast_engine::tree::view::normalize;
 use serde::Deserialize;
 
 use super::unlock::{Refused, with};
-use crate::names::{escape, line, parent, spec, unescape};
+use crate::names::{self, line, spec, unescape};
 use crate::opened::Open;
 use crate::state::Shared;
 use crate::view::{Frame, Nav, View, html};
@@ -148,11 +148,8 @@ fn figures(totals: &DiffTotals) -> Vec<(&'static str, String, String)> {
 fn row(at: &str, id: &str, change: &Change, now: i64) -> Row {
     let is_folder =
         |entry: &Option<Entry>| entry.as_ref().is_some_and(|e| e.metadata.kind == Kind::Directory);
-    let (file, folder) = (escape(&change.path), escape(parent(&change.path)));
-    let href = match is_folder(&change.after) || is_folder(&change.before) {
-        true => format!("/browse/{at}/{id}?path={file}"),
-        false => format!("/browse/{at}/{id}?path={folder}&file={file}"),
-    };
+    let folder = is_folder(&change.after) || is_folder(&change.before);
+    let href = names::link(at, id, &change.path, folder);
     let (what, icon, class) = match change.kind {
         ChangeKind::Added => ("new", "i-plus", ""),
         ChangeKind::Removed => ("gone", "i-bad", ""),

@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use super::snapshots::{Storage, encode, location};
 use super::unlock::{Refused, with};
-use crate::names::{escape, line, parent};
+use crate::names::{self, escape, line, parent};
 use crate::opened::Open;
 use crate::state::Shared;
 use crate::view::{Frame, Nav, View, html};
@@ -243,10 +243,7 @@ fn hit(
                 plural(held, "snapshot", "snapshots"),
                 words::moment(last.record.time, now)
             ),
-            href: match is_folder {
-                true => format!("/browse/{at}/{id}?path={file}"),
-                false => format!("/browse/{at}/{id}?path={folder}&file={file}"),
-            },
+            href: names::link(at, &id.to_string(), &found.path, is_folder),
             restore: format!("/restore/{at}/{id}?path={folder}&pick={file}"),
         });
     }

@@ -3,9 +3,9 @@
 use askama::Template;
 use axum::response::{IntoResponse, Redirect, Response};
 use holdfast_app::plans::{Part, Plan};
-use holdfast_app::runs::{Day, History, Outcome, Run};
+use holdfast_app::runs::{Day, History, Outcome, Page, Run};
 use holdfast_app::text::plural;
-use holdfast_app::{Config, Problem, times};
+use holdfast_app::{Problem, times};
 use jiff::tz::TimeZone;
 
 use crate::failure::{Failure, Note};
@@ -30,6 +30,7 @@ struct Row {
     run: Option<i64>,
     is_open: bool,
     next: String,
+    is_off: bool,
     strip: Vec<(&'static str, usize)>,
     label: String,
     why: String,
@@ -92,12 +93,13 @@ fn home(state: &State, frame: Frame) -> Result<Option<Home>, Problem> {
     let mut attention = None;
     for (name, plan) in &plans {
         let days = history.days(name, "backup", DAYS, now, &zone)?;
-        let last = last(history, name)?;
+        let last = last_backup(history, name)?;
+        let telling = telling(history, name)?;
         let good = history.last(name, "backup", true)?;
-        let standing = Standing::of(plan, last.as_ref(), good.as_ref());
+        let standing = Standing::of(plan, telling.as_ref().map(|run| run.outcome));
         let title = plan.as_ref().map_or(name.as_str(), Plan::shown).to_owned();
         if standing == Standing::Failing && attention.is_none() {
-            attention = last.as_ref().and_then(|run| {
+            attention = telling.as_ref().and_then(|run| {
                 let note = Note::from(run.report.problem.as_ref()?);
                 let (title, plan) = (title.clone(), name.clone());
                 Some(Attention { title, note, run: run.id, plan })
@@ -116,7 +118,7 @@ fn home(state: &State, frame: Frame) -> Result<Option<Home>, Problem> {
         verdict: verdict(&standings, now),
         newest,
         attention,
-        next: next(&config, now)?,
+        next: next(&plans, now)?,
         proofs: proofs(history, &plans, now)?,
         from: words::day(first),
         rows,
@@ -124,15 +126,29 @@ fn home(state: &State, frame: Frame) -> Result<Option<Home>, Problem> {
     }))
 }
 
+fn backups(plan: &str, limit: u32) -> Page {
+    let (plan, verb) = (Some(plan.to_owned()), Some("backup".to_owned()));
+    Page { plan, verb, limit: Some(limit), ..Page::default() }
+}
+
 /// The last run of a plan's backup, one at work included.
-fn last(history: &History, plan: &str) -> Result<Option<Run>, Problem> {
-    let which = holdfast_app::runs::Page {
-        plan: Some(plan.to_owned()),
-        verb: Some("backup".into()),
-        limit: Some(1),
-        ..Default::default()
-    };
-    Ok(history.runs(&which)?.into_iter().next())
+pub(super) fn last_backup(history: &History, plan: &str) -> Result<Option<Run>, Problem> {
+    Ok(history.runs(&backups(plan, 1))?.into_iter().next())
+}
+
+/// The last run that says how a plan does. What is at work or was ended by hand says nothing: the
+/// one before counts, also where that failed.
+fn telling(history: &History, plan: &str) -> Result<Option<Run>, Problem> {
+    let mut which = backups(plan, 10);
+    loop {
+        let runs = history.runs(&which)?;
+        let Some(oldest) = runs.last().map(|run| run.id) else { return Ok(None) };
+        let tells = |run: &Run| !run.outcome.is_open() && run.outcome != Outcome::Cancelled;
+        if let Some(run) = runs.into_iter().find(tells) {
+            return Ok(Some(run));
+        }
+        which.before = Some(oldest);
+    }
 }
 
 /// Whether a plan does what it is for.
@@ -145,24 +161,23 @@ enum Standing {
     Failing,
     /// The configuration does not say what it should.
     Broken,
+    /// It is switched off, and holds nothing.
+    Off,
 }
 
 impl Standing {
-    fn of(plan: &Result<Plan, Problem>, last: Option<&Run>, good: Option<&Run>) -> Self {
-        if plan.is_err() {
-            return Self::Broken;
+    /// `outcome` is that of the last run that tells.
+    fn of(plan: &Result<Plan, Problem>, outcome: Option<Outcome>) -> Self {
+        match plan {
+            Err(_) => return Self::Broken,
+            Ok(plan) if !plan.enabled => return Self::Off,
+            Ok(_) => {}
         }
-        match last.map(|run| run.outcome) {
-            None => Self::New,
+        match outcome {
             Some(Outcome::Ok) => Self::Holds,
             Some(Outcome::Warnings) => Self::Warned,
             Some(Outcome::Failed | Outcome::Interrupted | Outcome::Missed) => Self::Failing,
-            // What is at work or was ended by hand says nothing: the one before counts.
-            Some(Outcome::Queued | Outcome::Running | Outcome::Cancelled) => match good {
-                Some(run) if run.outcome == Outcome::Warnings => Self::Warned,
-                Some(_) => Self::Holds,
-                None => Self::New,
-            },
+            None | Some(Outcome::Queued | Outcome::Running | Outcome::Cancelled) => Self::New,
         }
     }
 }
@@ -173,7 +188,8 @@ fn verdict(
     now: i64,
 ) -> (&'static str, &'static str, String) {
     let of = |wanted: &[Standing]| plans.iter().filter(|(_, s, _)| wanted.contains(s)).count();
-    let all = plans.len();
+    let off = of(&[Standing::Off]);
+    let all = plans.len() - off;
     let failing = plans.iter().find(|(_, s, _)| matches!(s, Standing::Failing | Standing::Broken));
     if let Some((title, standing, good)) = failing {
         let what = match (standing, good) {
@@ -198,9 +214,14 @@ fn verdict(
         };
         return ("is-warn", "i-warn", text);
     }
+    let on = match off {
+        0 => String::new(),
+        off => format!(" {} switched off.", plural(off as u64, "plan is", "plans are")),
+    };
     match of(&[Standing::New]) {
-        0 if all == 1 => ("is-ok", "i-ok", "Your plan holds.".into()),
-        0 => ("is-ok", "i-ok", format!("All {all} plans hold.")),
+        0 if all == 0 => ("is-warn", "i-todo", format!("Nothing is saved by itself.{on}")),
+        0 if all == 1 => ("is-ok", "i-ok", format!("Your plan holds.{on}")),
+        0 => ("is-ok", "i-ok", format!("All {all} plans hold.{on}")),
         new if new == all => ("is-warn", "i-todo", "Nothing has been saved yet.".into()),
         new => {
             let text =
@@ -262,6 +283,7 @@ fn row(
         run: last.map(|run| run.id),
         is_open: last.is_some_and(|run| run.outcome.is_open()),
         next: next.unwrap_or_default(),
+        is_off: plan.is_some_and(|plan| !plan.enabled),
         why: if why.is_empty() { String::new() } else { format!("{}.", why.join(". ")) },
         title,
         strip,
@@ -270,9 +292,12 @@ fn row(
 }
 
 /// What comes next, of all plans: title, when, in how long.
-fn next(config: &Config, now: i64) -> Result<Vec<(String, String, String)>, Problem> {
+fn next(
+    plans: &[(String, Result<Plan, Problem>)],
+    now: i64,
+) -> Result<Vec<(String, String, String)>, Problem> {
     let mut due = Vec::new();
-    for plan in config.plans().into_iter().filter_map(|(_, plan)| plan.ok()) {
+    for plan in plans.iter().filter_map(|(_, plan)| plan.as_ref().ok()) {
         for (part, calendar) in plan.calendars().into_iter().filter(|_| plan.enabled) {
             let title = match part {
                 Part::Backup => plan.shown().to_owned(),
@@ -312,6 +337,7 @@ fn proofs(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_app::runs::{By, NewRun, Report};
 
     #[test]
     fn the_verdict_names_what_fails_before_all_else() {
@@ -332,5 +358,44 @@ mod tests {
         assert_eq!(said(&[("A", Standing::Failing, None)]).2, "A has never been saved.");
         assert_eq!(said(&[("A", Standing::Warned, Some(1))]).0, "is-warn");
         assert_eq!(said(&[("A", Standing::New, None)]).2, "Nothing has been saved yet.");
+        let off = ("B", Standing::Off, Some(1));
+        let (class, _, text) = said(&[("A", Standing::Holds, Some(1)), off]);
+        assert_eq!((class, text.as_str()), ("is-ok", "Your plan holds. 1 plan is switched off."));
+        assert_eq!(said(&[off]).0, "is-warn");
+    }
+
+    #[test]
+    fn a_run_that_was_cancelled_does_not_hide_one_that_failed()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let history = History::open(dir.path())?;
+        let owner = history.own()?;
+        let run = |outcome: Outcome| -> Result<(), Problem> {
+            let new = NewRun {
+                plan: Some("p".into()),
+                verb: "backup".into(),
+                place: "@nas".into(),
+                by: By::Console,
+                due: None,
+            };
+            let id = history.begin(&new, &owner, false)?;
+            if outcome.is_open() { Ok(()) } else { history.end(id, outcome, &Report::default()) }
+        };
+        let standing = |plan: &Result<Plan, Problem>| -> Result<Standing, Problem> {
+            Ok(Standing::of(plan, telling(&history, "p")?.map(|run| run.outcome)))
+        };
+        let plan = Ok(Plan::new("p"));
+        assert_eq!(standing(&plan)?, Standing::New);
+        run(Outcome::Ok)?;
+        run(Outcome::Failed)?;
+        for _ in 0..12 {
+            run(Outcome::Cancelled)?;
+        }
+        run(Outcome::Queued)?;
+        assert_eq!(standing(&plan)?, Standing::Failing);
+        assert_eq!(standing(&Ok(Plan { enabled: false, ..Plan::new("p") }))?, Standing::Off);
+        run(Outcome::Warnings)?;
+        assert_eq!(standing(&plan)?, Standing::Warned);
+        Ok(())
     }
 }

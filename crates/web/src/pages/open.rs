@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::sign_in::{self, cookies};
 use super::snapshots::encode;
 use crate::failure;
+use crate::guard::apart;
 use crate::state::Shared;
 use crate::view;
 
@@ -48,24 +49,24 @@ pub(crate) async fn open(
     };
     let page = Opened { theme: view::theme(cookies), to };
     let client = state.client(peer, &headers).to_string();
-    let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let attempt = || {
-        if !state.accounts.redeem(&token.token)? {
-            return Ok(None);
+    let agent = sign_in::agent(&headers).to_owned();
+    let session = state.session_id(cookies).map(String::from);
+    let opened = apart(&state, move |accounts| {
+        if !accounts.redeem(&token.token)? {
+            let session = session.map_or(Ok(None), |id| accounts.session(&id))?;
+            return Ok(Err(session.is_some()));
         }
-        state.accounts.note(&client, "signed in with a one-time address")?;
-        state.accounts.open_session(&client, agent).map(Some)
-    };
-    match attempt() {
+        accounts.note(&client, "signed in with a one-time address")?;
+        accounts.open_session(&client, &agent).map(Ok)
+    });
+    match opened.await {
         Err(problem) => failure::bare(&problem, cookies),
-        Ok(Some(id)) => match HeaderValue::try_from(state.set_cookie(Some(&id))) {
+        Ok(Ok(id)) => match HeaderValue::try_from(state.set_cookie(Some(&id))) {
             Ok(cookie) => ([(header::SET_COOKIE, cookie)], view::html(&page)).into_response(),
             Err(_) => view::html(&page),
         },
         // Who is signed in already is led on.
-        Ok(None) => match state.session_id(cookies).map(|id| state.accounts.session(id)) {
-            Some(Ok(Some(_))) => view::html(&page),
-            _ => sign_in::refused(&state, cookies),
-        },
+        Ok(Err(true)) => view::html(&page),
+        Ok(Err(false)) => sign_in::refused(&state, cookies).await,
     }
 }

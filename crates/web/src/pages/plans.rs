@@ -11,10 +11,11 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use holdfast_app::jobs::Job;
 use holdfast_app::plans::Plan;
-use holdfast_app::runs::{By, Page as Which};
+use holdfast_app::runs::By;
 use holdfast_app::{Config, Problem};
 use http::HeaderMap;
 
+use super::home::last_backup;
 use crate::failure::{Failure, Note};
 use crate::pages::go;
 use crate::state::{Shared, State};
@@ -58,6 +59,8 @@ struct List {
 
 /// `GET /plans`
 async fn list(view: View) -> Result<Response, Failure> {
+    // Made first: what happens while the rows are read is told after it.
+    let frame = view.frame("Plans", Nav::Plans, "holdfast plan list");
     let rows = view
         .blocking(|state| {
             let config = state.paths.load_config()?;
@@ -66,7 +69,6 @@ async fn list(view: View) -> Result<Response, Failure> {
             config.plans().into_iter().map(row).collect::<Result<Vec<_>, Problem>>()
         })
         .await?;
-    let frame = view.frame("Plans", Nav::Plans, "holdfast plan list");
     Ok(html(&List { frame, rows }))
 }
 
@@ -77,13 +79,7 @@ fn row(
     plan: Result<Plan, Problem>,
 ) -> Result<Row, Problem> {
     let now = holdfast_app::times::now();
-    let which = Which {
-        plan: Some(name.clone()),
-        verb: Some("backup".into()),
-        limit: Some(1),
-        ..Which::default()
-    };
-    let last = state.runner.history().runs(&which)?.into_iter().next();
+    let last = last_backup(state.runner.history(), &name)?;
     let base = Row {
         title: name.clone(),
         name,
@@ -115,8 +111,8 @@ fn row(
 
 /// What people call the location of a plan.
 fn title_of(config: &Config, location: &str) -> String {
-    let named = location.strip_prefix('@').and_then(|name| config.entry(name));
-    named.and_then(|entry| entry.title()).unwrap_or(location).to_owned()
+    let named = location.strip_prefix('@').filter(|name| config.entry(name).is_some());
+    named.map_or(location, |name| config.title_of(name)).to_owned()
 }
 
 /// `POST /plans/{name}/run`

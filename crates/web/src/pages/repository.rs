@@ -9,9 +9,9 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
+use holdfast_app::jobs::Job;
 use holdfast_app::jobs::check::Check;
 use holdfast_app::jobs::gc::Gc;
-use holdfast_app::jobs::{Job, Limits};
 use holdfast_app::runs::{By, Page as Runs};
 use holdfast_app::text::{count, duration, plural, printable, size};
 use holdfast_app::times::now;
@@ -91,10 +91,9 @@ fn page(view: &View, state: &State, open: &Open) -> Result<Page, Problem> {
 
 /// The newest check of this repository that ended or is at work.
 fn checked(state: &State, at: &str) -> Result<Option<Checked>, Problem> {
-    let which = Runs { verb: Some("check".into()), ..Runs::default() };
-    let place = format!("@{at}");
-    let runs = state.runner.history().runs(&which)?;
-    let run = runs.into_iter().find(|run| run.place == place);
+    let (verb, place) = (Some("check".to_owned()), Some(format!("@{at}")));
+    let which = Runs { verb, place, limit: Some(1), ..Runs::default() };
+    let run = state.runner.history().runs(&which)?.into_iter().next();
     Ok(run.map(|run| Checked {
         run: run.id,
         when: words::moment(run.ended.unwrap_or(run.started), now()),
@@ -162,7 +161,7 @@ struct Preview {
 
 /// `GET /repository/{at}/gc`: what a gc would do, a part of the page.
 async fn gc_preview(view: View, Path(at): Path<String>) -> Result<Response, Refused> {
-    let csrf = view.frame("", Nav::None, "").csrf;
+    let csrf = view.session.csrf.clone();
     let name = at.clone();
     let plan = with(&view, &at, false, move |_, open| {
         let options = GcOptions { dry_run: true, ..GcOptions::default() };
@@ -220,12 +219,20 @@ async fn start_gc(
     Path(at): Path<String>,
 ) -> Result<Response, Refused> {
     let run = with(&view, &at, false, move |state, open| {
-        let repository = format!("@{}", open.name);
-        let job = Job::Gc(Gc { plan: None, repository, limits: Limits::default() });
-        state.runner.start(job, By::Console)
+        let gc = Gc { repository: open.target(), ..Gc::default() };
+        state.runner.start(Job::Gc(gc), By::Console)
     })
     .await?;
     Ok(go(&headers, &format!("/runs/{run}")))
+}
+
+/// How much of the data is read, in percent.
+fn share(text: &str) -> Result<u8, Problem> {
+    text.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
+        let shown = printable(text.as_bytes());
+        Problem::usage(format!("{shown:?} is no share of the data in percent"))
+            .hint("write 0 (structure alone) to 100")
+    })
 }
 
 /// `POST /repository/{at}/check`
@@ -236,10 +243,9 @@ async fn start_check(
     posted: Posted,
 ) -> Result<Response, Refused> {
     let run = with(&view, &at, false, move |state, open| {
-        let data = posted.text("data").parse().unwrap_or(0);
-        let repository = format!("@{}", open.name);
-        let job = Job::Check(Check { plan: None, repository, data, limits: Limits::default() });
-        state.runner.start(job, By::Console)
+        let data = share(posted.text("data"))?;
+        let check = Check { repository: open.target(), data, ..Check::default() };
+        state.runner.start(Job::Check(check), By::Console)
     })
     .await?;
     Ok(go(&headers, &format!("/runs/{run}")))

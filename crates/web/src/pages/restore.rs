@@ -127,19 +127,13 @@ fn page(
     })
 }
 
-/// What the form asks for.
-fn asked(open: &Open, id: &str, posted: &Posted) -> Result<Restore, Problem> {
-    let info = open.snapshot(id)?;
-    let to = match posted.text("to") {
-        "original" => To::InPlace,
+/// Where the form wants it.
+fn target(posted: &Posted) -> Result<To, Problem> {
+    let location = match posted.text("to") {
+        "original" => return Ok(To::InPlace),
         "storage" => {
             let below = posted.text("below").trim().trim_matches('/');
-            let name = posted.text("storage");
-            To::Location(if below.is_empty() {
-                format!("@{name}")
-            } else {
-                format!("@{name}/{below}")
-            })
+            format!("@{}:/{below}", posted.text("storage"))
         }
         _ => {
             let folder = posted.text("folder").trim();
@@ -147,12 +141,17 @@ fn asked(open: &Open, id: &str, posted: &Posted) -> Result<Restore, Problem> {
                 return Err(Problem::usage("the folder is not given from the root")
                     .hint("write it like /home/anna/restored"));
             }
-            To::Location(folder.to_owned())
+            folder.to_owned()
         }
     };
-    if let To::Location(location) = &to {
-        Location::parse(location.as_ref())?;
-    }
+    Location::parse(location.as_ref())?;
+    Ok(To::Location(location))
+}
+
+/// What the form asks for.
+fn asked(open: &Open, id: &str, posted: &Posted) -> Result<Restore, Problem> {
+    let info = open.snapshot(id)?;
+    let to = target(posted)?;
     let overwrite = match posted.text("overwrite") {
         "changed" => Overwrite::IfChanged,
         "never" => Overwrite::Never,
@@ -343,6 +342,21 @@ mod tests {
     use super::*;
     use holdfast_app::jobs::Target;
     use holdfast_engine::hash::SnapshotId;
+
+    #[test]
+    fn a_form_says_where_it_goes() -> Result<(), Problem> {
+        let target = |form: &str| target(&Posted::new(form.as_bytes()));
+        let at = |location: &str| To::Location(location.into());
+        assert_eq!(target("to=original&folder=/x")?, To::InPlace);
+        assert_eq!(target("to=folder&folder=+/home/a+b/")?, at("/home/a b/"));
+        assert_eq!(target("to=storage&storage=nas&below=/back/1/")?, at("@nas:/back/1"));
+        assert_eq!(target("to=storage&storage=nas&below=")?, at("@nas:/"));
+        for wrong in ["to=folder&folder=back", "to=storage&storage=nas&below=a/../b", "to=storage"]
+        {
+            assert!(target(wrong).is_err(), "{wrong}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn the_command_line_does_the_same() {

@@ -22,7 +22,7 @@ use crate::words::{self, Sign};
 /// Runs on one page of the list.
 const PAGE: u32 = 50;
 /// Lines of a log that a page shows.
-const LINES: u32 = 500;
+const LINES: i64 = 500;
 
 /// The addresses of runs.
 pub(crate) fn routes() -> Router<Shared> {
@@ -97,12 +97,14 @@ struct List {
 /// `GET /runs`
 async fn list(view: View, Query(filter): Query<Filter>) -> Result<Response, Failure> {
     let (outcome, plan) = (filter.outcome.clone(), filter.plan.clone());
+    // Made first: what happens while the rows are read is told after it.
+    let frame = view.frame("Runs", Nav::Runs, "holdfast runs");
     let rows = view
         .blocking(move |state| {
             let chosen = |name: &String| (!name.is_empty()).then(|| name.clone());
             let which = Which {
                 plan: chosen(&filter.plan),
-                outcome: chosen(&filter.outcome).map(|name| Outcome::from_name(&name)),
+                outcome: chosen(&filter.outcome).map(|name| Outcome::parse(&name)).transpose()?,
                 before: filter.before,
                 limit: Some(PAGE),
                 ..Which::default()
@@ -116,7 +118,6 @@ async fn list(view: View, Query(filter): Query<Filter>) -> Result<Response, Fail
         .await?;
     let full = rows.len() == PAGE as usize;
     let older = rows.last().filter(|_| full).map(|row| row.id);
-    let frame = view.frame("Runs", Nav::Runs, "holdfast runs");
     Ok(html(&List { frame, rows, outcome, plan, older }))
 }
 
@@ -168,6 +169,8 @@ struct Page {
     phases: Vec<(String, String)>,
     note: Option<Note>,
     errors: Vec<Errors>,
+    /// Lines of the log before those that are shown.
+    unshown: String,
     lines: Vec<Line>,
     snapshots: Vec<String>,
 }
@@ -184,7 +187,10 @@ async fn show(view: View, Path(id): Path<RunId>) -> Result<Response, Failure> {
     let page = view
         .blocking(move |state| {
             let run = state.runner.history().run(id)?;
-            let lines = state.runner.history().log_lines(id, 0, Some(LINES))?;
+            // What ended a run is said last.
+            let last = state.runner.history().last_line(id)?;
+            let first = last - LINES + 1;
+            let lines = state.runner.history().log_lines(id, first, None)?;
             let now = holdfast_app::times::now();
             let title = state.titles().of(run.plan.as_deref());
             let live = live::part(&state.runner, id);
@@ -218,12 +224,16 @@ async fn show(view: View, Path(id): Path<RunId>) -> Result<Response, Failure> {
                 took: run.took().map(duration).unwrap_or_default(),
                 sign: words::sign(run.outcome),
                 is_open: run.outcome.is_open(),
-                is_ending: run.cancel > 0,
+                is_ending: state.runner.is_ending(&run),
                 live,
                 figures: figures(&run),
                 phases: phases(&run),
                 note: run.report.problem.as_ref().map(Note::from),
                 errors: errors.collect(),
+                unshown: match u64::try_from(first - 1) {
+                    Ok(0) | Err(_) => String::new(),
+                    Ok(lines) => plural(lines, "earlier line", "earlier lines"),
+                },
                 lines: lines.into_iter().map(line).collect(),
                 snapshots: run
                     .report

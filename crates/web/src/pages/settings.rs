@@ -1,6 +1,6 @@
 //! Settings: password and second factor, sessions, tokens for programs, and the record.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::IpAddr;
 
 use askama::Template;
 use axum::Router;
@@ -9,11 +9,11 @@ use axum::routing::{get, post};
 use holdfast_app::{Class, Problem, times};
 use http::HeaderMap;
 
-use crate::accounts::{Accounts, Codes, Offer};
+use crate::accounts::{Codes, FORGOTTEN, Offer, seconds};
 use crate::failure::Failure;
 use crate::pages::go;
 use crate::posted::Posted;
-use crate::state::Shared;
+use crate::state::{Shared, State};
 use crate::view::{Frame, Nav, View, html};
 use crate::words;
 
@@ -110,19 +110,23 @@ fn browser(agent: &str) -> String {
     found.map_or_else(|| "a browser".to_owned(), |name| name.replace("Edg", "Edge"))
 }
 
-/// Refuses what does not come with the password that is set now.
-fn with_password(accounts: &Accounts, posted: &Posted) -> Result<(), Problem> {
-    if accounts.has_password()? && !accounts.is_password(posted.text("current"))? {
+/// Refuses what does not come with the password that is set now. Tries count as those of a sign-in:
+/// a session that was stolen is no way around the limit.
+fn with_password(state: &State, client: IpAddr, posted: &Posted) -> Result<(), Problem> {
+    let accounts = &state.accounts;
+    let is_password = || accounts.is_password(posted.text("current"));
+    if accounts.has_password()? && !state.limiter.attempt(client, is_password)? {
         return Err(Problem::new(Class::Authentication, "the current password is not right")
-            .hint("forgotten? On the console's machine: holdfast ui reset-password"));
+            .hint(FORGOTTEN));
     }
     Ok(())
 }
 
 /// `POST /settings/password`
 async fn password(view: View, headers: HeaderMap, posted: Posted) -> Result<Response, Failure> {
+    let client = view.client;
     view.blocking(move |state| {
-        with_password(&state.accounts, &posted)?;
+        with_password(state, client, &posted)?;
         if posted.text("new") != posted.text("again") {
             return Err(Problem::usage("the two new passwords differ")
                 .hint("nothing was changed; type the same twice"));
@@ -141,13 +145,14 @@ struct Offered {
 
 /// `POST /settings/factor`: a secret for an app.
 async fn offer(view: View, posted: Posted) -> Result<Response, Failure> {
+    let client = view.client;
     let offer = view
         .blocking(move |state| {
             if !state.accounts.has_password()? {
                 return Err(Problem::usage("a second factor needs a first one")
                     .hint("set a password above"));
             }
-            with_password(&state.accounts, &posted)?;
+            with_password(state, client, &posted)?;
             state.accounts.offer_factor(&state.machine)
         })
         .await?;
@@ -163,18 +168,16 @@ struct Confirmed {
 /// `POST /settings/factor/confirm`
 async fn confirm(view: View, posted: Posted) -> Result<Response, Failure> {
     let codes = view
-        .blocking(move |state| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-            state.accounts.confirm_factor(posted.text("code").trim(), now)
-        })
+        .blocking(move |state| state.accounts.confirm_factor(posted.text("code").trim(), seconds()))
         .await?;
     Ok(html(&Confirmed { codes }))
 }
 
 /// `POST /settings/factor/off`
 async fn off(view: View, headers: HeaderMap, posted: Posted) -> Result<Response, Failure> {
+    let client = view.client;
     view.blocking(move |state| {
-        with_password(&state.accounts, &posted)?;
+        with_password(state, client, &posted)?;
         state.accounts.drop_factor()
     })
     .await?;

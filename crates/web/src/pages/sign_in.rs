@@ -1,18 +1,18 @@
 //! Signing in with the password and, if there is one, the second factor; and signing out.
 
-use std::net::SocketAddr;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::net::{IpAddr, SocketAddr};
 
 use askama::Template;
 use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use holdfast_app::text::duration;
 use holdfast_app::{Class, Problem};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
+use crate::accounts::{Accounts, FORGOTTEN, Limiter, seconds};
 use crate::failure::{self, Failure, Note};
+use crate::guard::apart;
 use crate::posted::Posted;
 use crate::state::Shared;
 use crate::view::{self, View};
@@ -34,37 +34,43 @@ pub(crate) struct To {
     to: String,
 }
 
-/// What somebody sees who is not signed in: a way in that leads back to where they were going.
-pub(crate) fn needed(state: &Shared, request: &Request, cookies: &str) -> Response {
-    let path = request.uri().path_and_query().map(|p| p.as_str()).unwrap_or("/");
-    let to = if request.method() == Method::GET { path } else { "/" };
-    page(state, cookies, to, Err(StatusCode::UNAUTHORIZED))
+/// Where somebody wanted to go who is not signed in; `None`: it was a part of a page, which is no
+/// place to sign in, and none to come back to.
+pub(crate) fn wanted(request: &Request) -> Option<String> {
+    if request.headers().contains_key("x-fragment") {
+        return None;
+    }
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    Some(if request.method() == Method::GET { path } else { "/" }.to_owned())
+}
+
+/// What they see: a way in that leads back to there.
+pub(crate) async fn needed(state: &Shared, wanted: Option<String>, cookies: &str) -> Response {
+    match wanted {
+        Some(to) => page(state, cookies, &to, Err(StatusCode::UNAUTHORIZED)).await,
+        None => (StatusCode::UNAUTHORIZED, [("x-location", "/sign-in")]).into_response(),
+    }
 }
 
 /// What somebody sees whose one-time address is not good any more.
-pub(crate) fn refused(state: &Shared, cookies: &str) -> Response {
-    page(state, cookies, "/", Err(StatusCode::UNAUTHORIZED))
+pub(crate) async fn refused(state: &Shared, cookies: &str) -> Response {
+    page(state, cookies, "/", Err(StatusCode::UNAUTHORIZED)).await
 }
 
 /// The page, with what went wrong, or else with this status.
-fn page(
+async fn page(
     state: &Shared,
     cookies: &str,
     to: &str,
     problem: Result<&Problem, StatusCode>,
 ) -> Response {
-    let attempt = || -> Result<Page, Problem> {
-        Ok(Page {
-            theme: view::theme(cookies),
-            has_password: state.accounts.has_password()?,
-            has_factor: state.accounts.has_factor()?,
-            to: to.to_owned(),
-            note: problem.ok().map(Note::from),
-        })
-    };
-    match attempt() {
-        Ok(page) => {
+    let asked =
+        apart(state, |accounts| Ok((accounts.has_password()?, accounts.has_factor()?))).await;
+    match asked {
+        Ok((has_password, has_factor)) => {
             let status = problem.map_or_else(|status| status, |p| failure::status(p.class));
+            let (theme, note) = (view::theme(cookies), problem.ok().map(Note::from));
+            let page = Page { theme, has_password, has_factor, to: to.to_owned(), note };
             (status, view::html(&page)).into_response()
         }
         Err(problem) => failure::bare(&problem, cookies),
@@ -77,7 +83,7 @@ pub(crate) async fn show(
     Query(to): Query<To>,
     headers: HeaderMap,
 ) -> Response {
-    page(&state, cookies(&headers), &to.to, Err(StatusCode::OK))
+    page(&state, cookies(&headers), &to.to, Err(StatusCode::OK)).await
 }
 
 /// `POST /sign-in`
@@ -95,44 +101,36 @@ pub(crate) async fn enter(
     }
     let client = state.client(peer, &headers);
     let to = posted.text("to").to_owned();
-    let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
-    let agent = agent.unwrap_or_default().to_owned();
+    let agent = agent(&headers).to_owned();
     let worker = state.clone();
-    let tried = tokio::task::spawn_blocking(move || check(&worker, client, &agent, &posted)).await;
-    let tried = tried.unwrap_or_else(|e| {
-        Err(Problem::new(Class::Internal, "a part of the console broke off").cause(e))
-    });
-    match tried {
+    let tried =
+        apart(&state, move |accounts| check(accounts, &worker.limiter, client, &agent, &posted));
+    match tried.await {
         Ok(id) => with_cookie(&state, Some(&id), own_path(&to)),
-        Err(problem) => page(&state, &cookies, &to, Ok(&problem)),
+        Err(problem) => page(&state, &cookies, &to, Ok(&problem)).await,
     }
 }
 
 /// The secret of a new session, if password and code are right.
 fn check(
-    state: &Shared,
-    client: std::net::IpAddr,
+    accounts: &Accounts,
+    limiter: &Limiter,
+    client: IpAddr,
     agent: &str,
     posted: &Posted,
 ) -> Result<String, Problem> {
-    let accounts = &state.accounts;
-    if let Some(wait) = state.limiter.wait(client, Instant::now()) {
-        let text = format!("too many tries: wait {}", duration(wait));
-        return Err(Problem::new(Class::SlowDown, text)
-            .hint("forgotten? On the console's machine: holdfast ui reset-password"));
-    }
-    // Counted before it is known, so that many at once are no way around the limit.
-    state.limiter.failed(client, Instant::now());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    // Both are looked at, so that nobody learns which of them was wrong.
-    let password = accounts.is_password(posted.text("password"))?;
-    let is_right = password && accounts.is_code(posted.text("code"), now)?;
+    // One answer for both, so that nobody learns which of them was wrong. A code is used up only
+    // beside the right password.
+    let is_right = limiter.attempt(client, || {
+        Ok(accounts.is_password(posted.text("password"))?
+            && accounts.is_code(posted.text("code"), seconds())?)
+    })?;
     if !is_right {
         accounts.note(&client.to_string(), "failed to sign in")?;
-        return Err(Problem::new(Class::Authentication, "password or code is not right")
-            .hint("forgotten? On the console's machine: holdfast ui reset-password"));
+        return Err(
+            Problem::new(Class::Authentication, "password or code is not right").hint(FORGOTTEN)
+        );
     }
-    state.limiter.passed(client);
     accounts.note(&client.to_string(), "signed in with the password")?;
     accounts.open_session(&client.to_string(), agent)
 }
@@ -154,8 +152,15 @@ fn with_cookie(state: &Shared, id: Option<&str>, to: &str) -> Response {
 
 /// A path of our own, never another site's.
 pub(crate) fn own_path(path: &str) -> &str {
-    let ours = path.starts_with('/') && !path.starts_with("//") && !path.contains('\\');
+    // Browsers take a backslash for a slash, and tabs and line ends out of an address.
+    let is_plain = path.bytes().all(|c| c.is_ascii_graphic() && c != b'\\');
+    let ours = is_plain && path.starts_with('/') && !path.starts_with("//");
     if ours { path } else { "/" }
+}
+
+/// What a browser says of itself.
+pub(crate) fn agent(headers: &HeaderMap) -> &str {
+    headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 pub(crate) fn cookies(headers: &HeaderMap) -> &str {
@@ -169,8 +174,10 @@ mod tests {
     #[test]
     fn nobody_is_led_elsewhere() {
         assert_eq!(own_path("/plans?x=1"), "/plans?x=1");
-        for path in ["//evil.example", "https://evil.example", "/\\evil.example", ""] {
-            assert_eq!(own_path(path), "/", "{path}");
+        for path in
+            ["//evil.example", "https://evil.example", "/\\evil.example", "/\t/evil.example", ""]
+        {
+            assert_eq!(own_path(path), "/", "{path:?}");
         }
     }
 }

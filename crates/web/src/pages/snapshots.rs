@@ -7,10 +7,10 @@ mod forget;
 mod one;
 
 use askama::Template;
-use axum::Router;
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use holdfast_app::text::{count, plural, printable, shell_word, size};
 use holdfast_app::unattended::is_ready;
 use holdfast_app::{Problem, times};
@@ -25,6 +25,7 @@ use crate::names::{self, line};
 use crate::opened::Open;
 use crate::pages::go;
 use crate::posted::Posted;
+use crate::record::Unchanged;
 use crate::state::{Shared, State};
 use crate::view::{Frame, Nav, View, html};
 use crate::words;
@@ -59,9 +60,8 @@ pub(crate) fn storages(state: &State) -> Result<Vec<Storage>, Problem> {
     let mut names = config.names();
     names
         .sort_by_cached_key(|name| (config.default_name() != Some(name.as_str()), !is_ready(name)));
-    let title =
-        |name: &str| config.entry(name).and_then(|entry| entry.title()).unwrap_or(name).to_owned();
-    Ok(names.into_iter().map(|name| Storage { title: title(&name), name }).collect())
+    let storage = |name: String| Storage { title: config.title_of(&name).to_owned(), name };
+    Ok(names.into_iter().map(storage).collect())
 }
 
 /// A page of a repository when there is none yet.
@@ -264,7 +264,10 @@ async fn list(view: View, Query(mut asked): Query<Asked>) -> Result<Response, Re
     });
     let partial = !asked.partial.is_empty();
     let older = (shown.older > 0).then(|| {
-        (format!("{} older", count(shown.older as u64)), asked.address(asked.from + PAGE, partial))
+        (
+            format!("{} older", count(shown.older as u64)),
+            asked.address(asked.from.saturating_add(PAGE), partial),
+        )
     });
     let newer = (asked.from > 0).then(|| asked.address(asked.from.saturating_sub(PAGE), partial));
     Ok(html(&List {
@@ -316,7 +319,7 @@ fn shown(open: &Open, asked: &Asked, plans: Vec<String>) -> Shown {
         row.group = day.group;
         row.time = day.time;
     }
-    let older = fitting.len().saturating_sub(asked.from + PAGE);
+    let older = fitting.len().saturating_sub(asked.from.saturating_add(PAGE));
     Shown {
         sub,
         rows,
@@ -335,6 +338,8 @@ async fn picked(
     Path(at): Path<String>,
     posted: Posted,
 ) -> Result<Response, Refused> {
+    // The page that it leads to says what comes of it.
+    let on = |to: &str| (Extension(Unchanged), Redirect::to(to)).into_response();
     let picks: Vec<String> = posted.all("pick").map(encode).collect();
     let to = encode(&at);
     if picks.is_empty() {
@@ -344,33 +349,32 @@ async fn picked(
     }
     match posted.text("do") {
         "compare" => match &picks[..] {
-            [after, before] => {
-                Ok(Redirect::to(&format!("/compare?at={to}&a={before}&b={after}")).into_response())
-            }
-            [only] => Ok(Redirect::to(&format!("/compare?at={to}&b={only}")).into_response()),
+            [after, before] => Ok(on(&format!("/compare?at={to}&a={before}&b={after}"))),
+            [only] => Ok(on(&format!("/compare?at={to}&b={only}"))),
             _ => Err(Problem::usage("more than two snapshots are picked")
                 .hint("go back, and pick the two to compare")
                 .into()),
         },
         "forget" => {
             let picks: String = picks.iter().map(|pick| format!("&pick={pick}")).collect();
-            let to = format!("/forget/{to}?{}", picks.trim_start_matches('&'));
-            Ok(Redirect::to(&to).into_response())
+            Ok(on(&format!("/forget/{to}?{}", picks.trim_start_matches('&'))))
         }
-        what => {
-            let pinned = what == "keep";
+        "keep" => {
             let name = at.clone();
             with(&view, &name, true, move |_, open| {
                 let ids: Vec<&str> = picks.iter().map(String::as_str).collect();
-                let change = Change { pinned: Some(pinned), ..Change::default() };
+                let change = Change { pinned: Some(true), ..Change::default() };
                 for info in open.chosen(&ids)? {
                     one::annotate(open, info, &change)?;
                 }
                 Ok(())
             })
             .await?;
-            Ok(go(&headers, &format!("/snapshots?at={at}")))
+            Ok(go(&headers, &format!("/snapshots?at={}", encode(&at))))
         }
+        _ => Err(Problem::usage("nothing says what is to be done with what is picked")
+            .hint("go back, and press Keep, Forget or Compare")
+            .into()),
     }
 }
 

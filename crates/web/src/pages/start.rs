@@ -55,12 +55,8 @@ async fn show(view: View) -> Result<Response, Failure> {
     let (home, storages) = view
         .blocking(|state| {
             let config = state.paths.load_config()?;
-            let title = |name: String| {
-                let entry = config.entry(&name)?;
-                let title = entry.title().unwrap_or(entry.name()).to_owned();
-                Some((name, title))
-            };
-            let storages = config.names().into_iter().filter_map(title).collect();
+            let title = |name: String| (name.clone(), config.title_of(&name).to_owned());
+            let storages = config.names().into_iter().map(title).collect();
             let home = state.paths.home.as_ref().map(printable_os).unwrap_or_default();
             Ok::<_, Problem>((home, storages))
         })
@@ -94,8 +90,7 @@ pub(crate) async fn chosen(view: &View, name: String) -> Result<Response, Failur
         .blocking(move |state| {
             let config = state.paths.load_config()?;
             let place = state.paths.resolve(format!("@{name}").as_ref(), &config)?;
-            let entry = config.expect(&name)?;
-            let title = entry.title().unwrap_or(entry.name()).to_owned();
+            let title = config.title_of(&name).to_owned();
             Ok::<_, Problem>(Chosen { title, location: place.to_string(), name })
         })
         .await?;

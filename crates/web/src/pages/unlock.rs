@@ -6,15 +6,17 @@ use std::sync::Arc;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use holdfast_app::{Class, Problem, adopt, secrets};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use crate::failure::{Failure, Note};
 use crate::opened::Open;
-use crate::pages::go;
+use crate::pages::sign_in::own_path;
+use crate::pages::snapshots::encode;
+use crate::pages::{go, lead};
 use crate::posted::Posted;
 use crate::state::{Shared, State};
 use crate::view::{Frame, Nav, View, html};
@@ -54,12 +56,10 @@ impl IntoResponse for Refused {
             Self::Failed(failure) => failure.into_response(),
             Self::Locked { at, back, is_fragment } => {
                 // A part of a page is no place to come back to.
-                let back = if is_fragment { format!("/snapshots?at={at}") } else { back };
-                let to = format!("/unlock/{at}?back={}", crate::names::escape(back.as_bytes()));
-                match is_fragment {
-                    true => [("x-location", to)].into_response(),
-                    false => Redirect::to(&to).into_response(),
-                }
+                let snapshots = || format!("/snapshots?at={}", encode(&at));
+                let back = if is_fragment { snapshots() } else { back };
+                let back = crate::names::escape(back.as_bytes());
+                lead(is_fragment, &format!("/unlock/{at}?back={back}"))
             }
         }
     }
@@ -111,7 +111,8 @@ async fn page(
     let title = view
         .blocking(move |state| {
             let config = state.paths.load_config()?;
-            Ok::<_, Problem>(config.expect(&name)?.title().unwrap_or(&name).to_owned())
+            config.expect(&name)?;
+            Ok::<_, Problem>(config.title_of(&name).to_owned())
         })
         .await?;
     let frame = view.frame("Passphrase", Nav::Snapshots, &crate::names::line(&at, "ls"));
@@ -154,11 +155,10 @@ async fn unlock(
         })
         .await?;
     if opened.is_some() {
-        return page(&view, at, back, opened).await;
+        let page = page(&view, at, back, opened).await?;
+        return Ok((StatusCode::FORBIDDEN, page).into_response());
     }
-    // A path of our own, never another site's.
     let to = String::from_utf8_lossy(&crate::names::unescape(&back)).into_owned();
-    let plain = to.bytes().all(|c| c.is_ascii_graphic() && c != b'\\');
-    let ours = plain && to.starts_with('/') && !to.starts_with("//");
-    Ok(go(&headers, if ours { &to } else { "/snapshots" }))
+    let to = if to.is_empty() { "/snapshots" } else { own_path(&to) };
+    Ok(go(&headers, to))
 }

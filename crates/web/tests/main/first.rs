@@ -63,8 +63,11 @@ fn four_answers_lead_to_a_backup_and_home_says_that_it_holds() -> Result {
         tab.open("/plans/first-backup").await?;
         tab.see("Next five runs").await?;
         tab.screenshot("plan-dark").await?;
+        for rule in ["k-hourly", "k-weekly", "k-monthly"] {
+            tab.fill(rule, "").await?;
+        }
         tab.fill("k-daily", "3").await?;
-        tab.see("of a year would stay").await?;
+        tab.see("With these rules 3 of the").await?;
         tab.click("Save plan").await?;
         tab.see("daily at 02:30").await?;
         tab.screenshot("plans").await

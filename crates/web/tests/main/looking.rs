@@ -172,6 +172,13 @@ fn a_restore_is_previewed_run_and_verified() -> Result {
         tab.see("Restore 3 files").await?;
         tab.see(&format!("--to {}", target.display())).await?;
         tab.screenshot("restore-preview").await?;
+        // A preview holds for what it was made of.
+        let left = "document.querySelector('[name=delete]').click(); \
+                    return document.getElementById('preview').children.length";
+        assert_eq!(tab.script(left).await?, 0, "an old preview can be acted on");
+        tab.script("document.querySelector('[name=delete]').click()").await?;
+        tab.click("Preview").await?;
+        tab.see("Restore 3 files").await?;
         tab.click("Restore 3 files").await?;
         tab.see("read back and equal").await?;
         tab.screenshot("restore-run").await?;

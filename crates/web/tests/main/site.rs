@@ -3,11 +3,16 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use holdfast_app::paths::Paths;
 use holdfast_app::runner::{self, Runner};
+use holdfast_app::runs::{History, Run};
 use holdfast_web::{Console, Options};
 use tempfile::TempDir;
+
+/// How long an answer, or a run, may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -37,6 +42,14 @@ impl Answer {
 
 impl Site {
     pub(crate) fn new() -> Result<Self> {
+        Self::with(false, |_| Ok(()))
+    }
+
+    /// Behind a proxy or not, after `before` prepared its state.
+    pub(crate) fn with(
+        is_behind_proxy: bool,
+        before: impl FnOnce(&Paths) -> Result,
+    ) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let at = |name: &str| home.path().join(name);
         let paths = Paths {
@@ -46,6 +59,7 @@ impl Site {
             home: Some(at("home")),
         };
         std::fs::create_dir(at("home"))?;
+        before(&paths)?;
         let listen = Console::loopback(0);
         let runner = Runner::new(paths.clone(), runner::Options::default())?;
         let console = Console::start(Options {
@@ -53,7 +67,7 @@ impl Site {
             listen,
             machine: "tern".into(),
             hosts: Vec::new(),
-            is_behind_proxy: false,
+            is_behind_proxy,
             is_foreground: true,
         })?;
         Ok(Self { console, paths, home })
@@ -78,6 +92,7 @@ impl Site {
     fn send(&self, request: &str) -> Result<Vec<u8>> {
         let host = self.console.address().to_string();
         let mut stream = TcpStream::connect(self.console.address())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(request.replace("HOST", &host).as_bytes())?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes)?;
@@ -109,6 +124,37 @@ impl Site {
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
             form.len()
         ))
+    }
+
+    /// Sends a form as somebody who is signed in, with more header lines.
+    pub(crate) fn submit(
+        &self,
+        (cookie, token): &(String, String),
+        path: &str,
+        headers: &str,
+        form: &str,
+    ) -> Result<Answer> {
+        let headers = format!("Cookie: {cookie}\r\nx-csrf: {token}\r\n{headers}");
+        self.post(path, &headers, form)
+    }
+
+    /// Sends a form that begins a run, and waits for its end.
+    pub(crate) fn run(&self, who: &(String, String), path: &str, form: &str) -> Result<Run> {
+        let answer = self.submit(who, path, "", form)?;
+        let id = answer.header("location").and_then(|to| to.strip_prefix("/runs/"));
+        let id = id.ok_or_else(|| format!("{path}: {} {}", answer.status, answer.body))?.parse()?;
+        let history = History::open(&self.paths.state)?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let run = history.run(id)?;
+            if !run.outcome.is_open() {
+                return Ok(run);
+            }
+            if Instant::now() > until {
+                return Err(format!("{path}: it does not end").into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Signs in: the cookie, and the token for forms.

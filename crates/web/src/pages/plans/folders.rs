@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use askama::Template;
 use axum::response::Response;
+use holdfast_app::paths::Paths;
 use holdfast_app::text::printable_os;
 use holdfast_app::{Class, Problem, catalogue};
 
 use crate::failure::Failure;
 use crate::posted::Posted;
-use crate::state::State;
 use crate::view::{View, html};
 
 /// Where browsing may begin, beside the home directory.
@@ -39,19 +39,18 @@ struct Folders {
 /// `POST /plan-form/folders`: the folders below `folder`.
 pub(super) async fn show(view: View, posted: Posted) -> Result<Response, Failure> {
     let at = posted.text("folder").to_owned();
-    let folders = view.blocking(move |state| list(state, &at)).await?;
+    let folders = view.blocking(move |state| list(&state.paths, &at)).await?;
     Ok(html(&folders))
 }
 
-fn roots(state: &State) -> Vec<PathBuf> {
-    let home = state.paths.home.iter().cloned();
-    let mut roots: Vec<_> = home.chain(ROOTS.map(PathBuf::from)).filter(|p| p.is_dir()).collect();
-    roots.dedup();
-    roots
+fn roots(paths: &Paths) -> Vec<PathBuf> {
+    let home = &paths.home;
+    let others = ROOTS.map(PathBuf::from).into_iter().filter(|root| Some(root) != home.as_ref());
+    home.iter().cloned().chain(others).filter(|path| path.is_dir()).collect()
 }
 
 /// The path itself, links followed, if it may be shown.
-fn allowed(state: &State, at: &Path) -> Result<PathBuf, Problem> {
+fn allowed(paths: &Paths, at: &Path) -> Result<PathBuf, Problem> {
     let refused = || {
         let shown = printable_os(at);
         Problem::new(Class::PermissionDenied, format!("{shown} cannot be browsed here"))
@@ -59,22 +58,23 @@ fn allowed(state: &State, at: &Path) -> Result<PathBuf, Problem> {
     };
     let real = at.canonicalize().map_err(|e| catalogue::io("look at", at, &e))?;
     let inside = |root: &Path| root.canonicalize().is_ok_and(|root| real.starts_with(root));
-    let own = [Some(state.paths.state.as_path()), state.paths.config.parent()];
-    let is_own = own.into_iter().flatten().any(inside);
-    if is_own || !roots(state).iter().any(|root| inside(root)) {
+    // A configuration that somebody keeps among other things closes none of them.
+    let beside = paths.config.parent().filter(|folder| folder.ends_with("holdfast"));
+    let is_own = [Some(paths.state.as_path()), beside].into_iter().flatten().any(inside);
+    if is_own || !roots(paths).iter().any(|root| inside(root)) {
         return Err(refused());
     }
     Ok(real)
 }
 
-fn list(state: &State, at: &str) -> Result<Folders, Problem> {
+fn list(paths: &Paths, at: &str) -> Result<Folders, Problem> {
     if at.is_empty() {
         let folder =
             |path: PathBuf| Folder { name: printable_os(&path), path: printable_os(&path) };
-        let folders = roots(state).into_iter().map(folder).collect();
+        let folders = roots(paths).into_iter().map(folder).collect();
         return Ok(Folders { at: None, above: String::new(), folders, more: false });
     }
-    let path = allowed(state, Path::new(at))?;
+    let path = allowed(paths, Path::new(at))?;
     let read = std::fs::read_dir(&path).map_err(|e| catalogue::io("list", &path, &e))?;
     let mut folders: Vec<_> = read
         .filter_map(Result::ok)
@@ -88,7 +88,47 @@ fn list(state: &State, at: &str) -> Result<Folders, Problem> {
     folders.sort_by_key(|folder| (folder.name.starts_with('.'), folder.name.to_lowercase()));
     let more = folders.len() > MOST;
     folders.truncate(MOST);
-    let above = path.parent().filter(|above| allowed(state, above).is_ok());
+    let above = path.parent().filter(|above| allowed(paths, above).is_ok());
     let above = above.map(printable_os).unwrap_or_default();
     Ok(Folders { at: Some(printable_os(&path)), above, folders, more })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_people_are_shown_and_none_of_ours() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let dir = tempfile::tempdir()?;
+        let home = dir.path().join("home");
+        for folder in ["papers", ".config/holdfast", "state/keys"] {
+            std::fs::create_dir_all(home.join(folder))?;
+        }
+        std::os::unix::fs::symlink("/proc", home.join("out"))?;
+        std::os::unix::fs::symlink(home.join("state"), home.join("papers/in"))?;
+        let mut paths = Paths {
+            config: home.join(".config/holdfast/config.toml"),
+            state: home.join("state"),
+            cache: None,
+            home: Some(home.clone()),
+        };
+        let class = |paths: &Paths, at: &str| allowed(paths, &home.join(at)).err().map(|p| p.class);
+        assert_eq!(class(&paths, "papers"), None);
+        for at in ["state", "state/keys", "papers/in", ".config/holdfast", "out", "/proc"] {
+            assert_eq!(class(&paths, at), Some(Class::PermissionDenied), "{at}");
+        }
+        assert_eq!(class(&paths, "nowhere"), Some(Class::NoSuchPath));
+        let shown = list(&paths, &home.to_string_lossy())?;
+        let names: Vec<_> = shown.folders.iter().map(|folder| folder.name.as_str()).collect();
+        assert_eq!(names, ["papers", "state", ".config"]);
+        // One that lies in the home itself closes nothing of it.
+        paths.config = home.join("c.toml");
+        assert_eq!(class(&paths, ""), None);
+        // Of root, the home is one of the usual places, and stands there once.
+        paths.home = Some("/etc".into());
+        let roots = roots(&paths);
+        assert_eq!(roots.iter().filter(|root| root.as_path() == Path::new("/etc")).count(), 1);
+        Ok(())
+    }
 }

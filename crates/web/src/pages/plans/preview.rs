@@ -5,6 +5,7 @@ use askama::Template;
 use axum::response::Response;
 use holdfast_app::plans::Plan;
 use holdfast_app::retention::{GroupBy, Question, Reason, decide};
+use holdfast_app::schedule::Calendar;
 use holdfast_app::text::plural;
 use holdfast_app::{Problem, times};
 use holdfast_engine::format::snapshot::Snapshot;
@@ -24,10 +25,11 @@ use crate::words;
 const NEXT: usize = 5;
 /// Months that are shown.
 const MONTHS: i32 = 3;
-/// Imagined runs: a year of hourly ones and some.
-const MOST: usize = 9000;
+/// Imagined runs: a year of hourly ones, or the months that are shown of one every quarter of an hour.
+const MOST: u64 = 9000;
+const DAY: i64 = 86_400 * 1_000_000_000;
 /// How far back runs are imagined.
-const YEAR: i64 = 400 * 86_400 * 1_000_000_000;
+const YEAR: i64 = 366 * DAY;
 
 /// A day of a month: its number and how it stands.
 #[derive(Debug, Clone, Default)]
@@ -78,9 +80,8 @@ pub(super) fn of(plan: &Plan) -> Preview {
         let next = calendar.next(now, NEXT)?;
         let next = next.iter().map(|due| (words::moment(*due, now), words::relative(*due, now)));
         let zone = calendar.time_zone()?;
-        let past = calendar.next(now - YEAR, MOST)?;
-        let past: Vec<_> = past.into_iter().filter(|due| *due <= now).collect();
-        let (months, kept) = simulate(plan, &past, now, &zone);
+        let (past, back) = past(&calendar, now)?;
+        let (months, kept) = simulate(plan, &past, back, now, &zone);
         let words = format!(
             "{}: {} to {}.",
             calendar.schedule,
@@ -98,8 +99,29 @@ pub(super) fn of(plan: &Plan) -> Preview {
     })
 }
 
+/// The runs that would have been until now, and how far back they go: less than a year where those
+/// of a year are too many.
+fn past(calendar: &Calendar, now: i64) -> Result<(Vec<i64>, i64), Problem> {
+    let count = |back: i64| -> Result<u64, Problem> {
+        Ok(calendar.overdue(now - back, now)?.map_or(0, |due| due.count))
+    };
+    // Nothing runs more than once a minute: those of so few days are never too many.
+    let mut back = YEAR / 64;
+    while back < YEAR && count(back * 2)? <= MOST {
+        back *= 2;
+    }
+    let past = calendar.next(now - back, usize::try_from(count(back)?).unwrap_or_default())?;
+    Ok((past.into_iter().filter(|due| *due <= now).collect(), back))
+}
+
 /// Which of these runs' snapshots would stay, month by month.
-fn simulate(plan: &Plan, past: &[i64], now: i64, zone: &TimeZone) -> (Vec<Month>, String) {
+fn simulate(
+    plan: &Plan,
+    past: &[i64],
+    back: i64,
+    now: i64,
+    zone: &TimeZone,
+) -> (Vec<Month>, String) {
     let snapshots: Vec<SnapshotInfo> = past
         .iter()
         .enumerate()
@@ -139,8 +161,12 @@ fn simulate(plan: &Plan, past: &[i64], now: i64, zone: &TimeZone) -> (Vec<Month>
         (true, _) => "Without rules every snapshot stays.".to_owned(),
         (_, 0) => String::new(),
         (false, all) => format!(
-            "With these rules {stay} of the {} of a year would stay.",
-            plural(all as u64, "snapshot", "snapshots")
+            "With these rules {stay} of the {} of {} would stay.",
+            plural(all as u64, "snapshot", "snapshots"),
+            match back {
+                YEAR => "a year".to_owned(),
+                less => format!("the last {}", plural((less / DAY).unsigned_abs(), "day", "days")),
+            }
         ),
     };
     let Some(today) = date(now) else { return (Vec::new(), kept) };
@@ -183,4 +209,37 @@ fn month(
         week
     });
     Month { name: first.strftime("%B %Y").to_string(), weeks: weeks.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_imagined_until_now_however_often_they_are() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let now = 1_790_000_000 * 1_000_000_000;
+        for (schedule, distance, said) in [
+            ("daily at 02:30", DAY, "of a year would"),
+            ("hourly", DAY / 24, "of a year would"),
+            ("every 15 minutes", DAY / 96, "of the last 91 days would"),
+            ("every 1 minutes", DAY / 1440, "of the last 5 days would"),
+        ] {
+            let mut plan = Plan::new("p");
+            plan.schedule = Some(schedule.parse()?);
+            plan.keep.set("daily", "7")?;
+            let calendar = plan.calendar().ok_or("no calendar")?;
+            let (past, back) = past(&calendar, now)?;
+            let distance = distance + DAY / 24;
+            let (first, last) = past.first().zip(past.last()).ok_or("no runs")?;
+            assert!(
+                now - last <= distance && *last <= now,
+                "{schedule}: the last runs are missing"
+            );
+            assert!(first - (now - back) <= distance, "{schedule}: the first runs are missing");
+            let (months, kept) = simulate(&plan, &past, back, now, &TimeZone::UTC);
+            assert!(kept.contains(said) && months.len() == 3, "{schedule}: {kept}");
+        }
+        Ok(())
+    }
 }

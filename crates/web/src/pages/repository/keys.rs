@@ -13,7 +13,7 @@ use holdfast_engine::repo::Repository;
 
 use crate::pages::unlock::{Refused, with};
 use crate::posted::Posted;
-use crate::view::{Nav, View, html};
+use crate::view::{View, html};
 use crate::words;
 
 #[derive(Debug)]
@@ -111,6 +111,6 @@ async fn show(
         Ok(slots.into_iter().map(slot).collect())
     })
     .await?;
-    let csrf = view.frame("", Nav::None, "").csrf;
+    let csrf = view.session.csrf.clone();
     Ok(html(&Keys { at, csrf, slots, told }))
 }

@@ -80,8 +80,8 @@ pub(super) async fn show(view: View, Path(name): Path<String>) -> Result<Respons
 async fn offer(view: &View, name: String) -> Result<(Offer, String, String), Failure> {
     view.blocking(move |state| {
         let config = state.paths.load_config()?;
-        let entry = config.expect(&name)?;
-        let title = entry.title().unwrap_or(entry.name()).to_owned();
+        config.expect(&name)?;
+        let title = config.title_of(&name).to_owned();
         let offer = match adopt::look(&state.paths, &name) {
             Ok(Found::Vacant) => Offer::Create,
             Ok(Found::Locked) => Offer::Open,

@@ -13,8 +13,7 @@ use axum::response::{Html, IntoResponse, Response};
 use holdfast_app::ask::Ask;
 use holdfast_app::connection_test::{self, Outcome, Step};
 use holdfast_app::text::duration;
-use holdfast_app::{Class, Problem, Resolved};
-use holdfast_engine::crypto;
+use holdfast_app::{Class, Problem, Resolved, random};
 use holdfast_engine::hash::to_hex;
 use http::StatusCode;
 
@@ -101,10 +100,8 @@ pub(super) async fn start(
     place: Resolved,
     unsaved: Option<Unsaved>,
 ) -> Result<Response, Failure> {
-    let random = crypto::random::<8>()
-        .map_err(|e| Problem::new(Class::Internal, "the system gives no random bytes").cause(e))?;
     let trial = Arc::new(Trial {
-        id: to_hex(&random),
+        id: to_hex(&random::<8>()?),
         place: place.to_string(),
         began: jiff::Zoned::now().strftime("%H:%M:%S").to_string(),
         unsaved,
