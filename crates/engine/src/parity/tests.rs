@@ -199,3 +199,13 @@ fn pieces_grow_with_the_longest_pack() {
     encoder.update(&vec![0; (MAX_PIECES + 1) * 1024]);
     assert!(encoder.finish().is_none(), "longer than was said");
 }
+
+#[test]
+fn long_pieces_heal_part_by_part() {
+    let pack = bytes(11, 1_000_001);
+    let parity = Parity::parse(encoded(&pack, 512 << 20)).expect("parity");
+    // So long that not all bytes of all pieces are in memory at once.
+    assert_eq!(parity.header().piece, 16 << 10);
+    assert_eq!(heals(&pack, &parity, |damaged| damaged[500_000..520_000].fill(0)), Ok(2));
+    assert_eq!(heals(&pack, &parity, |damaged| damaged[990_000..].fill(0)), Ok(2));
+}

@@ -8,6 +8,7 @@ use crate::common::{
     assert_holds, back_up, blobs, killed_at_any_call, memory, options, read_back, repository,
     repository as repository_in, run,
 };
+use crate::storages::Worn;
 use holdfast_engine::Error;
 use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::format::snapshot::Snapshot;
@@ -19,9 +20,7 @@ use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::session::{Session, Writer};
 use holdfast_engine::repo::writer::{WriterOptions, with_writer};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
-use holdfast_engine::storage::{
-    Folder, ObjectInfo, ObjectName, Storage, StorageError, StorageErrorKind, StorageResult, Upload,
-};
+use holdfast_engine::storage::{Folder, ObjectName};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree, Operation};
 
@@ -370,57 +369,15 @@ fn it_works_where_there_is_no_space_left() {
     assert_holds(&repository, last, &tree);
 }
 
-/// Refuses to delete packs, as a locked bucket does.
-#[derive(Debug, Clone)]
-struct Locked(MemoryStorage);
-
-impl Storage for Locked {
-    fn location(&self) -> String {
-        self.0.location()
-    }
-    fn prepare(&self) -> StorageResult<()> {
-        self.0.prepare()
-    }
-    fn put(&self, name: &ObjectName, bytes: &[u8]) -> StorageResult<()> {
-        self.0.put(name, bytes)
-    }
-    fn upload(&self) -> StorageResult<Box<dyn Upload + '_>> {
-        self.0.upload()
-    }
-    fn get(&self, name: &ObjectName) -> StorageResult<Vec<u8>> {
-        self.0.get(name)
-    }
-    fn get_range(
-        &self,
-        name: &ObjectName,
-        offset: u64,
-        length: usize,
-        into: &mut Vec<u8>,
-    ) -> StorageResult<()> {
-        self.0.get_range(name, offset, length, into)
-    }
-    fn list(&self, folder: Folder, each: &mut dyn FnMut(ObjectInfo)) -> StorageResult<()> {
-        self.0.list(folder, each)
-    }
-    fn stat(&self, name: &ObjectName) -> StorageResult<ObjectInfo> {
-        self.0.stat(name)
-    }
-    fn delete(&self, name: &ObjectName) -> StorageResult<()> {
-        if name.as_str().starts_with("packs/") {
-            let kind = StorageErrorKind::PermissionDenied;
-            return Err(StorageError::new(kind, "delete", name.as_str()));
-        }
-        self.0.delete(name)
-    }
-}
-
 #[test]
 fn what_a_lock_refuses_is_put_off() {
     let (storage, repository) = memory();
     let first = back_up(&repository, &tree(1, 20), 1).snapshot.expect("snapshot");
     let second = back_up_afresh(&repository, &tree(2, 20), 2);
     repository.forget(first, &Notes::default()).expect("forget");
-    let locked = repository_in(Locked(storage.clone()));
+    let worn = Worn::new(storage.clone());
+    worn.keep_packs();
+    let locked = repository_in(worn);
     let report = collect(&locked, &plain()).expect("gc");
     assert!(report.refused_total > 0 && report.deleted.count == 0, "{report:?}");
     assert_eq!(report.refused.len() as u64, report.refused_total);

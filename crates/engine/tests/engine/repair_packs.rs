@@ -3,21 +3,24 @@
 //! damaged packs go with a gc, as soon as nothing needs them. Killed at any call as well.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::common::{
     assert_holds, back_up, blobs, killed_at_any_call, memory, read_back,
-    repository as repository_in, with_parity,
+    repository as repository_in, secret, with_parity,
 };
 use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::hash::{ObjectId, SnapshotId};
+use holdfast_engine::meta::Xattr;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, Severity, check};
 use holdfast_engine::ops::gc::{GcOptions, GcReport, gc};
 use holdfast_engine::ops::repair::{RepairPacksOptions, RepairPacksReport, packs};
 use holdfast_engine::ops::sync::{Sync, SyncOptions};
 use holdfast_engine::repo::notes::Notes;
+use holdfast_engine::repo::open::create;
 use holdfast_engine::repo::writer::WriterOptions;
-use holdfast_engine::repo::{Index, Repository};
+use holdfast_engine::repo::{CreateOptions, Index, Repository};
 use holdfast_engine::storage::{Folder, ObjectName, Storage};
 use holdfast_engine::{Error, Result};
 use holdfast_testkit::clock::random_bytes;
@@ -222,6 +225,8 @@ fn a_copy_of_the_files_gives_back_anything() {
         assert!(told.is_copy && told.blobs == told.wanted && told.blobs >= 4, "{told:?}");
         assert_eq!(report.lost(), 0);
         assert_eq!(report.packs.iter().all(|pack| pack.missing), remove);
+        let there = if remove { 0 } else { packs.len() as u64 };
+        assert_eq!(report.condemned, there, "what is missing need not go");
         assert_holds(&repository, id, &tree());
         assert_clean(&storage, &repository, id, &packs[0]);
     }
@@ -288,6 +293,55 @@ fn what_the_donor_holds_differently_is_not_taken() {
         for (_, path) in &finding.paths {
             assert!(!path.starts_with(b"/data/d0/f"), "{}", path.escape_ascii());
         }
+    }
+    // And nobody relies on a bundle that lacks some: who still has them stores them again.
+    let again = back_up(&repository, &tree(), 2).snapshot.expect("snapshot");
+    assert_holds(&repository, again, &tree());
+}
+
+#[test]
+fn lists_of_chunks_come_from_another_repository() {
+    let fixed = || {
+        let storage = MemoryStorage::new();
+        let secrets = vec![(secret(), "test".into())];
+        let options =
+            CreateOptions { secrets, chunk_fixed: Some(4096), ..CreateOptions::default() };
+        let repository = create(Arc::new(storage.clone()), options).expect("create");
+        (storage, repository)
+    };
+    let mut tree = MemoryTree::new();
+    tree.file("long", random_bytes(1, 400_000));
+    let (storage, repository) = fixed();
+    let id = back_up(&repository, &tree, 1).snapshot.expect("snapshot");
+    let (_, other) = fixed();
+    back_up(&other, &tree, 1);
+    let kinds = [BlobKind::ChunkList, BlobKind::Chunk];
+    assert_eq!(break_one_of_each(&storage, &repository, &kinds), 2);
+    let report = mend(&repository, Some(&other)).expect("repair");
+    let told = report.donated.as_ref().expect("asked");
+    assert_eq!((told.wanted, told.blobs, report.lost()), (2, 2, 0), "{report:?}");
+    assert_holds(&repository, id, &tree);
+}
+
+#[test]
+fn attributes_come_from_another_repository_if_they_are_the_same() {
+    let with_attributes = |seed| {
+        let mut tree = tree();
+        let value = random_bytes(seed, 9_000);
+        tree.node_mut("big").xattrs = vec![Xattr { name: b"user.long".to_vec(), value }];
+        tree
+    };
+    for (seed, expected) in [(1, (1, 0)), (2, (0, 1))] {
+        let (storage, repository) = memory();
+        let id = back_up(&repository, &with_attributes(1), 1).snapshot.expect("snapshot");
+        let (_, other) = memory();
+        back_up(&other, &with_attributes(seed), 1);
+        assert_eq!(break_one_of_each(&storage, &repository, &[BlobKind::Attributes]), 1);
+        let report = mend(&repository, Some(&other)).expect("repair");
+        let told = report.donated.as_ref().expect("asked");
+        assert_eq!((told.blobs, report.lost()), expected, "{report:?}");
+        assert_eq!(checked(&repository).is_damaged(), seed == 2);
+        assert_holds(&repository, id, &with_attributes(1));
     }
 }
 
