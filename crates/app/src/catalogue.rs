@@ -86,7 +86,7 @@ pub fn explain(error: &Error, at: Option<&OsStr>) -> Problem {
         Error::NoSuchPath { snapshot, .. } => Problem::new(Class::NoSuchPath, message)
             .hint(format!("to see what it holds: {}", command.line(&format!("ls {snapshot}:/")))),
         Error::Fenced => {
-            Problem::new(Class::Fenced, message).hint("nothing is lost: run the same backup again")
+            Problem::new(Class::Fenced, message).hint("nothing is lost: run the same command again")
         }
         Error::Interrupted => Problem::new(Class::Interrupted, message)
             .hint("nothing is broken: run the same command again to go on"),

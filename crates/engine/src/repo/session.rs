@@ -220,14 +220,19 @@ impl<'a> Session<'a> {
         if let Err(error) = stored {
             self.resolve_unknown(&name, error)?;
         }
-        match self.repository.storage().get(&ObjectName::fence(self.id)) {
-            Ok(_) => return Err(Error::Fenced),
-            Err(e) if e.is_not_found() => {}
-            Err(e) => return Err(e.into()),
-        }
+        self.test_fence()?;
         // Committed. A lease that stays open costs the next gc a little time and nothing else.
         let _ = self.end("committed");
         Ok(self.id)
+    }
+
+    /// An error if this session was shut out.
+    pub(crate) fn test_fence(&self) -> Result<()> {
+        match self.repository.storage().get(&ObjectName::fence(self.id)) {
+            Ok(_) => Err(Error::Fenced),
+            Err(e) if e.is_not_found() => Ok(()),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// The PUT of the snapshot failed, or its answer was lost. Either it is there after all, or

@@ -19,6 +19,7 @@ mod parity;
 mod partial;
 mod renewals;
 mod repair;
+mod repair_copies;
 mod repair_packs;
 mod restore;
 mod simulation;

@@ -2,7 +2,8 @@
 //! once more in new packs, and the damaged ones are condemned, as gc condemns packs that it has
 //! copied from. So their content does not count as stored: the next backup stores again what it
 //! finds still there, and a gc deletes them once nothing that is needed is in them alone.
-//! Order of calls: lease; LIST `condemned/`, `index/`, `packs/`; packs; segments; record; end.
+//! Order of calls: lease; LIST `condemned/`, `index/`, `packs/`; packs; segments; record; GET of the
+//! own fence; end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -55,7 +56,7 @@ pub struct RepairedPack {
     pub missing: bool,
     /// Pieces that parity computed, if it healed the pack.
     pub healed: Option<u64>,
-    /// Blobs that were stored once more.
+    /// Blobs that were stored once more, out of it or of a pack that is on its way out as well.
     pub copied: u64,
     /// Blobs that are whole in another pack.
     pub elsewhere: u64,
@@ -217,6 +218,7 @@ impl Run<'_> {
             let name = ObjectName::condemned(RecordId::new(random()?));
             self.repository.put_sealed(ObjectKind::Condemned, &name, &record.encode_to_vec())?;
         }
+        session.test_fence()?;
         report.condemned = go.len() as u64;
         report.packs = repaired.into_values().collect();
         Ok(())
@@ -259,39 +261,62 @@ impl Run<'_> {
                 one.elsewhere += 1;
                 continue;
             }
-            match self.frame(pack, place, id, &bytes, &mut decompressor) {
-                Some(frame) => {
-                    let Place { kind, members, plain, hollow, .. } = *place;
-                    let content = CopiedContent::Frame { bytes: frame, plain, hollow };
-                    self.writer.copy(Copied { kind, id: *id, members, content })?;
-                    // Of a hollow bundle other packs may hold other members.
-                    if !hollow {
-                        copied.insert(*id);
-                    }
-                    one.copied += 1;
-                }
-                None => {
-                    lost.entry(*id).or_insert((*place, BTreeSet::new())).1.insert(pack.id);
-                }
+            let Place { kind, members, plain, hollow, .. } = *place;
+            let frame = self.frame(pack, place, id, &bytes, &mut decompressor);
+            let (content, hollow) = if let Some(bytes) = frame {
+                (CopiedContent::Frame { bytes, plain, hollow }, hollow)
+            } else if let Some(bytes) = self.on_its_way_out(pack, place, id)? {
+                (CopiedContent::Plain { bytes, hollow: false }, false)
+            } else {
+                lost.entry(*id).or_insert((*place, BTreeSet::new())).1.insert(pack.id);
+                continue;
+            };
+            self.writer.copy(Copied { kind, id: *id, members, content })?;
+            // Of a hollow bundle other packs may hold other members.
+            if !hollow {
+                copied.insert(*id);
             }
+            one.copied += 1;
         }
         Ok(one)
     }
 
-    /// Whether a whole copy of a blob can be read from a pack that is not damaged.
+    /// Whether a whole copy of a blob can be read from a pack that is not damaged and stays.
     fn is_elsewhere(&self, pack: &PackInfo, place: &Place, id: &BlobId) -> Result<bool> {
+        let stays = |info: &PackInfo| info.usable && !self.damaged.contains(&info.id);
+        self.read_other(pack, place, id, &stays).map(|found| found.is_some())
+    }
+
+    /// A whole copy of a blob from a pack that a gc has condemned: nobody may rely on it there, and
+    /// it is better than none.
+    fn on_its_way_out(
+        &self,
+        pack: &PackInfo,
+        place: &Place,
+        id: &BlobId,
+    ) -> Result<Option<Vec<u8>>> {
+        self.read_other(pack, place, id, &|info| !info.usable)
+    }
+
+    /// A whole copy of a blob from a pack that `fits` and is not this one.
+    fn read_other(
+        &self,
+        pack: &PackInfo,
+        place: &Place,
+        id: &BlobId,
+        fits: &dyn Fn(&PackInfo) -> bool,
+    ) -> Result<Option<Vec<u8>>> {
         let index = self.reader.index();
         for other in index.places(id)? {
             let Some(info) = index.pack(other.pack)? else { continue };
-            let is_other = info.id != pack.id && info.usable && !self.damaged.contains(&info.id);
-            if is_other && !other.hollow {
+            if info.id != pack.id && !other.hollow && fits(&info) {
                 match self.reader.read_place(index, &other, place.kind, id) {
-                    Ok(_) => return Ok(true),
+                    Ok((plain, _)) => return Ok(Some(plain)),
                     Err(error) => drop(check::fault_text(error)?),
                 }
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The frame of a blob out of its pack's bytes, if it opens.
