@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
+use crate::Error;
 use crate::crypto::ObjectKind;
 use crate::hash::{ObjectId, SnapshotId};
 use crate::storage::ObjectName;
@@ -119,11 +120,18 @@ impl Repository {
     pub fn vanished(&self, listed: &[SnapshotInfo]) -> Vec<SnapshotId> {
         let (file, mut seen) = self.seen();
         let there: BTreeSet<SnapshotId> = listed.iter().map(|snapshot| snapshot.id).collect();
-        let gone = seen.iter().copied().filter(|id| !there.contains(id));
-        let vanished = gone.filter(|id| self.is_unaccounted(*id)).collect();
+        let (mut vanished, mut unknown) = (Vec::new(), Vec::new());
+        for id in seen.iter().copied().filter(|id| !there.contains(id)) {
+            match self.is_accounted_for(id) {
+                Some(true) => {}
+                Some(false) => vanished.push(id),
+                None => unknown.push(id),
+            }
+        }
         let mut now: Vec<&SnapshotInfo> = listed.iter().filter(|s| !s.record.partial).collect();
         now.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.record.time, snapshot.id)));
-        let now: Vec<SnapshotId> = now.into_iter().take(SEEN).map(|s| s.id).collect();
+        let newest = now.into_iter().map(|snapshot| snapshot.id);
+        let now: Vec<SnapshotId> = unknown.into_iter().chain(newest).take(SEEN).collect();
         if seen != now {
             seen = now;
             Self::keep_seen(&file, &seen);
@@ -131,14 +139,22 @@ impl Repository {
         vanished
     }
 
-    /// Whether nothing says why a snapshot is not there.
-    fn is_unaccounted(&self, id: SnapshotId) -> bool {
-        let said = |kind, name| {
-            // What cannot be read now may say so later, and is no reason to cry.
-            self.get_sealed(kind, &name).is_ok_and(|_| true)
-        };
-        !said(ObjectKind::Session, ObjectName::session_forgotten(id))
-            && !said(ObjectKind::Fence, ObjectName::fence_confirmed(id))
+    /// Whether something says why a snapshot is not there. `None` if what may say so cannot be read
+    /// now: that is no reason to cry. What was put there by somebody without the key says nothing.
+    fn is_accounted_for(&self, id: SnapshotId) -> Option<bool> {
+        let marks = [
+            (ObjectKind::Session, ObjectName::session_forgotten(id)),
+            (ObjectKind::Fence, ObjectName::fence_confirmed(id)),
+        ];
+        let mut said = Some(false);
+        for (kind, name) in marks {
+            match self.get_sealed(kind, &name) {
+                Ok(_) => return Some(true),
+                Err(Error::Storage(e)) if !e.is_not_found() => said = None,
+                Err(_) => {}
+            }
+        }
+        said
     }
 
     /// Remembers a snapshot that was committed from here.

@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use crate::common::{assert_holds, back_up, read_back, secret};
 use holdfast_engine::Error;
+use holdfast_engine::format::snapshot::Snapshot;
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, Severity, check};
 use holdfast_engine::ops::gc::{GcOptions, gc};
 use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::open::{create, open};
+use holdfast_engine::repo::session::{Session, Writer};
+use holdfast_engine::repo::writer::{WriterOptions, with_writer};
 use holdfast_engine::repo::{CreateOptions, Index, OpenOptions, Repository};
 use holdfast_engine::storage::{Folder, ObjectName, Storage};
 use holdfast_testkit::clock::random_bytes;
-use holdfast_testkit::{MemoryStorage, MemoryTree};
+use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree};
 
 /// With another seed all files have other sizes, so that none passes for unchanged.
 fn tree(seed: u64) -> MemoryTree {
@@ -246,4 +249,65 @@ fn packs_take_turns_in_being_read() {
     storage.load(whole);
     let index = Index::load(&repository, &Default::default()).expect("index");
     assert_eq!(index.pack_count(), 8);
+}
+
+#[test]
+fn a_commit_remembers_no_more_than_the_newest() {
+    let (storage, cache) = (MemoryStorage::new(), tempfile::tempdir().expect("directory"));
+    let repository = seen_from(&storage, cache.path());
+    let ids: Vec<_> = (1..=10)
+        .map(|time| back_up(&repository, &tree(1), time).snapshot.expect("snapshot"))
+        .collect();
+    for id in &ids[..3] {
+        storage.remove(&ObjectName::snapshot(*id));
+    }
+    assert_eq!(vanished(&repository), [ids[2]], "of ten, eight");
+}
+
+#[test]
+fn partial_snapshots_are_not_missed() {
+    let (storage, cache) = (MemoryStorage::new(), tempfile::tempdir().expect("directory"));
+    let repository = seen_from(&storage, cache.path());
+    let session = Session::begin(&repository, Writer::default()).expect("session");
+    let partial = with_writer(&repository, session.index(), WriterOptions::default(), |blobs| {
+        let snapshot = Snapshot { partial: true, ..Snapshot::default() };
+        session.commit_partial(blobs, &snapshot)
+    });
+    let partial = partial.expect("commit").expect("a partial snapshot");
+    assert_eq!(vanished(&repository), []);
+    storage.remove(&ObjectName::snapshot(partial));
+    assert_eq!(vanished(&repository), [], "the next whole one takes its place");
+}
+
+#[test]
+fn a_fence_accounts_for_what_was_forgotten_elsewhere() {
+    let storage = MemoryStorage::new();
+    let (one, two) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("two"));
+    let (here, there) = (seen_from(&storage, one.path()), seen_from(&storage, two.path()));
+    let id = back_up(&here, &tree(1), 1).snapshot.expect("snapshot");
+    // A gc took the session for dead when its snapshot was there already.
+    storage.plant(&ObjectName::fence(id), b"whatever".to_vec());
+    assert_eq!(vanished(&here), []);
+    there.forget(id, &Notes::default()).expect("forget");
+    storage.remove(&ObjectName::session_forgotten(id));
+    assert_eq!(vanished(&here), []);
+}
+
+#[test]
+fn what_cannot_be_asked_now_is_asked_again_and_what_has_no_seal_says_nothing() {
+    let (storage, cache) = (MemoryStorage::new(), tempfile::tempdir().expect("directory"));
+    let repository = seen_from(&storage, cache.path());
+    let id = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    storage.remove(&ObjectName::snapshot(id));
+    let faulty = FaultStorage::new(storage.clone());
+    let options = OpenOptions { secret: Some(secret()), cache: Some(cache.path().to_owned()) };
+    let far = open(Arc::new(faulty.clone()), options).expect("open");
+    let mark = ObjectName::session_forgotten(id);
+    let object = mark.to_string();
+    faulty.set_plan(move |_, call| (call.object == object).then_some(Fault::ErrorBefore));
+    assert_eq!(vanished(&far), [], "the storage does not answer");
+    faulty.clear_faults();
+    storage.plant(&mark, b"forgotten, believe me".to_vec());
+    assert_eq!(vanished(&far), [id]);
+    assert_eq!(vanished(&far), [], "it was told");
 }
