@@ -65,11 +65,15 @@ class Tool:
         """Listing the snapshots of a repository that a passphrase opens."""
         return self.list()
 
+    # Letting go of all backups but the newest, and giving their space back.
+    forget = collect = None
+
 
 class Holdfast(Tool):
     name = program = "holdfast"
     key_derivation = False  # a key-file slot, save in the row `passphrase`
     by_passphrase = False
+    parity = False
     remotes = ("sftp", "s3")
 
     def _at(self, *rest):
@@ -99,7 +103,7 @@ class Holdfast(Tool):
         return True
 
     def init(self):
-        return self._at("create")
+        return self._at("create", *(["--parity"] if self.parity else []))
 
     def backup(self, host=None):
         return self._at("backup", *(["--host", host] if host else []), self.source)
@@ -121,6 +125,18 @@ class Holdfast(Tool):
 
     def info(self):
         return self._at("info", "--json")
+
+    def forget(self):
+        return self._at("forget", "--keep-last", "1", "--apply")
+
+    def collect(self):
+        return self._at("gc")
+
+    def plan(self):
+        return self._at("gc", "--dry-run", "--json")
+
+    def find(self, pattern):
+        return self._at("find", pattern)
 
 
 class Restic(Tool):
@@ -163,6 +179,12 @@ class Restic(Tool):
     def check(self):
         return self._at("check", "--read-data")
 
+    def forget(self):
+        return self._at("forget", "--keep-last", "1")
+
+    def collect(self):
+        return self._at("prune")
+
 
 class Rustic(Restic):
     name = program = "rustic"
@@ -185,6 +207,10 @@ class Rustic(Restic):
 
     def restore_file(self, target, path):
         return self._at("restore", f"latest:{self.source}/{path}", target)
+
+    def collect(self):
+        # Else what is to be deleted stays for a day.
+        return self._at("prune", "--instant-delete")
 
 
 class Borg(Tool):
@@ -215,6 +241,12 @@ class Borg(Tool):
     def check(self):
         # Without this flag only checksums of segments are looked at; the others decrypt and hash.
         return [self.path, "check", "--verify-data", self.repository]
+
+    def forget(self):
+        return [self.path, "prune", "--keep-last", "1", self.repository]
+
+    def collect(self):
+        return [self.path, "compact", self.repository]
 
 
 class Bupstash(Tool):
