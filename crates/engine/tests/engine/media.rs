@@ -4,16 +4,25 @@
 use std::collections::BTreeSet;
 
 use crate::common::{
+<<<<<<< HEAD
     assert_holds, back_up, memory, options, read_back, repository as repository_in, run,
+=======
+    assert_holds, back_up, blobs, memory, options, read_back, repository as repository_in, run,
+>>>>>>> h-engine
     try_repository, with_parity,
 };
 use crate::storages::Worn;
 use holdfast_engine::Error;
+<<<<<<< HEAD
+=======
+use holdfast_engine::crypto::BlobKind;
+>>>>>>> h-engine
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, Severity, check};
 use holdfast_engine::ops::gc::{GcOptions, GcReport, gc};
 use holdfast_engine::ops::repair::{
+<<<<<<< HEAD
     RepairIndexOptions, RepairPacksOptions, RepairPacksReport, RepairParityOptions, index, packs,
     parity,
 };
@@ -22,6 +31,16 @@ use holdfast_engine::repo::Repository;
 use holdfast_engine::repo::notes::{Change, Notes};
 use holdfast_engine::repo::session::{Session, Writer};
 use holdfast_engine::repo::writer::WriterOptions;
+=======
+    self, RepairIndexOptions, RepairPacksOptions, RepairPacksReport, RepairParityOptions, packs,
+    parity,
+};
+use holdfast_engine::parity::Encoder;
+use holdfast_engine::repo::notes::{Change, Notes};
+use holdfast_engine::repo::session::{Session, Writer};
+use holdfast_engine::repo::writer::WriterOptions;
+use holdfast_engine::repo::{Index, Repository};
+>>>>>>> h-engine
 use holdfast_engine::storage::{Folder, ObjectName, Storage, StorageErrorKind};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::memory::Dump;
@@ -140,6 +159,29 @@ fn parity_of_another_pack_heals_nothing() {
 }
 
 #[test]
+<<<<<<< HEAD
+=======
+fn gc_moves_what_parity_heals() {
+    let (storage, repository) = with_parity();
+    let first = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
+    let mut changed = tree(1);
+    changed.remove("big");
+    let second = back_up(&repository, &changed, 2).snapshot.expect("snapshot");
+    repository.forget(first, &Notes::default()).expect("forget");
+    // Of its pack nothing else is needed.
+    let index = Index::load(&repository, &BTreeSet::new()).expect("index");
+    let bundle = blobs(&index).into_iter().find(|(_, place)| place.kind == BlobKind::Bundle);
+    let (_, place) = bundle.expect("a bundle");
+    let pack = ObjectName::pack(index.pack(place.pack).expect("index").expect("pack").id);
+    storage.corrupt(&pack, |bytes| bytes[(place.offset + place.sealed / 2) as usize] ^= 1);
+    assert!(collect(&repository).copied.count > 0);
+    assert!(storage.get(&pack).is_err(), "the damage goes with it");
+    assert_eq!(checked(&repository).findings, []);
+    assert_holds(&repository, second, &changed);
+}
+
+#[test]
+>>>>>>> h-engine
 fn what_is_condemned_gets_no_parity() {
     let (storage, repository) = memory();
     let id = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
@@ -165,7 +207,11 @@ fn gc_locks_again_all_that_is_needed_and_nothing_that_goes() {
     // The segments that there were are superseded, and there still.
     let old = storage.names_in(Folder::Index);
     let options = RepairIndexOptions { all: true, ..RepairIndexOptions::default() };
+<<<<<<< HEAD
     index(&repository, &options, &NoMonitor, &Interrupt::new()).expect("repair");
+=======
+    repair::index(&repository, &options, &NoMonitor, &Interrupt::new()).expect("repair");
+>>>>>>> h-engine
     let session = Session::begin(&repository, Writer::default()).expect("session");
     repository.forget(first, &Notes::default()).expect("forget");
     let worn = Worn::new(storage.clone());

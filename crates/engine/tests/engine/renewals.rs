@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::common::{back_up, blobs, memory};
+use crate::common::{back_up, blobs, memory, repository as repository_in};
 use holdfast_engine::Result;
 use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::format::snapshot::Snapshot;
@@ -16,33 +16,47 @@ use holdfast_engine::repo::writer::{BlobWriter, WriterOptions, with_writer};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::Folder;
 use holdfast_testkit::clock::random_bytes;
-use holdfast_testkit::{MemoryStorage, MemoryTree};
+use holdfast_testkit::{FaultStorage, MemoryStorage, MemoryTree, Operation};
 
 fn collect(repository: &Repository) -> GcReport {
     let options = GcOptions { threads: 1, max_unused: 0.0, ..GcOptions::default() };
     gc(repository, &options, &NoMonitor, &Interrupt::new(), &mut |_| {}).expect("gc")
 }
 
-/// A session relies on a chunk of a snapshot, which is forgotten then; a gc condemns its pack.
+/// Of two chunks in two packs a session relies on the first; then their snapshots are forgotten, and
+/// a gc condemns both packs.
 fn relying(
-    then: impl FnOnce(&MemoryStorage, &Repository, &Session<'_>, &BlobWriter<'_>, BlobId) -> Result<()>,
+    then: impl FnOnce(
+        &MemoryStorage,
+        &Repository,
+        &Session<'_>,
+        &BlobWriter<'_>,
+        [BlobId; 2],
+    ) -> Result<()>,
 ) {
     let (storage, repository) = memory();
-    let mut tree = MemoryTree::new();
-    tree.file("f", random_bytes(1, 200_000));
-    let old = back_up(&repository, &tree, 1).snapshot.expect("snapshot");
+    let old = [1, 2].map(|seed| {
+        let mut tree = MemoryTree::new();
+        tree.file(format!("f{seed}"), random_bytes(seed, 200_000));
+        back_up(&repository, &tree, seed as i64).snapshot.expect("snapshot")
+    });
     let writer = Writer { host: "other".into(), time: 1, ..Writer::default() };
     let session = Session::begin(&repository, writer).expect("session");
     // What it writes is younger than it is.
     storage.clock().advance(60);
-    let chunk = blobs(session.index()).into_iter().find(|(_, place)| place.kind == BlobKind::Chunk);
-    let (chunk, _) = chunk.expect("a chunk");
+    let mut chunks = blobs(session.index());
+    chunks.retain(|(_, place)| place.kind == BlobKind::Chunk);
+    let (used, place) = chunks[0];
+    let other = chunks.iter().find(|(_, other)| other.pack != place.pack);
+    let (unused, _) = *other.expect("another pack");
     with_writer(&repository, session.index(), WriterOptions::default(), |writer| {
-        assert!(writer.is_stored(&chunk));
-        repository.forget(old, &Notes::default())?;
+        assert!(writer.is_stored(&used));
+        for id in old {
+            repository.forget(id, &Notes::default())?;
+        }
         let report = collect(&repository);
-        assert!(report.condemned.count > 0 && report.waiting.len() == 1, "{report:?}");
-        then(&storage, &repository, &session, writer, chunk)
+        assert!(report.condemned.count > 1 && report.waiting.len() == 1, "{report:?}");
+        then(&storage, &repository, &session, writer, [used, unused])
     })
     .expect("session");
 }
@@ -54,10 +68,11 @@ fn reads(repository: &Repository, chunk: &BlobId) -> bool {
 
 #[test]
 fn a_renewal_moves_what_is_relied_on_and_gc_need_not_wait() {
-    relying(|storage, repository, session, blobs, chunk| {
+    relying(|storage, repository, session, blobs, [chunk, other]| {
         let packs = storage.names_in(Folder::Packs);
         session.renew(blobs)?;
         assert!(blobs.is_stored(&chunk), "where it is now");
+        assert!(!blobs.is_stored(&other), "it was not relied on, so it was not moved");
         let report = collect(repository);
         assert!(report.waiting.is_empty() && report.deleted.count > 0, "{report:?}");
         let now = storage.names_in(Folder::Packs);
@@ -81,8 +96,36 @@ fn partial_snapshots_go_on_after_a_renewal_and_not_before() {
 }
 
 #[test]
+fn a_partial_snapshot_looks_twice_at_what_is_condemned() {
+    let (storage, repository) = memory();
+    let mut tree = MemoryTree::new();
+    tree.file("f", random_bytes(1, 200_000));
+    let old = back_up(&repository, &tree, 1).snapshot.expect("snapshot");
+    let faulty = FaultStorage::new(storage.clone());
+    let far = repository_in(faulty.clone());
+    let session = Session::begin(&far, Writer::default()).expect("session");
+    let (chunk, _) = blobs(session.index())[0];
+    let partial = with_writer(&far, session.index(), WriterOptions::default(), |writer| {
+        assert!(writer.is_stored(&chunk));
+        // While it lists the packs, a gc condemns one.
+        let mut is_first = true;
+        faulty.set_plan(move |_, call| {
+            if is_first && call.operation == Operation::List && call.object == "packs" {
+                is_first = false;
+                repository.forget(old, &Notes::default()).expect("forget");
+                assert_eq!(collect(&repository).waiting.len(), 2);
+            }
+            None
+        });
+        session.commit_partial(writer, &Snapshot { partial: true, ..Snapshot::default() })
+    });
+    assert_eq!(partial.expect("none, and no failure"), None);
+    assert_eq!(storage.names_in(Folder::Condemned).len(), 1);
+}
+
+#[test]
 fn what_is_relied_on_moves_at_the_commit_at_the_latest() {
-    relying(|_, repository, session, blobs, chunk| {
+    relying(|_, repository, session, blobs, [chunk, _]| {
         session.commit(blobs, &Snapshot::default())?;
         // Nothing refers to it, but it is there until the gc that begins now.
         let condemned = repository.condemned_packs()?;

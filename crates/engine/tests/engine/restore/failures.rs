@@ -54,6 +54,28 @@ fn a_damaged_blob_costs_its_files_alone() {
 }
 
 #[test]
+fn what_parity_heals_costs_no_file() {
+    let mut tree = MemoryTree::new();
+    for i in 0..6 {
+        tree.file(format!("big{i}"), noise(10 + i, 150_000));
+        tree.file(format!("small{i}"), noise(100 + i, 3000));
+    }
+    let fixture = Fixture::new();
+    fixture.repository.set_parity(true, 1).expect("setting");
+    let snapshot = fixture.backup(&[("/data", &tree)]);
+    for pack in fixture.storage.names_in(Folder::Packs) {
+        fixture.storage.corrupt(&pack, |bytes| {
+            let (from, run) = (bytes.len() / 3, bytes.len() * 3 / 100);
+            bytes[from..from + run].fill(0);
+        });
+    }
+    let destination = MemoryDestination::new();
+    fixture.restore_all(&at(&snapshot, "/data"), &destination);
+    let root = CompareOptions { root: false, ..CompareOptions::default() };
+    destination.tree().assert_same(&tree, &root);
+}
+
+#[test]
 fn a_lost_pack_costs_what_was_in_it_and_a_copy_elsewhere_helps() {
     let mut tree = MemoryTree::new();
     tree.file("a", noise(1, 100_000)).file("b", noise(2, 5000)).symlink("c", "x");
