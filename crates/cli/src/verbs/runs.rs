@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use holdfast_app::Problem;
 use holdfast_app::runner::{Options, Runner};
 use holdfast_app::runs::{History, Outcome as Ended, Page, Run, RunId};
 use holdfast_app::text::{count, duration, printable, size};
