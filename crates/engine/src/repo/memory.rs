@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
+use crate::Error;
 use crate::crypto::ObjectKind;
 use crate::hash::{ObjectId, SnapshotId};
 use crate::storage::ObjectName;
@@ -133,9 +134,10 @@ impl Repository {
 
     /// Whether nothing says why a snapshot is not there.
     fn is_unaccounted(&self, id: SnapshotId) -> bool {
-        let said = |kind, name| {
+        let said = |kind, name| match self.get_sealed(kind, &name) {
             // What cannot be read now may say so later, and is no reason to cry.
-            self.get_sealed(kind, &name).is_ok_and(|_| true)
+            Err(Error::Storage(e)) => !e.is_not_found(),
+            other => other.is_ok(),
         };
         !said(ObjectKind::Session, ObjectName::session_forgotten(id))
             && !said(ObjectKind::Fence, ObjectName::fence_confirmed(id))
@@ -160,6 +162,6 @@ impl Repository {
 }
 
 /// What to say of a snapshot that vanished.
-pub(crate) const VANISHED: &str = "it was seen from here before and is gone, and nothing says that \
+pub const VANISHED: &str = "it was seen from here before and is gone, and nothing says that \
                                    it was forgotten: unless another machine forgot it, the storage \
                                    has lost it, hides it, or was put back to an earlier state";
