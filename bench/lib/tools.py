@@ -65,15 +65,12 @@ class Tool:
         """Listing the snapshots of a repository that a passphrase opens."""
         return self.list()
 
-<<<<<<< HEAD
     def mount(self, target):
         """Shows the snapshots at `target` until it is interrupted."""
 
     def mounted(self, target):
         """Where below `target` the newest snapshot has the source folder."""
 
-=======
->>>>>>> h-engine
     # Letting go of all backups but the newest, and giving their space back.
     forget = collect = None
 
@@ -135,15 +132,12 @@ class Holdfast(Tool):
     def info(self):
         return self._at("info", "--json")
 
-<<<<<<< HEAD
     def mount(self, target):
         return self._at("mount", target)
 
     def mounted(self, target):
         return f"{target}/latest{self.source}"
 
-=======
->>>>>>> h-engine
     def forget(self):
         return self._at("forget", "--keep-last", "1", "--apply")
 
@@ -197,15 +191,12 @@ class Restic(Tool):
     def check(self):
         return self._at("check", "--read-data")
 
-<<<<<<< HEAD
     def mount(self, target):
         return self._at("mount", target)
 
     def mounted(self, target):
         return f"{target}/snapshots/latest{self.source}"
 
-=======
->>>>>>> h-engine
     def forget(self):
         return self._at("forget", "--keep-last", "1")
 
@@ -235,12 +226,9 @@ class Rustic(Restic):
     def restore_file(self, target, path):
         return self._at("restore", f"latest:{self.source}/{path}", target)
 
-<<<<<<< HEAD
     def mount(self, target):
         return None
 
-=======
->>>>>>> h-engine
     def collect(self):
         # Else what is to be deleted stays for a day.
         return self._at("prune", "--instant-delete")

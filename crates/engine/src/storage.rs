@@ -127,6 +127,7 @@ impl ObjectName {
     pub fn setting(id: RecordId) -> Self {
         Self(format!("settings/{id}"))
     }
+
     /// Parity of a pack.
     pub fn parity(id: ObjectId) -> Self {
         Self(format!("parity/{id}"))

@@ -130,6 +130,7 @@ pub struct FaultStorage<S> {
     state: Arc<Mutex<State>>,
     // Apart from the state, so that a plan may take its time and look at the counters.
     plan: Arc<Mutex<Option<Plan>>>,
+    kind: StorageErrorKind,
 }
 
 impl<S> Clone for FaultStorage<S> {
@@ -138,6 +139,7 @@ impl<S> Clone for FaultStorage<S> {
             inner: Arc::clone(&self.inner),
             state: Arc::clone(&self.state),
             plan: Arc::clone(&self.plan),
+            kind: self.kind,
         }
     }
 }
@@ -151,7 +153,14 @@ impl<S: fmt::Debug> fmt::Debug for FaultStorage<S> {
 impl<S: Storage> FaultStorage<S> {
     /// Counts and records; nothing fails yet.
     pub fn new(inner: S) -> Self {
-        Self { inner: Arc::new(inner), state: Arc::default(), plan: Arc::default() }
+        let kind = StorageErrorKind::Injected;
+        Self { inner: Arc::new(inner), state: Arc::default(), plan: Arc::default(), kind }
+    }
+
+    /// The same, with errors of this kind.
+    pub fn failing_as(mut self, kind: StorageErrorKind) -> Self {
+        self.kind = kind;
+        self
     }
 
     /// Random faults from a seed. Call number and seed alone decide, so a run with one thread can
@@ -234,7 +243,7 @@ impl<S: Storage> FaultStorage<S> {
 
     fn injected_error(&self, call: &Call) -> StorageError {
         let object = format!("{}/{}", self.inner.location(), call.object);
-        StorageError::new(StorageErrorKind::Injected, call.operation.verb(), object)
+        StorageError::new(self.kind, call.operation.verb(), object)
     }
 
     /// Records a call and decides what goes wrong with it. Fails if the process is dead.

@@ -161,3 +161,55 @@ impl Parity {
         self.fits(pieces + number, crc32fast::hash(bytes)).then_some(bytes)
     }
 }
+
+/// Compares the pieces of a pack that comes in parts with what its parity says of them: parity of
+/// another pack is as whole as that of this one.
+#[derive(Debug)]
+pub struct Pieces<'a> {
+    parity: &'a Parity,
+    sum: crc32fast::Hasher,
+    /// Bytes so far.
+    size: u64,
+    are_right: bool,
+}
+
+impl<'a> Pieces<'a> {
+    /// None has come yet.
+    pub fn new(parity: &'a Parity) -> Self {
+        Self { parity, sum: crc32fast::Hasher::new(), size: 0, are_right: true }
+    }
+
+    /// Takes more of the pack.
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        let piece = u64::from(self.parity.header.piece);
+        while !bytes.is_empty() {
+            let room = usize::try_from(piece - self.size % piece).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            self.sum.update(now);
+            self.size += now.len() as u64;
+            bytes = later;
+            if self.size.is_multiple_of(piece) {
+                self.end(self.size / piece - 1);
+            }
+        }
+    }
+
+    /// Whether all pieces were those that the parity was made of.
+    pub fn are_right(mut self) -> bool {
+        let piece = u64::from(self.parity.header.piece);
+        let over = self.size % piece;
+        if over > 0 {
+            // The last one was filled up with zeros.
+            let zeros = vec![0; usize::try_from(piece - over).unwrap_or_default()];
+            self.sum.update(&zeros);
+            self.end(self.size / piece);
+        }
+        self.are_right && self.size == self.parity.header.size
+    }
+
+    fn end(&mut self, number: u64) {
+        let sum = std::mem::take(&mut self.sum).finalize();
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        self.are_right &= number < self.parity.header.pieces() && self.parity.fits(number, sum);
+    }
+}

@@ -191,6 +191,7 @@ pub fn archive(
         written?;
         Ok::<_, ArchiveError>(planned?)
     })?;
+    reader.tell_healed(monitor);
     Ok(emitter.into_report())
 }
 

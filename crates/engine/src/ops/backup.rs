@@ -46,7 +46,7 @@ use root::{Finished, Keeping, Kept, Parts, RootRun, Tally};
 const REMOTE_READERS: usize = 8;
 
 /// Newest snapshots that a new one names, so that their loss shows.
-const HEADS: usize = 8;
+pub(super) const HEADS: usize = 8;
 
 /// A root to back up.
 #[derive(Debug, Clone)]
@@ -160,9 +160,14 @@ pub fn backup(
         time: options.time,
     };
     in_session(repository, writer, |session, started| {
-        let snapshots = &repository.committed_snapshots()?;
+        let (snapshots, lost) = &repository.committed_snapshots()?;
+        for (id, problem) in lost {
+            monitor.problem(ObjectName::snapshot(*id).as_str(), &chain_text(problem));
+        }
         for id in repository.vanished(snapshots) {
-            monitor.problem(ObjectName::snapshot(id).as_str(), VANISHED);
+            if !lost.iter().any(|(lost, _)| *lost == id) {
+                monitor.problem(ObjectName::snapshot(id).as_str(), VANISHED);
+            }
         }
         Run { repository, options, monitor, interrupt, snapshots, copied: None, started }
             .with_writer(session)

@@ -95,6 +95,7 @@ pub fn digest(
             }
         }
     }
+    reader.tell_healed(monitor);
     Ok(digester.report)
 }
 

@@ -2,6 +2,7 @@
 //! that needs a calendar (`app::retention`). What would become free is in [`freed`].
 
 use crate::format::config::Config;
+use crate::format::snapshot::Snapshot;
 use crate::hash::SnapshotId;
 use crate::monitor::Interrupt;
 use crate::repo::Repository;
@@ -31,7 +32,8 @@ pub fn protection(info: &SnapshotInfo, notes: &Notes) -> Option<&'static str> {
 }
 
 /// Forgets snapshots, and calls `each` with every one that is gone. All are looked at before the
-/// first one goes: [`Error::Kept`] means that nothing has changed.
+/// first one goes: [`Error::Kept`] means that nothing has changed. Of one that cannot be read
+/// nothing is known but what was said of it later.
 pub fn forget(
     repository: &Repository,
     options: &ForgetOptions,
@@ -46,6 +48,11 @@ pub fn forget(
     let (snapshots, notes) = repository.snapshots_with_notes()?;
     let mut chosen: Vec<_> =
         snapshots.into_iter().filter(|info| options.snapshots.contains(&info.id)).collect();
+    chosen.extend(notes.lost().filter(|(id, _)| options.snapshots.contains(id)).map(|(id, _)| {
+        let mut record = Snapshot::default();
+        notes.apply(id, &mut record);
+        SnapshotInfo { id, record }
+    }));
     if !options.force {
         for info in &chosen {
             if let Some(why) = protection(info, &notes) {

@@ -93,7 +93,7 @@ pub fn info(repository: &Repository, index: &Index) -> Result<RepositoryInfo> {
     let config = repository.config();
     let (packs, stored) = measure(repository, Folder::Packs)?;
     let (segments, index_bytes) = measure(repository, Folder::Index)?;
-    let snapshots = repository.snapshots()?;
+    let (snapshots, _) = repository.snapshots_with_notes()?;
     let mut logical = Sum::default();
     for snapshot in &snapshots {
         logical.add(&sum(snapshot));

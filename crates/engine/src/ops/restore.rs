@@ -16,7 +16,6 @@ use crate::meta::Owner;
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::{BlobReader, Index, Repository};
-use crate::storage::ObjectName;
 use crate::{Error, Result};
 
 mod content;
@@ -247,13 +246,7 @@ pub fn restore(
         monitor.phase(Phase::Finishing);
         finish.finish(&run, &parts)?;
     }
-    for (pack, pieces) in reader.healed() {
-        monitor.note(&format!(
-            "{} is damaged in {pieces} of its pieces; its parity healed them, and nothing was lost: \
-             `repair packs` writes it anew",
-            ObjectName::pack(pack)
-        ));
-    }
+    reader.tell_healed(monitor);
     let mut report = run.into_report()?;
     report.free_space = free_space;
     Ok(report)

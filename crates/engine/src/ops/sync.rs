@@ -78,6 +78,7 @@ pub struct Sync<'a> {
     theirs: Vec<SnapshotInfo>,
     /// All snapshots of the other, oldest first.
     held: Vec<SnapshotInfo>,
+    problems: Vec<(String, String)>,
 }
 
 /// Who a snapshot is, wherever it lies.
@@ -99,9 +100,22 @@ impl<'a> Sync<'a> {
                  sync between them"
             )));
         }
-        let mut theirs = from.snapshots()?;
+        let (mut theirs, notes) = from.snapshots_with_notes()?;
         theirs.retain(|snapshot| !snapshot.record.partial);
-        Ok(Self { from, to, theirs, held: to.snapshots()? })
+        // What cannot be read over there does not count as there: it is copied once more.
+        let (held, held_notes) = to.snapshots_with_notes()?;
+        let mut problems = Vec::new();
+        for (repository, notes) in [(from, &notes), (to, &held_notes)] {
+            let lost = notes.lost().map(|(_, problem)| chain_text(problem));
+            problems.extend(lost.map(|text| (repository.location(), text)));
+        }
+        Ok(Self { from, to, theirs, held, problems })
+    }
+
+    /// Snapshots of either side that cannot be read: the location, and what is wrong. They are no
+    /// candidates, and do not count as there.
+    pub fn problems(&self) -> &[(String, String)] {
+        &self.problems
     }
 
     /// The snapshots that can be copied, oldest first: interrupted runs are not among them.
@@ -159,6 +173,7 @@ impl<'a> Sync<'a> {
                 break;
             }
         }
+        reader.tell_healed(monitor);
         Ok(report)
     }
 

@@ -207,9 +207,5 @@ fn long_pieces_heal_part_by_part() {
     // So long that not all bytes of all pieces are in memory at once.
     assert_eq!(parity.header().piece, 16 << 10);
     assert_eq!(heals(&pack, &parity, |damaged| damaged[500_000..520_000].fill(0)), Ok(2));
-<<<<<<< HEAD
-    assert_eq!(heals(&pack, &parity, |damaged| damaged[990_000..].fill(0)), Ok(1));
-=======
     assert_eq!(heals(&pack, &parity, |damaged| damaged[990_000..].fill(0)), Ok(2));
->>>>>>> h-engine
 }

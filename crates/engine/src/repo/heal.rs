@@ -24,11 +24,11 @@ pub(crate) type WithHoles = (Vec<u8>, Vec<Range<u64>>);
 
 /// A pack as it was written.
 #[derive(Debug, Clone)]
-pub struct Healed {
+pub(crate) struct Healed {
     /// Its bytes.
-    pub bytes: Arc<Vec<u8>>,
+    pub(crate) bytes: Arc<Vec<u8>>,
     /// Pieces that were computed.
-    pub pieces: u64,
+    pub(crate) pieces: u64,
 }
 
 /// What a reader has healed.

@@ -176,6 +176,6 @@ impl Repository {
 }
 
 /// What to say of a snapshot that vanished.
-pub(crate) const VANISHED: &str = "it was seen from here before and is gone, and nothing says that \
+pub const VANISHED: &str = "it was seen from here before and is gone, and nothing says that \
                                    it was forgotten: unless another machine forgot it, the storage \
                                    has lost it, hides it, or was put back to an earlier state";

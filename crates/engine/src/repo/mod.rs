@@ -33,8 +33,8 @@ pub mod settings;
 pub mod snapshots;
 pub mod writer;
 
-pub use heal::Healed;
 pub use index::Index;
+pub use memory::VANISHED;
 pub use open::{CreateOptions, OpenOptions};
 pub use reader::BlobReader;
 

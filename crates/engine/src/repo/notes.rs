@@ -12,7 +12,7 @@ use crate::hash::{RecordId, SnapshotId};
 use crate::storage::{Folder, ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
-use super::snapshots::SnapshotInfo;
+use super::snapshots::{LostSnapshots, SnapshotInfo};
 use super::{Repository, random};
 
 /// What to change of what is said of a snapshot. The default changes nothing.
@@ -55,7 +55,7 @@ impl Change {
     }
 }
 
-/// The notes of some snapshots.
+/// The notes of some snapshots, and which of these snapshots cannot be read themselves.
 #[derive(Debug, Default)]
 pub struct Notes {
     /// By snapshot, in the order in which they apply.
@@ -63,19 +63,26 @@ pub struct Notes {
     /// Notes that cannot be read. What they say is not known: it may be that the snapshot is to be
     /// kept for ever.
     unreadable: Vec<(SnapshotId, RecordId, Error)>,
+    /// Snapshots that cannot be read.
+    pub(super) lost: LostSnapshots,
 }
 
 impl Notes {
     /// Changes what a snapshot's record says to what was said of it last.
-    pub(super) fn apply(&self, id: SnapshotId, record: &mut Snapshot) {
+    pub(crate) fn apply(&self, id: SnapshotId, record: &mut Snapshot) {
         for (_, note) in self.of.get(&id).into_iter().flatten() {
             apply(note, record);
         }
     }
 
-    /// Notes that cannot be read, each with its snapshot.
+    /// Snapshots that cannot be read, and notes that cannot be, each with its snapshot.
     pub fn unreadable(&self) -> impl Iterator<Item = (SnapshotId, &Error)> {
-        self.unreadable.iter().map(|(id, _, error)| (*id, error))
+        self.lost().chain(self.unreadable.iter().map(|(id, _, error)| (*id, error)))
+    }
+
+    /// Snapshots that cannot be read: they are there, and not in the list that came with this.
+    pub fn lost(&self) -> impl Iterator<Item = (SnapshotId, &Error)> {
+        self.lost.iter().map(|(id, error)| (*id, error))
     }
 
     /// Whether some of what is said of a snapshot cannot be read.
@@ -165,7 +172,7 @@ impl Repository {
 }
 
 /// Whether an error tells of one object, so that the others can be read all the same.
-fn is_of_one_object(error: &Error) -> bool {
+pub(super) fn is_of_one_object(error: &Error) -> bool {
     use StorageErrorKind as Kind;
     match error {
         Error::Damaged { .. } => true,

@@ -196,7 +196,20 @@ fn unwrap_root(storage: &dyn Storage, config: &Config, secret: &Secret) -> Resul
     let mut broken = None;
     for name in names {
         let Ok(id) = RecordId::from_hex(name.base()) else { continue };
-        let slot = match KeySlot::parse(&storage.get(&name)?) {
+        let bytes = match storage.get(&name) {
+            Ok(bytes) => bytes,
+            // Removed since the listing.
+            Err(e) if e.is_not_found() => continue,
+            // One bad sector must not lock out whoever has another key.
+            Err(e)
+                if matches!(e.kind, StorageErrorKind::Io | StorageErrorKind::PermissionDenied) =>
+            {
+                broken = Some(e.into());
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let slot = match KeySlot::parse(&bytes) {
             Ok(slot) => slot,
             Err(what) => {
                 broken = Some(Error::damaged(&name, what));

@@ -10,6 +10,7 @@ use crate::compress::Decompressor;
 use crate::crypto::{BlobKind, ObjectKind};
 use crate::format::envelope::Header;
 use crate::hash::{BlobId, MemberHash, ObjectId};
+use crate::monitor::Monitor;
 use crate::storage::{Folder, ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
@@ -233,10 +234,17 @@ impl<'a> BlobReader<'a> {
         Ok(bundle)
     }
 
-    /// The copy of a bundle at this place, expanded.
-    pub(crate) fn bundle_at(&self, place: &Place, id: &BlobId) -> Result<OpenBundle> {
-        let (bytes, members) = self.read_place(&self.index, place, BlobKind::Bundle, id)?;
-        Ok(OpenBundle { id: *id, bytes, members })
+    /// The copy of a bundle at this place, expanded. `None` if it is damaged and no parity heals
+    /// it.
+    pub(crate) fn bundle_at(&self, place: &Place, id: &BlobId) -> Result<Option<OpenBundle>> {
+        let read = match self.read_place(&self.index, place, BlobKind::Bundle, id) {
+            Err(error) if may_heal(&error) => match self.index.pack(place.pack)? {
+                Some(pack) => self.read_healed(&pack, place, id),
+                None => None,
+            },
+            other => Some(other?),
+        };
+        Ok(read.map(|(bytes, members)| OpenBundle { id: *id, bytes, members }))
     }
 
     /// Reads the first copy that can be read and that `serves`.
@@ -297,17 +305,20 @@ impl<'a> BlobReader<'a> {
         id: &BlobId,
         serves: &dyn Fn(&Members) -> bool,
     ) -> Result<(Vec<u8>, Members)> {
-        let mut failure = None;
+        let (mut failure, mut heals) = (None, false);
         // Where one copy fails, another may not: a pack lost by the server was stored once more.
         let places = index.places(id)?;
         for place in &places {
             match self.read_place(index, place, kind, id) {
                 Ok(read) if serves(&read.1) => return Ok(read),
                 Ok(_) => {}
-                Err(error) => drop(failure.get_or_insert(error)),
+                Err(error) => {
+                    heals |= may_heal(&error);
+                    failure.get_or_insert(error);
+                }
             }
         }
-        if failure.as_ref().is_some_and(may_heal) {
+        if heals {
             for place in places.iter().filter(|place| place.kind == kind) {
                 let Some(pack) = index.pack(place.pack)? else { continue };
                 match self.read_healed(&pack, place, id) {
@@ -364,6 +375,23 @@ impl<'a> BlobReader<'a> {
     /// pieces were computed: damage that cost nothing this time.
     pub fn healed(&self) -> Vec<(ObjectId, u64)> {
         self.healing.lock().unwrap_or_else(PoisonError::into_inner).healed()
+    }
+
+    /// What to say of them: who only reads would not notice, until more is damaged than is healed.
+    pub fn healed_notes(&self) -> Vec<String> {
+        let note = |(pack, pieces)| {
+            format!(
+                "{} is damaged; its parity healed {pieces} pieces, and nothing was lost by it: \
+                 `repair packs` writes it anew",
+                ObjectName::pack(pack)
+            )
+        };
+        self.healed().into_iter().map(note).collect()
+    }
+
+    /// Says it.
+    pub(crate) fn tell_healed(&self, monitor: &dyn Monitor) {
+        self.healed_notes().iter().for_each(|note| monitor.note(note));
     }
 
     fn try_read(

@@ -22,6 +22,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What comes of these, whatever their order.
+    pub(crate) fn of(mut read: Vec<(RecordId, Setting)>) -> Self {
+        let mut settings = Self::default();
+        read.sort_by_key(|(id, setting)| (setting.time, *id));
+        for (_, setting) in read {
+            settings.parity = setting.parity.or(settings.parity);
+            settings.newest = Some(setting.time);
+        }
+        settings
+    }
+
     /// Whether packs get parity.
     pub fn wants_parity(&self) -> bool {
         self.parity == Some(true)
@@ -40,24 +51,16 @@ impl Repository {
         self.storage.list(Folder::Settings, &mut |info| {
             ids.extend(RecordId::from_hex(info.name.base()));
         })?;
-        let mut settings = Settings::default();
-        let mut read = Vec::with_capacity(ids.len());
+        let (mut read, mut unreadable) = (Vec::with_capacity(ids.len()), 0);
         for id in ids {
             match self.get_cached::<Setting>(ObjectKind::Setting, &ObjectName::setting(id)) {
-                Ok(setting) => read.push((setting.time, id, setting)),
-                Err(Error::Damaged { .. }) => settings.unreadable += 1,
-                Err(Error::Storage(e)) if e.kind == StorageErrorKind::Io => {
-                    settings.unreadable += 1;
-                }
+                Ok(setting) => read.push((id, setting)),
+                Err(Error::Damaged { .. }) => unreadable += 1,
+                Err(Error::Storage(e)) if e.kind == StorageErrorKind::Io => unreadable += 1,
                 Err(error) => return Err(error),
             }
         }
-        read.sort_by_key(|(time, id, _)| (*time, *id));
-        for (time, _, setting) in read {
-            settings.parity = setting.parity.or(settings.parity);
-            settings.newest = Some(time);
-        }
-        Ok(settings)
+        Ok(Settings { unreadable, ..Settings::of(read) })
     }
 
     /// Says whether packs get parity from now on (`now` in nanoseconds since the epoch). Whether

@@ -13,7 +13,7 @@ use crate::storage::{Folder, ObjectName};
 use crate::{Error, Result};
 
 use super::Repository;
-use super::notes::Notes;
+use super::notes::{Notes, is_of_one_object};
 
 /// A snapshot and its id.
 #[derive(Debug, Clone)]
@@ -59,15 +59,20 @@ pub fn is_within(path: &[u8], root: &[u8]) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || root.ends_with(b"/"))
 }
 
+/// Snapshots that cannot be read, and why.
+pub(crate) type LostSnapshots = Vec<(SnapshotId, Error)>;
+
 impl Repository {
-    /// All committed snapshots, oldest first, interrupted runs included. A snapshot whose
-    /// session was shut out for good is not one. Tags, description and pin are those that were
-    /// said last.
+    /// All committed snapshots, oldest first, interrupted runs included; an error if one of them
+    /// cannot be read. A snapshot whose session was shut out for good is not one. Tags, description
+    /// and pin are those that were said last.
     pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        self.snapshots_with_notes().map(|(snapshots, _)| snapshots)
+        let (snapshots, notes) = self.snapshots_with_notes()?;
+        all_of((snapshots, notes.lost))
     }
 
-    /// [`snapshots`](Self::snapshots), and the notes that went into them.
+    /// [`snapshots`](Self::snapshots), as far as they can be read, and the notes that went into
+    /// them, which also tell of those that cannot.
     pub fn snapshots_with_notes(&self) -> Result<(Vec<SnapshotInfo>, Notes)> {
         self.read_with_notes(self.snapshot_ids()?.0)
     }
@@ -78,16 +83,18 @@ impl Repository {
         self.read_with_notes(self.snapshot_ids()?.1).map(|(snapshots, _)| snapshots)
     }
 
-    /// [`snapshots`](Self::snapshots) as they were committed, without what was said of them later.
-    pub(crate) fn committed_snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+    /// [`snapshots`](Self::snapshots) as they were committed, without what was said of them later;
+    /// and apart from them those that cannot be read.
+    pub(crate) fn committed_snapshots(&self) -> Result<(Vec<SnapshotInfo>, LostSnapshots)> {
         self.read_snapshots(&self.snapshot_ids()?.0)
     }
 
     /// Visible snapshots, and apart from them those whose sessions were shut out for good, all as
-    /// they were committed.
+    /// they were committed. An error if one cannot be read: nobody knows what it needs.
     pub(crate) fn all_snapshots(&self) -> Result<(Vec<SnapshotInfo>, Vec<SnapshotInfo>)> {
         let (visible, fenced) = self.snapshot_ids()?;
-        Ok((self.read_snapshots(&visible)?, self.read_snapshots(&fenced)?))
+        let read = |ids| self.read_snapshots(ids).and_then(all_of);
+        Ok((read(&visible)?, read(&fenced)?))
     }
 
     /// Ids of visible snapshots, and of those that were shut out.
@@ -101,26 +108,31 @@ impl Repository {
     }
 
     fn read_with_notes(&self, ids: BTreeSet<SnapshotId>) -> Result<(Vec<SnapshotInfo>, Notes)> {
-        let notes = self.notes(&ids)?;
-        let mut snapshots = self.read_snapshots(&ids)?;
+        let mut notes = self.notes(&ids)?;
+        let (mut snapshots, lost) = self.read_snapshots(&ids)?;
         for snapshot in &mut snapshots {
             notes.apply(snapshot.id, &mut snapshot.record);
         }
+        notes.lost = lost;
         Ok((snapshots, notes))
     }
 
-    fn read_snapshots(&self, ids: &BTreeSet<SnapshotId>) -> Result<Vec<SnapshotInfo>> {
-        let mut snapshots = Vec::with_capacity(ids.len());
+    fn read_snapshots(
+        &self,
+        ids: &BTreeSet<SnapshotId>,
+    ) -> Result<(Vec<SnapshotInfo>, LostSnapshots)> {
+        let (mut snapshots, mut lost) = (Vec::with_capacity(ids.len()), LostSnapshots::new());
         for id in ids.iter().copied() {
             match self.snapshot(id) {
                 Ok(record) => snapshots.push(SnapshotInfo { id, record }),
                 // Forgotten since it was listed.
                 Err(Error::Storage(e)) if e.is_not_found() => {}
-                Err(e) => return Err(e),
+                Err(error) if is_of_one_object(&error) => lost.push((id, error)),
+                Err(error) => return Err(error),
             }
         }
         snapshots.sort_by_key(|s| (s.record.time, s.id));
-        Ok(snapshots)
+        Ok((snapshots, lost))
     }
 
     /// Sessions that were shut out for good.
@@ -206,6 +218,11 @@ impl Repository {
             other => Ok(other?),
         }
     }
+}
+
+/// The snapshots, if all could be read.
+fn all_of((snapshots, lost): (Vec<SnapshotInfo>, LostSnapshots)) -> Result<Vec<SnapshotInfo>> {
+    lost.into_iter().next().map_or(Ok(snapshots), |(_, error)| Err(error))
 }
 
 /// Puts a copy into the cache. Failing to is no problem: the cache is disposable.

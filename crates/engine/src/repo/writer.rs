@@ -261,7 +261,7 @@ impl<'a> BlobWriter<'a> {
             return true;
         }
         // Only now: a claim is given up when the index has the blob, not before.
-        let stored = self.is_stored(id);
+        let stored = self.find(id);
         if stored {
             lock(shard).remove(id);
         } else {
@@ -278,6 +278,13 @@ impl<'a> BlobWriter<'a> {
     /// Whether a usable copy is stored already. If so, its pack counts as used by this session.
     /// If that cannot be told, the writer stops, and nothing is committed.
     pub fn is_stored(&self, id: &BlobId) -> bool {
+        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        self.find(id)
+    }
+
+    /// The same, with the gate held: between finding a pack and noting that it is used nobody may
+    /// leave it.
+    fn find(&self, id: &BlobId) -> bool {
         let stays = |pack| !bit(&self.left, pack);
         let place = match self.index.find_in(id, &stays) {
             Ok(Some(place)) => place,

@@ -1,13 +1,14 @@
 //! `check` with the storage's own checksums: what they verify is not read, what they do not is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use crate::common::{back_up, repository};
 use holdfast_engine::hash::{ObjectId, Sha256};
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, Severity, check};
-use holdfast_engine::repo::Repository;
+use holdfast_engine::repo::open::open;
+use holdfast_engine::repo::{OpenOptions, Repository};
 use holdfast_engine::storage::{Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::{MemoryStorage, MemoryTree};
@@ -17,6 +18,8 @@ use holdfast_testkit::{MemoryStorage, MemoryTree};
 struct Hashing {
     inner: MemoryStorage,
     answers: std::sync::Arc<Mutex<BTreeMap<ObjectName, Option<ObjectId>>>>,
+    /// What checksums were asked for.
+    asked: std::sync::Arc<Mutex<BTreeSet<ObjectName>>>,
 }
 
 impl Storage for Hashing {
@@ -55,6 +58,7 @@ impl Storage for Hashing {
     }
     fn sha256(&self, names: &[ObjectName]) -> StorageResult<Option<Vec<Option<ObjectId>>>> {
         assert!(names.len() <= 16, "too many at once: {}", names.len());
+        self.asked.lock().expect("lock").extend(names.iter().cloned());
         let answers = self.answers.lock().expect("lock");
         let hash = |name: &ObjectName| match answers.get(name) {
             Some(other) => *other,
@@ -106,6 +110,32 @@ fn checksums_stand_in_for_reading() {
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found.get(damaged.as_str()) >= Some(&Severity::Damage), "{found:?}");
     assert_eq!(found.get(odd.as_str()), Some(&Severity::Damage), "{found:?}");
+}
+
+#[test]
+fn what_the_storage_verified_had_its_turn() {
+    let (storage, cache) = (Hashing::default(), tempfile::tempdir().expect("directory"));
+    let mut tree = MemoryTree::new();
+    for time in 1..=4 {
+        tree.file(format!("f{time}"), random_bytes(time, 150_000));
+        back_up(&repository(storage.clone()), &tree, time as i64);
+    }
+    let secret = Some(crate::common::secret());
+    let options = OpenOptions { secret, cache: Some(cache.path().to_owned()) };
+    let repository = open(std::sync::Arc::new(storage.clone()), options).expect("open");
+    let mut asked = BTreeSet::new();
+    for time in 1..=4 {
+        *storage.asked.lock().expect("lock") = BTreeSet::new();
+        let options = CheckOptions {
+            read_data: ReadData::Subset { fraction: 0.25, seed: 7 },
+            server_checksums: true,
+            time: time * 60_000_000_000,
+            ..CheckOptions::default()
+        };
+        check(&repository, &options, &NoMonitor, &Interrupt::new()).expect("check");
+        asked.append(&mut storage.asked.lock().expect("lock"));
+    }
+    assert_eq!(asked.len(), 8, "each in its turn");
 }
 
 #[test]

@@ -2,20 +2,26 @@
 //! nothing panics, and what is not hit still reads back byte for byte.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
-use crate::common::{back_up, repository, secret};
+use crate::common::{back_up, repository, secret, try_repository};
+use holdfast_engine::Error;
 use holdfast_engine::crypto::ObjectKind;
 use holdfast_engine::format::envelope;
 use holdfast_engine::hash::SnapshotId;
-use holdfast_engine::monitor::{Interrupt, NoMonitor};
+use holdfast_engine::monitor::{Interrupt, Monitor, NoMonitor};
+use holdfast_engine::ops::backup::backup;
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, Severity, check};
+use holdfast_engine::ops::forget::{ForgetOptions, forget};
+use holdfast_engine::ops::gc::{GcOptions, gc};
+use holdfast_engine::ops::repair::snapshots;
 use holdfast_engine::repo::{BlobReader, Index, Repository};
-use holdfast_engine::storage::{Folder, ObjectName, Storage};
+use holdfast_engine::storage::{Folder, ObjectName, Storage, StorageErrorKind};
 use holdfast_engine::tree::content::read_content;
 use holdfast_engine::tree::view;
 use holdfast_testkit::clock::{random_bytes, text_bytes};
 use holdfast_testkit::memory::Dump;
-use holdfast_testkit::{MemoryStorage, MemoryTree};
+use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree};
 
 type Change = Box<dyn Fn(&mut Vec<u8>)>;
 type Files = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -282,4 +288,76 @@ fn swapped_objects_are_found_and_named() {
         world.assert_rest_reads(&report, kind);
         world.storage.load(world.whole.clone());
     }
+}
+
+#[test]
+fn a_damaged_snapshot_costs_itself_alone() {
+    let (storage, repository) = crate::common::memory();
+    let mut tree = MemoryTree::new();
+    let mut ids = Vec::new();
+    for time in 1..=3 {
+        tree.file(format!("f{time}"), random_bytes(time, 150_000));
+        ids.push(back_up(&repository, &tree, time as i64).snapshot.expect("snapshot"));
+    }
+    let hurt = ids.remove(1);
+    storage.corrupt(&ObjectName::snapshot(hurt), |bytes| bytes[100] ^= 1);
+    assert!(matches!(repository.snapshots(), Err(Error::Damaged { .. })), "not all are there");
+    let (listed, notes) = repository.snapshots_with_notes().expect("list");
+    assert_eq!(listed.iter().map(|info| info.id).collect::<Vec<_>>(), ids);
+    assert_eq!(notes.lost().map(|(id, _)| id).collect::<Vec<_>>(), [hurt]);
+    // Backups go on and say so.
+    let told = Told::default();
+    let options = crate::common::options(tree.source(), 4);
+    let report = backup(&repository, &options, &told, &Interrupt::new()).expect("backup");
+    assert_eq!(report.parent, ids.last().copied());
+    let told = std::mem::take(&mut *told.0.lock().expect("lock"));
+    assert_eq!(told, [ObjectName::snapshot(hurt).to_string()]);
+    // A gc stops: nobody knows what is needed.
+    let options = GcOptions { threads: 1, ..GcOptions::default() };
+    let collect = || gc(&repository, &options, &NoMonitor, &Interrupt::new(), &mut |_| {});
+    let before = storage.names_in(Folder::Packs);
+    assert!(matches!(collect(), Err(Error::Damaged { .. })));
+    assert_eq!(storage.names_in(Folder::Packs), before);
+    // It is repaired by nothing, and can be forgotten.
+    let report =
+        snapshots(&repository, &Default::default(), &NoMonitor, &Interrupt::new()).expect("repair");
+    assert_eq!((report.lost, report.repaired.len()), (vec![hurt], 0));
+    let forgets = ForgetOptions { snapshots: vec![hurt], force: false };
+    let mut gone = Vec::new();
+    forget(&repository, &forgets, &Interrupt::new(), &mut |info| {
+        gone.push(info.id);
+        Ok(())
+    })
+    .expect("forget");
+    assert_eq!(gone, [hurt]);
+    collect().expect("gc");
+    assert_eq!(repository.snapshots().expect("list").len(), 3);
+}
+
+/// Objects that a problem was told of.
+#[derive(Debug, Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Monitor for Told {
+    fn problem(&self, what: &str, _message: &str) {
+        self.0.lock().expect("lock").push(what.to_owned());
+    }
+}
+
+#[test]
+fn a_key_slot_that_cannot_be_read_locks_out_nobody_else() {
+    let (storage, repository) = crate::common::memory();
+    repository.add_slot(&secret(), Default::default(), "second", "host", 2).expect("slot");
+    let slots = storage.names_in(Folder::Keys);
+    assert_eq!(slots.len(), 2);
+    for bad in 0..2 {
+        let faulty = FaultStorage::new(storage.clone()).failing_as(StorageErrorKind::Io);
+        let bad = slots[bad].to_string();
+        faulty.set_plan(move |_, call| (call.object == bad).then_some(Fault::ErrorBefore));
+        try_repository(faulty).expect("the other one opens it");
+    }
+    let faulty = FaultStorage::new(storage).failing_as(StorageErrorKind::Io);
+    faulty.set_plan(|_, call| call.object.starts_with("keys/").then_some(Fault::ErrorBefore));
+    let error = try_repository(faulty).expect_err("none is left");
+    assert!(matches!(error, Error::Storage(_)), "{error}");
 }

@@ -109,6 +109,21 @@ fn what_was_forgotten_is_not_missed() {
 }
 
 #[test]
+fn what_cannot_be_asked_is_not_missed() {
+    let (storage, cache) = (MemoryStorage::new(), tempfile::tempdir().expect("directory"));
+    let other = tempfile::tempdir().expect("directory");
+    let here = seen_from(&storage, cache.path());
+    let id = back_up(&here, &tree(1), 1).snapshot.expect("snapshot");
+    seen_from(&storage, other.path()).forget(id, &Notes::default()).expect("forget");
+    let faulty = FaultStorage::new(storage.clone());
+    faulty.set_plan(|_, call| call.object.ends_with("/forgotten").then_some(Fault::ErrorBefore));
+    let options = OpenOptions { secret: Some(secret()), cache: Some(cache.path().to_owned()) };
+    let here = open(Arc::new(faulty.clone()), options).expect("open");
+    assert_eq!(vanished(&here), []);
+    assert!(!faulty.injected().is_empty(), "it was asked");
+}
+
+#[test]
 fn only_the_newest_are_remembered_and_a_broken_memory_is_none() {
     let (storage, cache) = (MemoryStorage::new(), tempfile::tempdir().expect("directory"));
     let repository = seen_from(&storage, cache.path());
@@ -132,7 +147,7 @@ fn only_the_newest_are_remembered_and_a_broken_memory_is_none() {
 /// Two repositories that one passphrase opens.
 fn two() -> [(MemoryStorage, Repository, SnapshotId); 2] {
     [1, 2].map(|seed| {
-        let (storage, repository) = crate::common::memory();
+        let (storage, repository) = crate::common::with_parity();
         let id = back_up(&repository, &tree(seed), 1).snapshot.expect("snapshot");
         (storage, repository, id)
     })
@@ -151,10 +166,16 @@ fn objects_of_another_repository_are_named_and_never_believed() {
             // segment lists are orphans.
             let report = checked(&repository);
             let is_named = report.findings.iter().any(|f| f.object == foreign.as_str());
-            let is_orphan = report.orphans_total == 1 && folder == Folder::Packs;
+            // So is parity without its pack, and goes with the next gc.
+            let is_orphan =
+                report.orphans_total == 1 && folder == Folder::Packs || folder == Folder::Parity;
             assert!(is_named || is_orphan, "{foreign}: {report:?}");
-            if !matches!(folder, Folder::Index | Folder::Snapshots) {
+            if folder != Folder::Index {
                 assert_holds(&repository, id, &tree(1));
+            }
+            if folder == Folder::Snapshots {
+                let next = back_up(&repository, &tree(1), 2).snapshot.expect("snapshot");
+                assert_holds(&repository, next, &tree(1));
             }
             // In the place of one of ours.
             let own = storage.names_in(folder).into_iter().find(|name| *name != foreign);

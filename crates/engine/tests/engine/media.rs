@@ -4,34 +4,17 @@
 use std::collections::BTreeSet;
 
 use crate::common::{
-<<<<<<< HEAD
-    assert_holds, back_up, memory, options, read_back, repository as repository_in, run,
-=======
     assert_holds, back_up, blobs, memory, options, read_back, repository as repository_in, run,
->>>>>>> h-engine
     try_repository, with_parity,
 };
 use crate::storages::Worn;
 use holdfast_engine::Error;
-<<<<<<< HEAD
-=======
 use holdfast_engine::crypto::BlobKind;
->>>>>>> h-engine
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, Severity, check};
 use holdfast_engine::ops::gc::{GcOptions, GcReport, gc};
 use holdfast_engine::ops::repair::{
-<<<<<<< HEAD
-    RepairIndexOptions, RepairPacksOptions, RepairPacksReport, RepairParityOptions, index, packs,
-    parity,
-};
-use holdfast_engine::parity::Encoder;
-use holdfast_engine::repo::Repository;
-use holdfast_engine::repo::notes::{Change, Notes};
-use holdfast_engine::repo::session::{Session, Writer};
-use holdfast_engine::repo::writer::WriterOptions;
-=======
     self, RepairIndexOptions, RepairPacksOptions, RepairPacksReport, RepairParityOptions, packs,
     parity,
 };
@@ -40,7 +23,6 @@ use holdfast_engine::repo::notes::{Change, Notes};
 use holdfast_engine::repo::session::{Session, Writer};
 use holdfast_engine::repo::writer::WriterOptions;
 use holdfast_engine::repo::{Index, Repository};
->>>>>>> h-engine
 use holdfast_engine::storage::{Folder, ObjectName, Storage, StorageErrorKind};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::memory::Dump;
@@ -159,8 +141,6 @@ fn parity_of_another_pack_heals_nothing() {
 }
 
 #[test]
-<<<<<<< HEAD
-=======
 fn gc_moves_what_parity_heals() {
     let (storage, repository) = with_parity();
     let first = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
@@ -181,7 +161,6 @@ fn gc_moves_what_parity_heals() {
 }
 
 #[test]
->>>>>>> h-engine
 fn what_is_condemned_gets_no_parity() {
     let (storage, repository) = memory();
     let id = back_up(&repository, &tree(1), 1).snapshot.expect("snapshot");
@@ -207,11 +186,7 @@ fn gc_locks_again_all_that_is_needed_and_nothing_that_goes() {
     // The segments that there were are superseded, and there still.
     let old = storage.names_in(Folder::Index);
     let options = RepairIndexOptions { all: true, ..RepairIndexOptions::default() };
-<<<<<<< HEAD
-    index(&repository, &options, &NoMonitor, &Interrupt::new()).expect("repair");
-=======
     repair::index(&repository, &options, &NoMonitor, &Interrupt::new()).expect("repair");
->>>>>>> h-engine
     let session = Session::begin(&repository, Writer::default()).expect("session");
     repository.forget(first, &Notes::default()).expect("forget");
     let worn = Worn::new(storage.clone());

@@ -4,20 +4,23 @@
 use std::collections::BTreeSet;
 
 use crate::common::{
-    assert_holds, back_up, killed_at_any_call, memory, read_back, repository as repository_in,
-    with_parity,
+    assert_holds, back_up, blobs, killed_at_any_call, memory, read_back,
+    repository as repository_in, with_parity,
 };
+use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, Severity, check};
 use holdfast_engine::ops::gc::{GcOptions, gc};
-use holdfast_engine::ops::repair::{RepairParityOptions, RepairParityReport, parity};
+use holdfast_engine::ops::repair::{
+    RepairPacksOptions, RepairParityOptions, RepairParityReport, packs, parity,
+};
 use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::{BlobReader, Index, Repository};
-use holdfast_engine::storage::{Folder, ObjectName, Storage};
+use holdfast_engine::storage::{Folder, ObjectName, Storage, StorageErrorKind};
 use holdfast_engine::{Error, Result};
 use holdfast_testkit::clock::random_bytes;
-use holdfast_testkit::{FaultStorage, MemoryStorage, MemoryTree};
+use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree, Operation};
 
 /// With another seed all files have other sizes, so that none passes for unchanged.
 fn tree(seed: u64) -> MemoryTree {
@@ -221,6 +224,83 @@ fn damaged_packs_get_none_and_damaged_parity_is_renewed() {
     let report = make(&repository, true).expect("parity");
     assert_eq!((report.made, report.renewed), (2, 2), "{report:?}");
     assert_eq!(checked(&repository, ReadData::All).findings, []);
+}
+
+#[test]
+fn parity_of_another_pack_is_found_and_renewed() {
+    let (storage, repository) = with_parity();
+    let mut tree = MemoryTree::new();
+    for seed in 1..=2 {
+        tree.file(format!("f{seed}"), random_bytes(seed, 100_000));
+        back_up(&repository, &tree, seed as i64);
+    }
+    let packs: Vec<_> = ids(&storage, Folder::Packs).into_iter().collect();
+    let length = |id: ObjectId| storage.get(&ObjectName::pack(id)).expect("pack").len();
+    let pairs = packs.iter().flat_map(|one| packs.iter().map(move |two| (*one, *two)));
+    let mut alike = pairs.filter(|(one, two)| one < two && length(*one) == length(*two));
+    let (one, two) = alike.next().expect("two packs of one length");
+    let [one, two] = [one, two].map(ObjectName::parity);
+    let swapped = [storage.get(&two).expect("parity"), storage.get(&one).expect("parity")];
+    for (name, bytes) in [&one, &two].into_iter().zip(swapped) {
+        storage.remove(name);
+        storage.plant(name, bytes);
+    }
+    let report = checked(&repository, ReadData::All);
+    let named: Vec<_> = report.findings.iter().map(|f| f.object.as_str()).collect();
+    assert_eq!(named, [one.as_str(), two.as_str()], "{report:?}");
+    let report = make(&repository, true).expect("parity");
+    assert_eq!((report.made, report.renewed), (2, 2), "{report:?}");
+    assert_eq!(checked(&repository, ReadData::All).findings, []);
+    assert_eq!(make(&repository, true).expect("parity").made, 0, "all of it is right");
+}
+
+#[test]
+fn who_may_not_write_it_learns_that_and_no_pack_is_blamed() {
+    for (operation, has_old) in [(Operation::Put, false), (Operation::Delete, true)] {
+        let (storage, repository) = if has_old { with_parity() } else { memory() };
+        back_up(&repository, &tree(1), 1);
+        for parity in storage.names_in(Folder::Parity) {
+            storage.corrupt(&parity, |bytes| bytes[40] ^= 1);
+        }
+        let faulty = FaultStorage::new(storage).failing_as(StorageErrorKind::PermissionDenied);
+        faulty.set_plan(move |_, call| {
+            let is_it = call.operation == operation && call.object.starts_with("parity/");
+            is_it.then_some(Fault::ErrorBefore)
+        });
+        let error = make(&repository_in(faulty), true).expect_err("it may not");
+        let Error::Storage(error) = error else { panic!("{error}") };
+        assert_eq!(error.kind, StorageErrorKind::PermissionDenied);
+    }
+}
+
+#[test]
+fn a_copy_is_healed_though_another_one_is_gone() {
+    let (storage, repository) = with_parity();
+    let mut tree = MemoryTree::new();
+    back_up(&repository, tree.file("f", random_bytes(1, 300_000)), 1);
+    let before = ids(&storage, Folder::Packs);
+    let index = Index::load(&repository, &BTreeSet::new()).expect("index");
+    let chunk = blobs(&index).into_iter().find(|(_, place)| place.kind == BlobKind::Chunk);
+    let (id, place) = chunk.expect("chunk");
+    let old = index.pack(place.pack).expect("read").expect("pack").id;
+    let options = RepairPacksOptions { packs: Some([old].into()), ..Default::default() };
+    packs(&repository, &options, &NoMonitor, &Interrupt::new()).expect("repair");
+    let new = ids(&storage, Folder::Packs).into_iter().find(|id| !before.contains(id));
+    let both = [old, new.expect("a second copy")].map(ObjectName::pack);
+    let index = Index::load(&repository, &BTreeSet::new()).expect("index");
+    let read = || BlobReader::of_index(&repository, &index).read(BlobKind::Chunk, &id);
+    let (whole, content) = (storage.dump(), read().expect("whole"));
+    for (gone, damaged) in [(&both[0], &both[1]), (&both[1], &both[0])] {
+        storage.load(whole.clone());
+        storage.remove(gone);
+        for (_, place) in blobs(&index).into_iter().filter(|(other, _)| *other == id) {
+            if ObjectName::pack(index.pack(place.pack).expect("read").expect("pack").id) == *damaged
+            {
+                storage.corrupt(damaged, |bytes| bytes[place.offset as usize] ^= 1);
+            }
+        }
+        assert_eq!(read().expect("healed"), content);
+    }
 }
 
 #[test]

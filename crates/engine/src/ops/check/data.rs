@@ -10,7 +10,7 @@ use crate::compress::Decompressor;
 use crate::crypto::ObjectKind;
 use crate::format::envelope::{HEADER_LEN, Header};
 use crate::format::pack::{Line, TRAILER_LEN, directory_place, open_directory};
-use crate::format::parity::Parity;
+use crate::format::parity::{Parity, Pieces};
 use crate::hash::{BlobId, ObjectId, Sha256};
 use crate::monitor::Progress;
 use crate::repo::index::{PackInfo, PackLines, Place};
@@ -75,17 +75,18 @@ pub(super) fn check(
     only: Option<&Vec<AtomicU64>>,
 ) -> Result<Read> {
     let mut verified = Verified::load(context.repository);
-    let mut chosen = choose(context, how, only, &verified)?;
+    let chosen = choose(context, how, only, &verified)?;
     let told = match options.server_checksums {
         true => checksums::ask(context, &chosen)?,
         false => checksums::Hashed::default(),
     };
-    chosen.retain(|pack| !told.right.contains(&pack.number));
+    let (hashed, chosen): (Vec<Chosen>, Vec<Chosen>) =
+        chosen.into_iter().partition(|pack| told.right.contains(&pack.number));
     let total = chosen.iter().map(|pack| pack.size).sum();
     let chosen: Vec<u32> = chosen.into_iter().map(|pack| pack.number).collect();
     let (bytes, done) = (AtomicU64::new(0), AtomicU64::new(0));
-    let seen = Mutex::new(Vec::new());
-    context.index.packs_with_lines(&chosen, LINES, &mut |packs| {
+    let seen = Mutex::new(hashed.into_iter().map(|pack| pack.id).collect::<Vec<_>>());
+    let result = context.index.packs_with_lines(&chosen, LINES, &mut |packs| {
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         let fail = |error| {
@@ -119,7 +120,8 @@ pub(super) fn check(
             }
         });
         failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
-    })?;
+    });
+    // Also where it was stopped: what was read had its turn.
     if options.time > 0 {
         for pack in seen.into_inner().unwrap_or_else(PoisonError::into_inner) {
             verified.note(&pack, options.time);
@@ -131,6 +133,7 @@ pub(super) fn check(
         })?;
         verified.save(present.into_iter());
     }
+    result?;
     let hashed = told.right.len() as u64;
     let read = Read { hashed, packs: done.into_inner(), bytes: bytes.into_inner() };
     if read.packs < chosen.len() as u64 {
@@ -186,12 +189,19 @@ fn draw(seed: u64, pack: &ObjectId) -> u64 {
 fn check_pack(context: &Context<'_>, one: &PackLines, buffers: &mut Buffers) -> Result<bool> {
     let PackLines { number, pack, lines } = one;
     let name = ObjectName::pack(pack.id);
-    let first = read_pack(context, pack, lines, buffers)?;
+    let parity = read_parity(context, pack)?;
+    let mut pieces = parity.as_ref().and_then(|parity| parity.as_ref().ok()).map(Pieces::new);
+    let first = read_pack(context, pack, lines, buffers, pieces.as_mut())?;
     if first.is_empty() {
-        check_parity(context, pack)?;
+        let is_foreign = pieces.is_some_and(|pieces| !pieces.are_right());
+        let foreign = "it is that of another pack; `repair parity --all` writes it anew";
+        let what = parity.and_then(std::result::Result::err);
+        if let Some(what) = what.or_else(|| is_foreign.then(|| foreign.into())) {
+            context.ledger.add(ObjectName::parity(pack.id), what, Severity::Damage);
+        }
         return Ok(true);
     }
-    let faults = read_pack(context, pack, lines, buffers)?;
+    let faults = read_pack(context, pack, lines, buffers, None)?;
     let Some(what) = faults.first() else {
         let what = first.first().map_or("", String::as_str);
         let what = format!("read badly once and well the second time ({what}): watch the medium");
@@ -217,27 +227,27 @@ fn check_pack(context: &Context<'_>, one: &PackLines, buffers: &mut Buffers) -> 
     Ok(false)
 }
 
-/// Checks the parity of a pack that is whole.
-fn check_parity(context: &Context<'_>, pack: &PackInfo) -> Result<()> {
+/// The parity of a pack, or what is wrong with it; `None` if it has none.
+fn read_parity(
+    context: &Context<'_>,
+    pack: &PackInfo,
+) -> Result<Option<std::result::Result<Parity, String>>> {
     if !context.parity.contains(&pack.id) {
-        return Ok(());
+        return Ok(None);
     }
     let name = ObjectName::parity(pack.id);
     let is_whole = |parity: &Parity| parity.is_whole() && parity.header().size == pack.size;
-    let attempt = || -> Result<()> {
+    let attempt = || -> Result<Parity> {
         let bytes = context.repository.storage().get(&name)?;
         let parity = Parity::parse(bytes).map_err(|what| Error::damaged(&name, what))?;
         let what = "it is not as it was written; `repair parity --all` writes it anew";
-        if is_whole(&parity) { Ok(()) } else { Err(Error::damaged(&name, what)) }
+        if is_whole(&parity) { Ok(parity) } else { Err(Error::damaged(&name, what)) }
     };
     match attempt().or_else(|_| attempt()) {
         // A gc deleted it since the listing, with its pack.
-        Err(Error::Storage(e)) if e.is_not_found() => Ok(()),
-        Err(error) => {
-            context.ledger.add(name, fault_text(error)?, Severity::Damage);
-            Ok(())
-        }
-        Ok(()) => Ok(()),
+        Err(Error::Storage(e)) if e.is_not_found() => Ok(None),
+        Err(error) => Ok(Some(Err(fault_text(error)?))),
+        Ok(parity) => Ok(Some(Ok(parity))),
     }
 }
 
@@ -251,12 +261,13 @@ impl Faults {
     }
 }
 
-/// Reads all of a pack once.
+/// Reads all of a pack once, and compares it with what its parity says of it.
 fn read_pack(
     context: &Context<'_>,
     pack: &PackInfo,
     lines: &[(BlobId, Place)],
     buffers: &mut Buffers,
+    mut pieces: Option<&mut Pieces<'_>>,
 ) -> Result<Faults> {
     let name = ObjectName::pack(pack.id);
     let storage = context.repository.storage();
@@ -275,6 +286,7 @@ fn read_pack(
                 if let Some(hash) = &mut hash {
                     hash.update(&buffers.piece);
                 }
+                pieces.iter_mut().for_each(|pieces| pieces.update(&buffers.piece));
                 if start == 0 && buffers.piece.get(..HEADER_LEN) != Some(&pack.header[..]) {
                     faults.whole.push("its header is not the one in the index".into());
                 }
@@ -307,6 +319,7 @@ fn read_pack(
             if let Some(hash) = &mut hash {
                 hash.update(&buffers.piece);
             }
+            pieces.iter_mut().for_each(|pieces| pieces.update(&buffers.piece));
             let checked = check_directory(context, pack, lines, start, &buffers.piece);
             faults.whole.extend(checked.err());
         }

@@ -16,6 +16,7 @@ use crate::monitor::Interrupt;
 use crate::repo::index::listing::PackListing;
 use crate::repo::index::segment::ReadSegment;
 use crate::repo::memory::VANISHED;
+use crate::repo::settings::Settings;
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::{Index, Repository};
 use crate::storage::{Folder, ObjectName};
@@ -62,8 +63,9 @@ pub(super) fn check(
     }
     // Snapshots before index before packs: what a listed snapshot needs was stored before it.
     let snapshots = objects.snapshots()?;
+    let settings = objects.records()?;
     let (index, segments, orphans) = objects.index()?;
-    let (parity, without_parity) = objects.parity(&index)?;
+    let (parity, without_parity) = objects.parity(&index, settings)?;
     Ok(Inventory { snapshots, index, segments, orphans, parity, without_parity })
 }
 
@@ -185,7 +187,6 @@ impl Objects<'_> {
         let present: BTreeSet<_> = names.iter().map(|n| n.base().to_owned()).collect();
         let fenced = self.fences()?;
         self.sessions(&present, &fenced)?;
-        self.records()?;
         let mut snapshots = Vec::new();
         for name in names {
             let Ok(id) = SnapshotId::from_hex(name.base()) else {
@@ -291,7 +292,7 @@ impl Objects<'_> {
     }
 
     /// Packs with parity, and how many lack it that should have it.
-    fn parity(&self, index: &Index) -> Result<(BTreeSet<ObjectId>, u64)> {
+    fn parity(&self, index: &Index, settings: Settings) -> Result<(BTreeSet<ObjectId>, u64)> {
         let mut parity = BTreeSet::new();
         for name in self.list(Folder::Parity)? {
             match ObjectId::from_hex(name.base()) {
@@ -300,7 +301,7 @@ impl Objects<'_> {
             }
         }
         let mut without = 0;
-        if self.repository.settings()?.wants_parity() {
+        if settings.wants_parity() {
             index.each_pack(&mut |number, id, _| {
                 without += u64::from(index.is_usable(number) && !parity.contains(&id));
                 Ok(())
@@ -309,8 +310,9 @@ impl Objects<'_> {
         Ok((parity, without))
     }
 
-    /// Condemned records, notes and settings.
-    fn records(&self) -> Result<()> {
+    /// Condemned records, notes and settings; what these say.
+    fn records(&self) -> Result<Settings> {
+        let mut settings = Vec::new();
         for (folder, kind) in [
             (Folder::Condemned, ObjectKind::Condemned),
             (Folder::Notes, ObjectKind::Note),
@@ -319,12 +321,16 @@ impl Objects<'_> {
             for name in self.list(folder)? {
                 let of = name.as_str().split('/').nth(1).map(SnapshotId::from_hex);
                 let is_strange = kind == ObjectKind::Note && !matches!(of, Some(Ok(_)));
-                if is_strange || RecordId::from_hex(name.base()).is_err() {
+                let id = RecordId::from_hex(name.base()).ok().filter(|_| !is_strange);
+                let Some(id) = id else {
                     self.strange(&name, folder);
-                } else if kind == ObjectKind::Note {
+                    continue;
+                };
+                if kind == ObjectKind::Note {
                     self.read_sealed::<Note>(kind, &name)?;
                 } else if kind == ObjectKind::Setting {
-                    self.read_sealed::<Setting>(kind, &name)?;
+                    let setting = self.read_sealed::<Setting>(kind, &name)?;
+                    settings.extend(setting.map(|setting| (id, setting)));
                 } else if let Some(record) = self.read_sealed::<Condemned>(kind, &name)? {
                     if record.packs.iter().chain(&record.segments).any(|id| id.len() != 32) {
                         self.damage(&name, "it names what is no object");
@@ -334,7 +340,7 @@ impl Objects<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(Settings::of(settings))
     }
 
     /// The index of what can be read, how many segments that were, and the packs in none.

@@ -202,7 +202,7 @@ impl Copier<'_> {
             }
             match whole {
                 true => wanted.push((*id, *place)),
-                false => self.put_together(id, &spots)?,
+                false => self.put_together(id, &spots, unsaved)?,
             }
         }
         for (id, place) in &wanted {
@@ -211,8 +211,8 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Copies a blob out of a condemned pack, or from wherever else it can be read. If it cannot,
-    /// the pack is damaged, and stays.
+    /// Copies a blob out of a condemned pack, or from wherever else it can be read whole. If it
+    /// cannot, the packs that hold something of it stay.
     fn save_one(
         &self,
         pack: &PackInfo,
@@ -228,7 +228,9 @@ impl Copier<'_> {
         };
         let mut spots = Vec::new();
         self.marks.index().spots(id, &mut spots)?;
-        for Spot { place: other, .. } in spots.iter().filter(|spot| spot.place != *place) {
+        // A hollow copy opens as well, and is no substitute for a whole one.
+        let whole = |spot: &&Spot| spot.place != *place && !spot.place.hollow;
+        for Spot { place: other, .. } in spots.iter().filter(whole) {
             let Some(info) = self.marks.index().pack(other.pack)? else { continue };
             match self.read_alone(&info, id, other, &mut plain) {
                 Ok((frame, _)) => return self.put_frame(id, other, frame),
@@ -236,10 +238,23 @@ impl Copier<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let name = ObjectName::pack(pack.id);
-        let what = format!("it stays, for snapshots need something in it that is damaged: {error}");
-        self.run.monitor.problem(name.as_str(), &what);
-        unsaved.lock().unwrap_or_else(PoisonError::into_inner).insert(pack.id);
+        self.stay(&spots, &error.to_string(), unsaved)
+    }
+
+    /// Says that the condemned ones among the packs of a blob stay, for it cannot be saved.
+    fn stay(&self, spots: &[Spot], why: &str, unsaved: &Mutex<BTreeSet<ObjectId>>) -> Result<()> {
+        for Spot { place, .. } in spots {
+            if !self.marks.is_condemned(place.pack) {
+                continue;
+            }
+            let Some(pack) = self.marks.index().pack(place.pack)? else { continue };
+            let name = ObjectName::pack(pack.id);
+            let what =
+                format!("it stays, for snapshots need something in it that is damaged: {why}");
+            if unsaved.lock().unwrap_or_else(PoisonError::into_inner).insert(pack.id) {
+                self.run.monitor.problem(name.as_str(), &what);
+            }
+        }
         Ok(())
     }
 
@@ -253,8 +268,9 @@ impl Copier<'_> {
         }
         let mut lacking = self.needed_members(spots);
         for place in kept {
-            let bundle = self.reader.bundle_at(place, id)?;
-            lacking.retain(|number| bundle.get(*number).is_none());
+            if let Some(bundle) = self.reader.bundle_at(place, id)? {
+                lacking.retain(|number| bundle.get(*number).is_none());
+            }
         }
         Ok(lacking.is_empty())
     }
@@ -264,18 +280,25 @@ impl Copier<'_> {
         (0..count).filter(|number| self.marks.is_member_marked(spots, *number)).collect()
     }
 
-    /// Stores a bundle with all its members that are needed, from wherever they are.
-    fn put_together(&self, id: &BlobId, spots: &[Spot]) -> Result<()> {
+    /// Stores a bundle with all its members that are needed, from wherever they are. If one of
+    /// them can be read nowhere, all that is left of the bundle stays.
+    fn put_together(
+        &self,
+        id: &BlobId,
+        spots: &[Spot],
+        unsaved: &Mutex<BTreeSet<ObjectId>>,
+    ) -> Result<()> {
         let mut copies = Vec::with_capacity(spots.len());
         for spot in spots {
-            copies.push(self.reader.bundle_at(&spot.place, id)?);
+            copies.extend(self.reader.bundle_at(&spot.place, id)?);
         }
         let find = |number| copies.iter().find_map(|copy| copy.get(number));
         let needed = self.needed_members(spots);
-        if let Some(lost) = needed.iter().find(|number| find(**number).is_none()) {
-            return Err(Error::MissingBlob { id: format!("{id} member {lost}") });
-        }
-        let Some(first) = copies.first() else { return Ok(()) };
+        let lost = needed.iter().find(|number| find(**number).is_none());
+        let (Some(first), None) = (copies.first(), lost) else {
+            let member = lost.map_or_else(String::new, |number| format!(" member {number}"));
+            return self.stay(spots, &format!("bundle {}{member}", id.short()), unsaved);
+        };
         let content = |number| find(number).filter(|_| needed.binary_search(&number).is_ok());
         self.put_hollow(id, first.members(), content)
     }

@@ -11,8 +11,15 @@ use crate::storage::{Folder, ObjectInfo, ObjectName};
 use super::{GcReport, Run};
 
 /// What is needed for as long as it is there; sessions, fences and lists of gc are not.
-const FOLDERS: [Folder; 6] =
-    [Folder::Keys, Folder::Packs, Folder::Index, Folder::Snapshots, Folder::Notes, Folder::Parity];
+const FOLDERS: [Folder; 7] = [
+    Folder::Keys,
+    Folder::Packs,
+    Folder::Index,
+    Folder::Snapshots,
+    Folder::Notes,
+    Folder::Parity,
+    Folder::Settings,
+];
 
 /// Objects that one call is about, so that an interruption is heeded.
 const AT_ONCE: usize = 1000;

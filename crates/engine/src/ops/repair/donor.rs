@@ -2,11 +2,12 @@
 //! as they are. Any other one has other keys, so content is looked for by path, size and time, and
 //! cut anew: what then has the id of something that is lost is that, wherever it came from.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use crate::bundle::{self, Members};
 use crate::crypto::BlobKind;
+use crate::error::chain_text;
 use crate::hash::{BlobId, MemberHash};
 use crate::meta::{Extent, Kind};
 use crate::monitor::{Interrupt, Monitor, Progress};
@@ -32,9 +33,9 @@ pub struct Donated {
     pub is_copy: bool,
     /// Blobs that were looked for.
     pub wanted: u64,
-    /// Blobs that were found.
+    /// Blobs that were found whole.
     pub blobs: u64,
-    /// Their bytes.
+    /// Bytes that were found, those of members of bundles included.
     pub bytes: u64,
     /// Files there that were read.
     pub files: u64,
@@ -80,19 +81,24 @@ struct Theirs<'a> {
 struct Given {
     told: Donated,
     ids: HashSet<BlobId>,
+    /// Those of them that lack nothing: of a bundle perhaps only some members were found.
+    whole: HashSet<BlobId>,
 }
 
 impl Donation<'_> {
-    /// Stores what can be had of `wanted`; which that was.
+    /// Stores what can be had of `wanted`; what of it is whole now.
     pub(super) fn run(&self, wanted: &Wanted) -> Result<(Donated, HashSet<BlobId>)> {
-        let index = Index::load(self.donor, &BTreeSet::new())?;
+        // What is damaged over there costs what it said: the rest may be all that is needed.
+        let (index, problems) = Index::load_readable(self.donor)?;
+        self.tell(problems.iter());
         let mut given = Given::default();
         given.told.wanted = wanted.len() as u64;
         given.told.is_copy = self.donor.id() == self.repository.id();
         if given.told.is_copy {
             self.copy(&BlobReader::new(self.donor, &index), wanted, &mut given)?;
         } else if !wanted.is_empty() {
-            let mut snapshots = self.donor.snapshots()?;
+            let (mut snapshots, notes) = self.donor.snapshots_with_notes()?;
+            self.tell(notes.lost().map(|(_, problem)| problem));
             snapshots.reverse();
             let theirs = Theirs { reader: BlobReader::new(self.donor, &index), snapshots };
             let needs = self.needs(wanted)?;
@@ -102,7 +108,15 @@ impl Donation<'_> {
                 self.bundle(&theirs, wanted, id, members, &mut given)?;
             }
         }
-        Ok((given.told, given.ids))
+        Ok((given.told, given.whole))
+    }
+
+    /// Tells what is damaged over there.
+    fn tell<'e>(&self, problems: impl Iterator<Item = &'e Error>) {
+        for problem in problems {
+            let text = chain_text(problem);
+            self.monitor.note(&format!("{}: {text}; going on without it", self.donor.location()));
+        }
     }
 
     fn stop_if_asked(&self) -> Result<()> {
@@ -129,7 +143,10 @@ impl Donation<'_> {
             hollow = (0..members).any(|number| opened.get(number).is_none());
         }
         if given.ids.insert(id) {
-            given.told.blobs += 1;
+            if !hollow {
+                given.whole.insert(id);
+                given.told.blobs += 1;
+            }
             given.told.bytes += bytes.len() as u64;
             let content = CopiedContent::Plain { bytes, hollow };
             self.writer.copy(Copied { kind, id, members, content })?;
@@ -139,7 +156,7 @@ impl Donation<'_> {
 
     /// The entries of all snapshots that lack something of `wanted`.
     fn needs(&self, wanted: &Wanted) -> Result<Needs> {
-        let snapshots = self.repository.snapshots()?;
+        let (snapshots, _) = self.repository.snapshots_with_notes()?;
         let roots = snapshots.iter().flat_map(|s| &s.record.roots);
         let mut paths: Vec<Vec<u8>> = roots.clone().map(|root| root.path.clone()).collect();
         paths.sort_unstable();

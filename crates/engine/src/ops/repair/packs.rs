@@ -23,7 +23,7 @@ use crate::repo::{BlobReader, Repository, random};
 use crate::storage::ObjectName;
 use crate::{Error, Result};
 
-use super::super::check::{self, CheckOptions, CheckReport, ReadData};
+use super::super::check::{self, CheckOptions, CheckReport, Finding, ReadData, Severity};
 use super::check_features;
 use super::donor;
 
@@ -83,6 +83,15 @@ impl RepairPacksReport {
     /// Blobs that are lost.
     pub fn lost(&self) -> u64 {
         self.packs.iter().map(|pack| pack.lost).sum()
+    }
+
+    /// Damage that the check found in other objects than packs, which a repair of packs does not
+    /// mend: how many they are.
+    pub fn other_damage(&self) -> u64 {
+        let is_other = |finding: &&Finding| {
+            finding.severity >= Severity::Damage && !finding.object.starts_with("packs/")
+        };
+        self.check.iter().flat_map(|check| &check.findings).filter(is_other).count() as u64
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use crate::format::parity::Parity;
+use crate::format::parity::{Parity, Pieces};
 use crate::hash::{ObjectId, Sha256};
 use crate::monitor::{Interrupt, Monitor, Phase, Progress};
 use crate::parity::Encoder;
@@ -82,7 +82,7 @@ pub fn parity(
             return Err(Error::Interrupted);
         }
         let one = One { repository, id, size, had: parity.contains(&id) };
-        let made = one.make();
+        let made = one.make()?;
         let mut report = shared.lock().unwrap_or_else(PoisonError::into_inner);
         match made {
             Ok(0) => {}
@@ -91,9 +91,7 @@ pub fn parity(
                 report.bytes += bytes;
                 report.renewed += u64::from(one.had);
             }
-            // A gc deleted it since the listing.
-            Err(Error::Storage(e)) if e.is_not_found() => {}
-            Err(error) => report.damaged.push((id, fault_text(error)?)),
+            Err(what) => report.damaged.push((id, what)),
         }
         let bytes = {
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,13 +119,18 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    /// Makes parity; how many bytes that is, 0 if there was no need.
-    fn make(&self) -> Result<u64> {
+    /// Makes parity; how many bytes that is, 0 if there was no need. Or what is wrong with the
+    /// pack: what is wrong with writing says nothing of it, and is an error.
+    fn make(&self) -> Result<std::result::Result<u64, String>> {
         let (storage, name) = (self.repository.storage(), ObjectName::parity(self.id));
-        if self.had && self.is_whole(&name)? {
-            return Ok(0);
-        }
-        let Some(bytes) = self.compute()? else { return Ok(0) };
+        let old = if self.had { self.read(&name)? } else { None };
+        let bytes = match self.compute(old.as_ref()) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(Ok(0)),
+            // A gc deleted it since the listing.
+            Err(Error::Storage(e)) if e.is_not_found() => return Ok(Ok(0)),
+            Err(error) => return fault_text(error).map(Err),
+        };
         if self.had {
             match storage.delete(&name) {
                 Err(e) if e.is_not_found() => {}
@@ -136,25 +139,28 @@ impl One<'_> {
         }
         match storage.put(&name, &bytes) {
             // Whoever stored the pack was about to.
-            Err(e) if e.kind == StorageErrorKind::AlreadyExists => Ok(0),
-            other => other.map(|()| bytes.len() as u64).map_err(Error::from),
+            Err(e) if e.kind == StorageErrorKind::AlreadyExists => Ok(Ok(0)),
+            other => Ok(Ok(other.map(|()| bytes.len() as u64)?)),
         }
     }
 
-    fn is_whole(&self, name: &ObjectName) -> Result<bool> {
+    /// The parity that there is, if it is whole.
+    fn read(&self, name: &ObjectName) -> Result<Option<Parity>> {
         match self.repository.storage().get(name) {
             Ok(bytes) => {
-                let parity = Parity::parse(bytes);
-                Ok(parity.is_ok_and(|p| p.is_whole() && p.header().size == self.size))
+                let parity = Parity::parse(bytes).ok();
+                Ok(parity.filter(|p| p.is_whole() && p.header().size == self.size))
             }
             Err(e) if matches!(e.kind, StorageErrorKind::NotFound | StorageErrorKind::Io) => {
-                Ok(false)
+                Ok(None)
             }
             Err(e) => Err(e.into()),
         }
     }
 
-    fn compute(&self) -> Result<Option<Vec<u8>>> {
+    /// The parity of the pack. `None` if it gets none, or if `old` is that of this pack.
+    fn compute(&self, old: Option<&Parity>) -> Result<Option<Vec<u8>>> {
+        let mut pieces = old.map(Pieces::new);
         let name = ObjectName::pack(self.id);
         let (mut encoder, mut hash) = (Encoder::new(self.size), Sha256::default());
         let (mut at, mut part) = (0, Vec::new());
@@ -163,10 +169,14 @@ impl One<'_> {
             self.repository.storage().get_range(&name, at, length as usize, &mut part)?;
             hash.update(&part);
             encoder.update(&part);
+            pieces.iter_mut().for_each(|pieces| pieces.update(&part));
             at += length;
         }
         if hash.finish() != self.id {
             return Err(Error::damaged(&name, "its SHA-256 is not its name"));
+        }
+        if pieces.is_some_and(Pieces::are_right) {
+            return Ok(None);
         }
         Ok(encoder.finish())
     }

@@ -14,12 +14,10 @@ use crate::repo::writer::{BlobWriter, WriterOptions, with_writer};
 use crate::repo::{BlobReader, Repository};
 use crate::tree::view;
 
+use super::super::backup::HEADS;
 use super::super::check::{self, CheckOptions, CheckReport, Severity};
 use super::rebuild::{Lost, Rebuild};
 use super::{Cut, RepairIndexOptions, RepairIndexReport, check_features, index};
-
-/// Newest snapshots that a record names.
-const HEADS: usize = 16;
 
 /// Lost paths that a snapshot names one by one.
 const UNREAD_NAMED: usize = 1000;
@@ -57,6 +55,8 @@ pub struct RepairSnapshotsReport {
     pub check: CheckReport,
     /// Hurt snapshots, oldest first.
     pub repaired: Vec<Repaired>,
+    /// Snapshots that cannot be read at all: nothing can be had of them.
+    pub lost: Vec<SnapshotId>,
 }
 
 /// Writes a whole snapshot beside each one that is hurt.
@@ -74,12 +74,13 @@ pub fn snapshots(
     let losses = check.findings.iter().filter(|finding| finding.severity == Severity::Loss);
     let hurt: BTreeSet<SnapshotId> =
         losses.flat_map(|finding| &finding.snapshots).copied().collect();
-    let mut report = RepairSnapshotsReport { index, check, repaired: Vec::new() };
+    let mut report = RepairSnapshotsReport { index, check, ..RepairSnapshotsReport::default() };
     if hurt.is_empty() {
         return Ok(report);
     }
     monitor.phase(Phase::Repairing);
-    let (all, lost) = (repository.snapshots()?, Lost::new(told.lost));
+    let ((all, notes), lost) = (repository.snapshots_with_notes()?, Lost::new(told.lost));
+    report.lost = notes.lost().map(|(id, _)| id).filter(|id| hurt.contains(id)).collect();
     for info in all.iter().filter(|info| hurt.contains(&info.id)) {
         let one = One { repository, options, lost: &lost, all: &all, monitor, interrupt, info };
         report.repaired.push(one.run()?);

@@ -347,17 +347,19 @@ impl Writer<'_> {
             Err(error) if super::state::concerns_all(&error) => return Err(error),
             Err(error) => error,
         };
+        let mut heals = may_heal(&failed);
         for place in index.places(&reference.id)? {
             let pack = index.pack(place.pack)?;
             if pack.as_ref().map(|pack| pack.id) == tried {
                 continue;
             }
             let other = Reference { place, ..*reference };
-            if let Ok(members) = self.read_one(worker, pack, &other, plain) {
-                return Ok(members);
+            match self.read_one(worker, pack, &other, plain) {
+                Ok(members) => return Ok(members),
+                Err(error) => heals |= may_heal(&error),
             }
         }
-        if may_heal(&failed) {
+        if heals {
             for place in index.places(&reference.id)? {
                 if let Some(pack) = index.pack(place.pack)?
                     && let Some((bytes, members)) =
