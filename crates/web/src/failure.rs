@@ -44,6 +44,7 @@ pub(crate) fn status(class: Class) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         Class::Authentication => StatusCode::UNAUTHORIZED,
+        Class::PassphraseNeeded => StatusCode::LOCKED,
         Class::SlowDown => StatusCode::TOO_MANY_REQUESTS,
         Class::Busy | Class::AlreadyExists | Class::RepositoryExists => StatusCode::CONFLICT,
         Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -140,7 +140,7 @@ async fn with_token(request: Request, session: &Session) -> Result<Request, Prob
 }
 
 /// Who asks, for the record.
-fn client(state: &Shared, request: &Request) -> String {
+pub(crate) fn client(state: &Shared, request: &Request) -> String {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     peer.map(|peer| state.client(peer.0, request.headers()).to_string()).unwrap_or_default()
 }

@@ -34,8 +34,9 @@ impl Accounts {
         self.with(|c| {
             c.execute("UPDATE account SET password = ?1", params![text])?;
             c.execute("DELETE FROM sessions", [])
-        })
-        .map(drop)
+        })?;
+        self.ended.send_replace(());
+        Ok(())
     }
 
     /// Whether this is the password. Without one none is right.
