@@ -21,6 +21,7 @@ mod s3_elsewhere;
 mod sandbox;
 mod secrets;
 mod seeds;
+mod serving;
 mod sftp;
 mod sync;
 mod whole;

@@ -153,7 +153,10 @@ fn storages_and_snapshots_are_read_and_no_secret_is() -> Result {
         (last["snapshots"].as_array().map(Vec::len), &last["next"]),
         (Some(1), &Value::Null)
     );
-    let tagged = get("/storages/attic/snapshots?tag=before-upgrade&path=/&host=tern")?;
+    let folder = crate::stored::key(&stored.files);
+    let tagged = get(&format!(
+        "/storages/attic/snapshots?tag=before-upgrade&path={folder}/Letters&host=tern"
+    ))?;
     assert_eq!((&tagged["all"], &tagged["snapshots"][0]["pinned"]), (&1.into(), &true.into()));
     // By the begin of its id, as everywhere.
     let short = stored.newest()?.id.short();
@@ -225,7 +228,6 @@ fn a_directory_comes_page_by_page_and_files_are_found() -> Result {
         assert!(answer.to_string().contains(word), "{path}: {answer}");
         assert!(answer["problem"]["hints"][0].is_string(), "{path}: {answer}");
     }
-    assert_eq!(get("nothing")?.0, 404);
     Ok(())
 }
 

@@ -6,6 +6,8 @@ mod first;
 mod guard;
 mod looking;
 mod people;
+mod seeds;
 mod site;
 mod storages;
 mod stored;
+mod traps;

@@ -118,8 +118,9 @@ fn stream(site: &Site, cookie: &str) -> Result<(TcpStream, String)> {
     let mut stream = TcpStream::connect(site.console.address())?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let host = site.console.address();
-    let request =
-        format!("GET /events?topics=runs HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n\r\n");
+    let request = format!(
+        "GET /events?topics=runs HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes())?;
     let mut seen = String::new();
     let mut buffer = [0; 4096];
