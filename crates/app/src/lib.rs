@@ -2,8 +2,8 @@
 //! ([`location`], [`config`], [`resolve`], [`access`], [`sftp`], [`s3`], [`open`], [`secrets`], [`ask`]),
 //! what is backed up and chosen ([`roots`], [`select`], [`retention`], [`archive`]), what is done by
 //! itself and what came of it ([`plans`], [`schedule`], [`service`], [`jobs`], [`runner`], [`runs`],
-//! [`notify`], [`unattended`], [`seal`]), and what to say when something fails ([`catalogue`]). It
-//! never prints.
+//! [`notify`], [`unattended`], [`seal`]), what to say when something fails ([`catalogue`]), and things
+//! as JSON shows them ([`json`]). It never prints.
 
 pub mod access;
 pub mod adopt;
@@ -16,6 +16,7 @@ pub mod config;
 pub mod connection_test;
 pub mod entries;
 pub mod jobs;
+pub mod json;
 pub mod keypair;
 mod keyring;
 pub mod kit;

@@ -11,13 +11,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use holdfast_app::{Class, Problem, catalogue, random, times};
 use holdfast_engine::hash::{Sha256, to_hex};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use tokio::sync::watch;
 
 mod factor;
 mod limit;
 mod password;
+mod scope;
 
 pub(crate) use factor::{Codes, Offer};
 pub(crate) use limit::Limiter;
+pub(crate) use scope::{Program, Scope};
 
 /// What helps who does not know the password any more.
 pub(crate) const FORGOTTEN: &str =
@@ -110,6 +113,8 @@ pub(crate) struct Record {
 pub struct Accounts {
     connection: Mutex<Connection>,
     path: PathBuf,
+    /// Changes when this process ends sessions.
+    ended: watch::Sender<()>,
 }
 
 impl Accounts {
@@ -133,7 +138,7 @@ impl Accounts {
             Ok(connection)
         };
         let connection = attempt().map_err(|e| failed(&path, &e))?;
-        Ok(Self { connection: Mutex::new(connection), path })
+        Ok(Self { connection: Mutex::new(connection), path, ended: watch::Sender::new(()) })
     }
 
     fn with<T>(&self, body: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Problem> {
@@ -211,6 +216,20 @@ impl Accounts {
         })
     }
 
+    /// Whether a session is still good. Unlike a request, asking does not keep it alive.
+    pub(crate) fn is_open(&self, hash: &str) -> Result<bool, Problem> {
+        let now = times::now();
+        let sql = "SELECT COUNT(*) FROM sessions WHERE hash = ?1 AND seen >= ?2 AND made >= ?3";
+        self.with(|c| {
+            c.prepare_cached(sql)?.query_row(params![hash, now - IDLE, now - LIFE], |r| r.get(0))
+        })
+    }
+
+    /// Says when sessions were ended by this process. Others may end them too.
+    pub(crate) fn ends(&self) -> watch::Receiver<()> {
+        self.ended.subscribe()
+    }
+
     /// All sessions, the newest first.
     pub(crate) fn sessions(&self) -> Result<Vec<Listed>, Problem> {
         self.with(|c| {
@@ -235,35 +254,9 @@ impl Accounts {
         self.with(|c| match hash {
             Some(hash) => c.execute("DELETE FROM sessions WHERE hash = ?1", [hash]),
             None => c.execute("DELETE FROM sessions WHERE hash <> ?1", [keep]),
-        })
-        .map(drop)
-    }
-
-    /// Makes a token for a program: what it has to send. `scope` is "read" or "run".
-    pub(crate) fn new_token(&self, name: &str, scope: &str) -> Result<String, Problem> {
-        if name.trim().is_empty() {
-            return Err(Problem::usage("the token has no name")
-                .hint("name what will use it, such as «dashboard»"));
-        }
-        if !matches!(scope, "read" | "run") {
-            return Err(Problem::usage("the token's scope is read or run"));
-        }
-        let token = format!("hf_{}", secret()?);
-        self.with(|c| {
-            c.execute(
-                "INSERT INTO tokens (name, hash, scope, made) VALUES (?1, ?2, ?3, ?4)",
-                params![name.trim(), hash(&token), scope, times::now()],
-            )
         })?;
-        Ok(token)
-    }
-
-    /// The scope of a program's token; `None` if there is no such token.
-    pub(crate) fn scope(&self, token: &str) -> Result<Option<String>, Problem> {
-        let sql = "UPDATE tokens SET used = ?2 WHERE hash = ?1 RETURNING scope";
-        self.with(|c| {
-            c.query_row(sql, params![hash(token), times::now()], |row| row.get(0)).optional()
-        })
+        self.ended.send_replace(());
+        Ok(())
     }
 
     /// The tokens of programs.
@@ -382,8 +375,14 @@ mod tests {
         assert!(accounts.session(&other)?.is_none() && accounts.session(&id)?.is_some());
         accounts.end_session(Some(&session.hash), "")?;
         assert!(accounts.session(&id)?.is_none());
+        let id = accounts.open_session("127.0.0.1", "test")?;
+        let session = accounts.session(&id)?.ok_or("no session")?;
+        assert!(accounts.is_open(&session.hash)?);
+        accounts.with(|c| c.execute("UPDATE sessions SET seen = seen - ?1", [IDLE + SECOND]))?;
+        assert!(!accounts.is_open(&session.hash)?, "open after its time");
         let token = accounts.new_token("x", "run")?;
-        assert_eq!(accounts.scope(&token)?.as_deref(), Some("run"));
+        let found = accounts.program(&token)?.ok_or("no program")?;
+        assert_eq!((found.name.as_str(), found.scope), ("x", Scope::Run));
         for name in ["console.sqlite", "console.sqlite-wal"] {
             let bytes = std::fs::read(dir.path().join(name))?;
             let kept = String::from_utf8_lossy(&bytes);
@@ -391,7 +390,7 @@ mod tests {
         }
         assert!(accounts.new_token("x", "all").is_err());
         accounts.revoke(accounts.tokens()?.first().ok_or("no token")?.id)?;
-        assert_eq!(accounts.scope(&token)?, None);
+        assert!(accounts.program(&token)?.is_none());
         Ok(())
     }
 }

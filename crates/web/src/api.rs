@@ -1,35 +1,115 @@
-//! What programs ask: plans and runs as JSON under `/api/v1`, figures for Prometheus, and whether
-//! the console is alive. A token of Settings opens it; sessions of browsers do not.
+//! What programs ask: what pages show and do, as JSON under `/api/v1`, figures for Prometheus, and
+//! whether the console is alive. A token of Settings opens it; sessions of browsers do not. Each
+//! address is an [`Operation`], from which both its gate and its description are made.
 
-use askama::Template;
-use axum::extract::{Path, Query, Request, State};
+mod ask;
+mod describe;
+mod files;
+mod metrics;
+mod plans;
+mod repository;
+mod restore;
+mod snapshots;
+mod storages;
+mod told;
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::handler::Handler;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{self, MethodRouter};
 use axum::{Json, Router};
-use holdfast_app::jobs::Job;
-use holdfast_app::runs::{By, Outcome, Page, Run, RunId};
-use holdfast_app::{Problem, times};
+use holdfast_app::{Class, Problem};
 use http::{HeaderMap, StatusCode, header};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::describe::{Field, Method};
+use crate::accounts::{Program, Scope};
 use crate::failure;
+use crate::guard::client;
+use crate::opened::Open;
 use crate::state::{Shared, State as Console};
+
+/// Something that a program may ask for.
+struct Operation {
+    method: Method,
+    path: &'static str,
+    /// What a token needs for it.
+    scope: Scope,
+    /// A line that says what it is.
+    summary: &'static str,
+    /// What may stand in the query.
+    query: Vec<Field>,
+    /// What may stand in the body.
+    body: Vec<Field>,
+    /// What the answer holds; nothing, if it is no JSON.
+    answer: Vec<Field>,
+    handler: MethodRouter<Shared>,
+}
+
+impl Operation {
+    fn get<T: 'static>(
+        path: &'static str,
+        scope: Scope,
+        summary: &'static str,
+        handler: impl Handler<T, Shared>,
+    ) -> Self {
+        let (query, body, answer) = (Vec::new(), Vec::new(), Vec::new());
+        let handler = routing::get(handler);
+        Self { method: Method::Get, path, scope, summary, query, body, answer, handler }
+    }
+
+    fn post<T: 'static>(
+        path: &'static str,
+        scope: Scope,
+        summary: &'static str,
+        handler: impl Handler<T, Shared>,
+    ) -> Self {
+        let (query, body, answer) = (Vec::new(), Vec::new(), Vec::new());
+        let handler = routing::post(handler);
+        Self { method: Method::Post, path, scope, summary, query, body, answer, handler }
+    }
+
+    fn query(self, fields: &[Field]) -> Self {
+        Self { query: fields.to_vec(), ..self }
+    }
+
+    fn body(self, fields: &[Field]) -> Self {
+        Self { body: fields.to_vec(), ..self }
+    }
+
+    fn answer(self, fields: &[Field]) -> Self {
+        Self { answer: fields.to_vec(), ..self }
+    }
+}
+
+/// All of them.
+fn operations() -> Vec<Operation> {
+    let mut all = plans::operations();
+    all.extend(storages::operations());
+    all.extend(snapshots::operations());
+    all.extend(files::operations());
+    all.extend(restore::operations());
+    all.extend(repository::operations());
+    all.extend(told::operations());
+    all.push(metrics::operation());
+    all
+}
 
 /// The addresses for programs.
 pub(crate) fn routes(state: Shared) -> Router<Shared> {
-    let read = Router::new()
-        .route("/api/v1/plans", get(plans))
-        .route("/api/v1/runs", get(runs))
-        .route("/api/v1/runs/{id}", get(run))
-        .route("/metrics", get(metrics))
-        .layer(from_fn_with_state(state.clone(), may_read));
-    let act = Router::new()
-        .route("/api/v1/plans/{name}/run", post(start))
-        .route("/api/v1/runs/{id}/cancel", post(cancel))
-        .layer(from_fn_with_state(state, may_run));
-    read.merge(act).route("/api/v1/openapi.json", get(description))
+    let operations = operations();
+    let description = Json(describe::document(&operations));
+    let answer = move || std::future::ready(description);
+    let mut router = Router::new().route("/api/v1/openapi.json", routing::get(answer));
+    for operation in operations {
+        let gate = Gate { state: state.clone(), scope: operation.scope };
+        let handler = operation.handler.route_layer(from_fn_with_state(gate, Gate::pass));
+        router = router.route(operation.path, handler);
+    }
+    router
 }
 
 /// `GET /healthz`: alive, whoever asks.
@@ -37,39 +117,55 @@ pub(crate) async fn health() -> &'static str {
     "ok\n"
 }
 
-/// `GET /api/v1/openapi.json`
-async fn description() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], include_str!("../assets/openapi.json"))
-        .into_response()
+/// What stands before an address.
+#[derive(Clone)]
+struct Gate {
+    state: Shared,
+    scope: Scope,
 }
 
-async fn may_read(State(state): State<Shared>, request: Request, next: Next) -> Response {
-    match scope(&state, request.headers()) {
-        Ok(_) => next.run(request).await,
-        Err(refusal) => refusal,
+impl Gate {
+    /// Lets programs with a token of enough scope pass, and records what they change.
+    async fn pass(State(gate): State<Self>, request: Request, next: Next) -> Response {
+        let program = match program(&gate.state, request.headers()) {
+            Ok(program) => program,
+            Err(refusal) => return refusal,
+        };
+        if program.scope < gate.scope {
+            let text = format!(
+                "the token {} may {}, and this needs one that may {}",
+                program.name,
+                program.scope.name(),
+                gate.scope.name()
+            );
+            let problem = Problem::new(Class::PermissionDenied, text)
+                .hint("make another token in the console's settings");
+            return answer(StatusCode::FORBIDDEN, &problem);
+        }
+        let address = client(&gate.state, &request);
+        let response = next.run(request).await;
+        if let Some(Done(words)) = response.extensions().get() {
+            let text = format!("{words}, with the token {}", program.name);
+            if let Err(problem) = gate.state.accounts.note(&address, &text) {
+                return refused(&problem);
+            }
+        }
+        response
     }
 }
 
-async fn may_run(State(state): State<Shared>, request: Request, next: Next) -> Response {
-    match scope(&state, request.headers()) {
-        Ok(scope) if scope == "run" => next.run(request).await,
-        Ok(_) => answer(StatusCode::FORBIDDEN, "this token may read, and nothing else"),
-        Err(refusal) => refusal,
-    }
-}
-
-/// What the token of a request may do; else what to answer.
+/// Whose token a request carries; else what to answer.
 #[expect(clippy::result_large_err, reason = "an answer is large, and made once")]
-fn scope(state: &Console, headers: &HeaderMap) -> Result<String, Response> {
+fn program(state: &Console, headers: &HeaderMap) -> Result<Program, Response> {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token.and_then(|text| text.strip_prefix("Bearer "));
-    let scope = token.map(|token| state.accounts.scope(token.trim()));
-    match scope {
-        Some(Ok(Some(scope))) => Ok(scope),
+    match token.map(|token| state.accounts.program(token.trim())) {
+        Some(Ok(Some(program))) => Ok(program),
         Some(Err(problem)) => Err(refused(&problem)),
         _ => {
-            let text = "send a token of the console's settings: Authorization: Bearer …";
-            let mut refusal = answer(StatusCode::UNAUTHORIZED, text);
+            let problem = Problem::new(Class::Authentication, "there is no good token with this")
+                .hint("send one of the console's settings: Authorization: Bearer …");
+            let mut refusal = refused(&problem);
             let challenge = http::HeaderValue::from_static("Bearer");
             refusal.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             Err(refusal)
@@ -77,172 +173,86 @@ fn scope(state: &Console, headers: &HeaderMap) -> Result<String, Response> {
     }
 }
 
-fn answer(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "problem": { "message": message } }))).into_response()
+/// A problem as JSON.
+fn problem_json(problem: &Problem) -> Value {
+    json!({
+        "class": problem.class.name(),
+        "message": problem.message,
+        "stage": problem.stage,
+        "causes": problem.causes,
+        "hints": problem.hints,
+    })
+}
+
+fn answer(status: StatusCode, problem: &Problem) -> Response {
+    (status, Json(json!({ "problem": problem_json(problem) }))).into_response()
 }
 
 fn refused(problem: &Problem) -> Response {
-    let body = json!({ "problem": {
-        "class": problem.class.name(),
-        "message": problem.message,
-        "causes": problem.causes,
-        "hints": problem.hints,
-    }});
-    (failure::status(problem.class), Json(body)).into_response()
+    answer(failure::status(problem.class), problem)
 }
 
-async fn blocking(
+/// Travels with an answer: what was done, for the record.
+#[derive(Debug, Clone)]
+struct Done(String);
+
+/// An answer, and what was done, if that is to be recorded.
+struct Answer {
+    body: Value,
+    done: Option<String>,
+}
+
+impl Answer {
+    /// The answer of an act, with the words of the record for it.
+    fn of(done: impl Into<String>, body: Value) -> Self {
+        Self { body, done: Some(done.into()) }
+    }
+}
+
+impl From<Value> for Answer {
+    fn from(body: Value) -> Self {
+        Self { body, done: None }
+    }
+}
+
+/// What serializes, as JSON.
+fn value(of: impl serde::Serialize) -> Result<Value, Problem> {
+    let failed = |e| Problem::new(Class::Internal, "the answer cannot be written").cause(e);
+    serde_json::to_value(of).map_err(failed)
+}
+
+/// Answers with what `work` finds, on a thread that may wait for disks and networks.
+async fn blocking<A: Into<Answer>>(
     state: Shared,
-    work: impl FnOnce(&Console) -> Result<Value, Problem> + Send + 'static,
+    work: impl FnOnce(&Console) -> Result<A, Problem> + Send + 'static,
 ) -> Response {
-    match tokio::task::spawn_blocking(move || work(&state)).await {
-        Ok(Ok(value)) => Json(value).into_response(),
-        Ok(Err(problem)) => refused(&problem),
-        Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, "a part of the console broke off"),
-    }
-}
-
-/// `GET /api/v1/plans`
-async fn plans(State(state): State<Shared>) -> Response {
-    blocking(state, |state| {
-        let config = state.paths.load_config()?;
-        let (mut plans, now) = (Vec::new(), times::now());
-        for (name, plan) in config.plans() {
-            let history = state.runner.history();
-            let last = history.last(&name, "backup", false)?.map(|run| run.to_json());
-            let good = history.last(&name, "backup", true)?;
-            let good = good.map(|run| times::rfc3339(run.started));
-            let entry = match plan {
-                Ok(plan) => {
-                    let next = match plan.calendar().filter(|_| plan.enabled) {
-                        Some(calendar) => calendar.next(now, 1)?.first().copied(),
-                        None => None,
-                    };
-                    json!({
-                        "name": name,
-                        "title": plan.title,
-                        "enabled": plan.enabled,
-                        "sources": plan.sources,
-                        "repository": plan.repository_location(),
-                        "schedule": plan.schedule.as_ref().map(ToString::to_string),
-                        "next": next.map(times::rfc3339),
-                        "last_good": good,
-                        "last": last,
-                    })
-                }
-                Err(problem) => json!({ "name": name, "problem": problem.message, "last": last }),
-            };
-            plans.push(entry);
-        }
-        Ok(json!({ "plans": plans }))
-    })
-    .await
-}
-
-#[derive(Debug, Deserialize)]
-struct Which {
-    plan: Option<String>,
-    verb: Option<String>,
-    outcome: Option<String>,
-    before: Option<RunId>,
-    limit: Option<u32>,
-}
-
-/// `GET /api/v1/runs`
-async fn runs(State(state): State<Shared>, Query(which): Query<Which>) -> Response {
-    blocking(state, move |state| {
-        let page = Page {
-            plan: which.plan,
-            verb: which.verb,
-            outcome: which.outcome.map(|name| Outcome::from_name(&name)),
-            before: which.before,
-            limit: Some(which.limit.unwrap_or(100).min(1000)),
-            ..Page::default()
-        };
-        let runs = state.runner.history().runs(&page)?;
-        Ok(json!({ "runs": runs.iter().map(Run::to_json).collect::<Vec<_>>() }))
-    })
-    .await
-}
-
-/// `GET /api/v1/runs/{id}`
-async fn run(State(state): State<Shared>, Path(id): Path<RunId>) -> Response {
-    blocking(state, move |state| {
-        let mut run = state.runner.history().run(id)?.to_json();
-        if let (Some(live), Some(object)) = (state.runner.live(id), run.as_object_mut()) {
-            object.insert("progress".into(), serde_json::to_value(live).unwrap_or_default());
-        }
-        Ok(run)
-    })
-    .await
-}
-
-/// `POST /api/v1/plans/{name}/run`
-async fn start(State(state): State<Shared>, Path(name): Path<String>) -> Response {
-    blocking(state, move |state| {
-        let id = state.runner.start(Job::Plan(name), By::Console)?;
-        Ok(json!({ "run": id }))
-    })
-    .await
-}
-
-/// `POST /api/v1/runs/{id}/cancel`
-async fn cancel(State(state): State<Shared>, Path(id): Path<RunId>) -> Response {
-    blocking(state, move |state| {
-        state.runner.cancel(id)?;
-        Ok(json!({ "run": id }))
-    })
-    .await
-}
-
-/// A plan's figures.
-#[derive(Debug)]
-struct Figures {
-    plan: String,
-    last_good: f64,
-    last_seconds: f64,
-    failing: u8,
-    stored: u64,
-}
-
-#[derive(Template)]
-#[template(path = "metrics.txt", escape = "none")]
-struct Metrics {
-    plans: Vec<Figures>,
-    at_work: usize,
-}
-
-/// `GET /metrics`
-async fn metrics(State(state): State<Shared>) -> Response {
-    let figures = tokio::task::spawn_blocking(move || figures(&state)).await;
-    match figures {
-        Ok(Ok(metrics)) => match metrics.render() {
-            Ok(text) => {
-                let kind = "text/plain; version=0.0.4; charset=utf-8";
-                ([(header::CONTENT_TYPE, kind)], text).into_response()
+    let done = tokio::task::spawn_blocking(move || work(&state).map(Into::into)).await;
+    match done {
+        Ok(Ok(Answer { body, done })) => {
+            let mut response = Json(body).into_response();
+            if let Some(done) = done {
+                response.extensions_mut().insert(Done(done));
             }
-            Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, "the figures cannot be written"),
-        },
+            response
+        }
         Ok(Err(problem)) => refused(&problem),
-        Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, "a part of the console broke off"),
+        Err(e) => refused(&broken(&e)),
     }
 }
 
-fn figures(state: &Console) -> Result<Metrics, Problem> {
-    let config = state.paths.load_config()?;
-    let history = state.runner.history();
-    let mut plans = Vec::new();
-    for name in config.plan_names() {
-        let good = history.last(&name, "backup", true)?;
-        let last = history.last(&name, "backup", false)?;
-        plans.push(Figures {
-            last_good: good.as_ref().map_or(0.0, |run| run.started as f64 / 1e9),
-            last_seconds: last.as_ref().and_then(Run::took).map_or(0.0, |took| took.as_secs_f64()),
-            failing: last.as_ref().is_some_and(|run| !run.outcome.is_good()).into(),
-            stored: last.map_or(0, |run| run.report.number("bytes_stored")),
-            // A label's value may hold anything but these.
-            plan: name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " "),
-        });
-    }
-    Ok(Metrics { plans, at_work: history.open_runs()?.len() })
+/// Like [`blocking`], with the repository of the storage `name`, open; with `now`, its snapshots as
+/// they are now.
+async fn opened<A: Into<Answer>>(
+    state: Shared,
+    name: String,
+    now: bool,
+    work: impl FnOnce(&Console, &Arc<Open>) -> Result<A, Problem> + Send + 'static,
+) -> Response {
+    blocking(state, move |state| work(state, &state.shelf.open(&state.paths, &name, now)?)).await
+}
+
+fn broken(error: &tokio::task::JoinError) -> Problem {
+    Problem::new(Class::Internal, "a part of the console broke off")
+        .cause(error)
+        .hint("please report this with what you asked for")
 }

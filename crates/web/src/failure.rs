@@ -38,9 +38,8 @@ pub(crate) fn status(class: Class) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         Class::Authentication => StatusCode::UNAUTHORIZED,
-        Class::WrongPassphrase | Class::PassphraseNeeded | Class::PermissionDenied => {
-            StatusCode::FORBIDDEN
-        }
+        Class::PassphraseNeeded => StatusCode::LOCKED,
+        Class::WrongPassphrase | Class::PermissionDenied => StatusCode::FORBIDDEN,
         Class::SlowDown => StatusCode::TOO_MANY_REQUESTS,
         Class::Busy | Class::AlreadyExists | Class::RepositoryExists => StatusCode::CONFLICT,
         Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -158,7 +158,7 @@ async fn with_token(request: Request, session: &Session) -> Result<Request, Prob
 }
 
 /// Who asks.
-fn client(state: &Shared, request: &Request) -> IpAddr {
+pub(crate) fn client(state: &Shared, request: &Request) -> IpAddr {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     peer.map_or(nobody, |peer| state.client(peer.0, request.headers()))

@@ -7,23 +7,27 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 use holdfast_app::{Problem, random};
 use holdfast_engine::hash::to_hex;
 
 use crate::state::Shared;
+use crate::view::View;
 
 /// Events that are remembered for streams that broke off.
 const REMEMBERED: usize = 1024;
 /// Silence after which a comment tells both ends that the stream is alive.
 const BREATH: Duration = Duration::from_secs(15);
+/// How often a stream looks whether its session has ended by its age or by another process.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What becomes of the part of a page that an event names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -156,15 +160,16 @@ pub(crate) struct Follow {
     last: Option<String>,
 }
 
-/// `GET /events`: the stream of a tab.
+/// `GET /events`: the stream of a tab. It ends with the session that asked for it.
 pub(crate) async fn events(
-    State(state): State<Shared>,
+    view: View,
     Query(follow): Query<Follow>,
     headers: HeaderMap,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let state = view.state.clone();
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let last = last.or(follow.last.as_deref());
-    let topics: Arc<[String]> = follow.topics.split(',').map(String::from).collect();
+    let topics: HashSet<String> = follow.topics.split(',').map(String::from).collect();
     let (first, receiver) = match state.hub.follow(last) {
         None => (Vec::new(), None),
         Some((past, receiver)) => {
@@ -177,24 +182,64 @@ pub(crate) async fn events(
             (wanted.chain(end).collect(), Some(receiver))
         }
     };
-    let coming = stream::unfold(receiver, move |receiver| {
-        let (state, topics) = (state.clone(), topics.clone());
-        async move {
-            let mut receiver = receiver?;
-            loop {
-                match receiver.recv().await {
-                    Ok(message) if topics.contains(&message.topic) => {
-                        return Some((state.hub.event(&message), Some(receiver)));
+    let following = receiver.map(|receiver| Following {
+        ends: state.accounts.ends(),
+        session: view.session.hash,
+        state,
+        topics,
+        receiver,
+        look: Instant::now() + LOOK,
+    });
+    let coming = stream::unfold(following, |following| async move {
+        let mut following = following?;
+        let event = following.next().await?;
+        Some((event, Some(following)))
+    });
+    Sse::new(stream::iter(first).chain(coming).map(Ok))
+        .keep_alive(KeepAlive::new().interval(BREATH))
+}
+
+/// A stream at work.
+struct Following {
+    state: Shared,
+    session: String,
+    ends: watch::Receiver<()>,
+    topics: HashSet<String>,
+    receiver: broadcast::Receiver<Arc<Message>>,
+    /// When to look next whether the session is open.
+    look: Instant,
+}
+
+impl Following {
+    /// The next event; `None` once the session or the console has ended.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            tokio::select! {
+                // Nothing more is told to a session that has ended.
+                biased;
+                ended = self.ends.changed() => {
+                    ended.ok()?;
+                    self.check()?;
+                }
+                () = tokio::time::sleep_until(self.look) => self.check()?,
+                received = self.receiver.recv() => match received {
+                    Ok(message) if self.topics.contains(&message.topic) => {
+                        return Some(self.state.hub.event(&message));
                     }
                     Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => return Some((state.hub.reload(), Some(receiver))),
+                    Err(RecvError::Lagged(_)) => return Some(self.state.hub.reload()),
                     Err(RecvError::Closed) => return None,
                 }
             }
         }
-    });
-    Sse::new(stream::iter(first).chain(coming).map(Ok))
-        .keep_alive(KeepAlive::new().interval(BREATH))
+    }
+
+    /// `None` if the session has ended.
+    fn check(&mut self) -> Option<()> {
+        self.look = Instant::now() + LOOK;
+        // Accounts that cannot be read let nobody in either.
+        self.state.accounts.is_open(&self.session).unwrap_or(false).then_some(())
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

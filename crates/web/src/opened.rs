@@ -10,11 +10,15 @@ use holdfast_app::ask::Nobody;
 use holdfast_app::jobs::Target;
 use holdfast_app::open::open_storage;
 use holdfast_app::paths::Paths;
-use holdfast_app::{Class, Place, Problem, Resolved, catalogue};
+use holdfast_app::text::shell_word;
+use holdfast_app::{Class, Place, Problem, Resolved, catalogue, times};
 use holdfast_engine::error::chain_text;
 use holdfast_engine::format::keyslot::Secret;
 use holdfast_engine::hash::SnapshotId;
-use holdfast_engine::repo::notes::Notes;
+use holdfast_engine::monitor::{Interrupt, NoMonitor};
+use holdfast_engine::ops::forget::freed;
+use holdfast_engine::ops::gc::{GcOptions, GcPlan, gc};
+use holdfast_engine::repo::notes::{Change, Notes};
 use holdfast_engine::repo::open::{self, OpenOptions};
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use holdfast_engine::repo::{BlobReader, Index, Repository};
@@ -117,6 +121,36 @@ impl Open {
         chosen.sort_by_key(|info| (info.record.time, info.id));
         chosen.dedup_by_key(|info| info.id);
         Ok(chosen)
+    }
+
+    /// Changes what is said of a snapshot.
+    pub(crate) fn annotate(&self, info: &SnapshotInfo, change: &Change) -> Result<(), Problem> {
+        let changed = self.repository.annotate(info, &self.notes, change, times::now());
+        let at = shell_word(&self.name);
+        changed.map(drop).map_err(|e| catalogue::explain(&e, Some(at.as_ref())))
+    }
+
+    /// About how many bytes only these snapshots hold. Reads the structure of all of them.
+    pub(crate) fn freed(&self, going: &[&SnapshotInfo]) -> Result<u64, Problem> {
+        let staying = self.snapshots.iter().filter(|i| !going.iter().any(|g| g.id == i.id));
+        let free = freed(
+            &self.reader(),
+            staying.map(|info| &info.record),
+            going.iter().map(|info| &info.record),
+            &NoMonitor,
+            &Interrupt::new(),
+        );
+        free.map(|free| free.bytes).map_err(|e| catalogue::explain(&e, None))
+    }
+
+    /// What a gc would do.
+    pub(crate) fn gc_plan(&self) -> Result<GcPlan, Problem> {
+        let options = GcOptions { dry_run: true, ..GcOptions::default() };
+        let mut plan = GcPlan::default();
+        let mut keep = |found: &GcPlan| plan = found.clone();
+        gc(&self.repository, &options, &NoMonitor, &Interrupt::new(), &mut keep)
+            .map_err(|e| catalogue::explain(&e, None))?;
+        Ok(plan)
     }
 
     /// The complete snapshot of the same places before this one.

@@ -3,12 +3,8 @@
 
 use std::io::{self, Write};
 
-use holdfast_app::times::rfc3339;
-use holdfast_engine::format::snapshot::{self, Root};
-use holdfast_engine::hash::to_hex;
-use holdfast_engine::meta::{Metadata, Time};
+pub(crate) use holdfast_app::json::{Entry, Path, Snapshot, Version};
 use holdfast_engine::monitor::Progress as Counters;
-use holdfast_engine::repo::snapshots::SnapshotInfo;
 use serde::Serialize;
 
 const VERSION: u32 = 1;
@@ -61,21 +57,6 @@ impl<'a> From<&'a holdfast_app::Problem> for Error<'a> {
     }
 }
 
-/// A path: as text, with what is not UTF-8 replaced, and then also as bytes in base 16.
-#[derive(Serialize)]
-pub(crate) struct Path {
-    path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path_bytes: Option<String>,
-}
-
-impl Path {
-    pub(crate) fn new(path: &[u8]) -> Self {
-        let path_bytes = std::str::from_utf8(path).is_err().then(|| to_hex(path));
-        Self { path: String::from_utf8_lossy(path).into_owned(), path_bytes }
-    }
-}
-
 #[derive(Serialize)]
 pub(crate) struct Progress<'a> {
     phase: &'a str,
@@ -102,111 +83,6 @@ impl<'a> Progress<'a> {
             current: Path::new(current),
         }
     }
-}
-
-#[derive(Serialize)]
-pub(crate) struct Snapshot<'a> {
-    id: String,
-    time: String,
-    host: &'a str,
-    user: &'a str,
-    kind: &'a str,
-    tags: &'a [String],
-    description: &'a str,
-    program: &'a str,
-    partial: bool,
-    pinned: bool,
-    parent: Option<String>,
-    origin: Option<Origin>,
-    files: u64,
-    directories: u64,
-    bytes: u64,
-    errors: u64,
-    roots: Vec<Path>,
-}
-
-/// Where a copy was made from.
-#[derive(Serialize)]
-struct Origin {
-    repository: String,
-    snapshot: String,
-}
-
-impl From<&snapshot::Origin> for Origin {
-    fn from(origin: &snapshot::Origin) -> Self {
-        Self { repository: to_hex(&origin.repository), snapshot: to_hex(&origin.snapshot) }
-    }
-}
-
-impl<'a> From<&'a SnapshotInfo> for Snapshot<'a> {
-    fn from(info: &'a SnapshotInfo) -> Self {
-        let record = &info.record;
-        let sum = record.sum();
-        Self {
-            id: info.id.to_string(),
-            time: rfc3339(record.time),
-            host: &record.host,
-            user: &record.user,
-            kind: &record.kind,
-            tags: &record.tags,
-            description: &record.description,
-            program: &record.program,
-            partial: record.partial,
-            pinned: record.pinned,
-            parent: (!record.parent.is_empty()).then(|| to_hex(&record.parent)),
-            origin: record.origin.as_ref().map(Origin::from),
-            files: sum.files,
-            directories: sum.directories,
-            bytes: sum.bytes,
-            errors: sum.errors,
-            roots: record.roots.iter().map(|root: &Root| Path::new(&root.path)).collect(),
-        }
-    }
-}
-
-/// An entry of a tree.
-#[derive(Serialize)]
-pub(crate) struct Entry<'a> {
-    #[serde(flatten)]
-    path: Path,
-    kind: &'static str,
-    mode: String,
-    uid: u32,
-    gid: u32,
-    user: &'a str,
-    group: &'a str,
-    size: u64,
-    mtime: String,
-    inode: u64,
-    links: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    error: &'a str,
-}
-
-impl<'a> Entry<'a> {
-    pub(crate) fn new(path: &[u8], m: &'a Metadata, target: &[u8], error: &'a str) -> Self {
-        Self {
-            path: Path::new(path),
-            kind: m.kind.name(),
-            mode: format!("{:04o}", m.mode),
-            uid: m.owner.uid,
-            gid: m.owner.gid,
-            user: &m.owner.user,
-            group: &m.owner.group,
-            size: m.size,
-            mtime: time(m.mtime),
-            inode: m.inode,
-            links: m.links.max(1),
-            target: (!target.is_empty()).then(|| String::from_utf8_lossy(target).into_owned()),
-            error,
-        }
-    }
-}
-
-fn time(time: Time) -> String {
-    rfc3339(time.total_nanos())
 }
 
 #[cfg(test)]

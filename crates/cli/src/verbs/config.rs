@@ -5,7 +5,8 @@ mod key;
 mod set;
 
 use clap::{Args, Subcommand};
-use holdfast_app::config::{Changed, Entry};
+use holdfast_app::config::Changed;
+use holdfast_app::json::{Location, problem_of};
 use holdfast_app::text::{plural, printable, printable_os, shell_word};
 use holdfast_app::{Config as File, Problem};
 use serde::Serialize;
@@ -108,18 +109,6 @@ struct Overview {
 }
 
 /// A named location; secrets are masked.
-#[derive(Serialize)]
-struct Row<'a> {
-    name: &'a str,
-    title: Option<&'a str>,
-    kind: Option<String>,
-    location: Option<String>,
-    default: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    options: Option<serde_json::Map<String, serde_json::Value>>,
-    problem: Option<String>,
-}
-
 #[derive(Serialize)]
 struct Done<'a> {
     name: &'a str,
@@ -247,37 +236,13 @@ fn overview(context: &Context) -> Result {
     Ok(Outcome::Done)
 }
 
-fn row<'a>(config: &File, entry: &Entry<'a>, all: bool) -> Row<'a> {
-    let lines = || {
-        entry
-            .lines()
-            .into_iter()
-            .filter(|line| !matches!(line.name.as_str(), "title" | "location"))
-            .map(|line| (line.name, line.text.into()))
-            .collect()
-    };
-    Row {
-        name: entry.name(),
-        title: entry.title(),
-        kind: entry.kind().map(|kind| kind.to_string()),
-        location: entry.shown_location(),
-        default: config.default_name() == Some(entry.name()),
-        options: all.then(lines),
-        problem: problem(entry).map(|problem| problem.message),
-    }
-}
-
-fn problem(entry: &Entry<'_>) -> Option<Problem> {
-    entry.options().err().or_else(|| entry.location().err())
-}
-
 fn list(context: &Context) -> Result {
     let config = config(context)?;
     let columns = ["NAME", "KIND", "LOCATION", "TITLE", "NOTE"];
     let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
     for name in config.names() {
         let Some(entry) = config.entry(&name) else { continue };
-        let row = row(config, &entry, false);
+        let row = Location::new(config, &entry, false);
         if context.ui.is_json() {
             context.ui.row("location", &row)?;
             continue;
@@ -315,7 +280,7 @@ fn show(context: &Context, name: Option<&str>) -> Result {
     for (i, name) in names.iter().enumerate() {
         let entry = config.expect(name)?;
         if context.ui.is_json() {
-            context.ui.row("location", &row(config, &entry, true))?;
+            context.ui.row("location", &Location::new(config, &entry, true))?;
             continue;
         }
         if i > 0 {
@@ -328,7 +293,7 @@ fn show(context: &Context, name: Option<&str>) -> Result {
             let name = printable(line.name.as_bytes());
             context.ui.line(&format!("{name} = {}", value.join("\n")))?;
         }
-        if let Some(problem) = problem(&entry) {
+        if let Some(problem) = problem_of(&entry) {
             context.ui.flush()?;
             context.ui.warn(&problem.to_string())?;
             for hint in &problem.hints {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, parse_size, plural, printable, printable_os, size};
-use holdfast_app::times::{local, rfc3339};
+use holdfast_app::times::local;
 use holdfast_app::{Problem, catalogue, patterns, times};
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::meta::Kind;
@@ -119,25 +119,6 @@ impl From<Type> for Kind {
 type Snapshots<'a> = HashMap<SnapshotId, &'a SnapshotInfo>;
 
 #[derive(Serialize)]
-struct Row {
-    #[serde(flatten)]
-    path: json::Path,
-    kind: &'static str,
-    mode: String,
-    size: u64,
-    mtime: String,
-    snapshots: u64,
-    runs: Vec<Run>,
-}
-
-#[derive(Serialize)]
-struct Run {
-    first: String,
-    last: String,
-    count: u64,
-}
-
-#[derive(Serialize)]
 struct Summary {
     paths: u64,
     versions: u64,
@@ -235,22 +216,7 @@ fn held_by(version: &FoundVersion) -> u64 {
 fn show(context: &Context, snapshots: &Snapshots<'_>, found: &Found) -> std::io::Result<()> {
     if context.ui.is_json() {
         for version in &found.versions {
-            let m = &version.metadata;
-            let runs = version.snapshots.iter().map(|run| Run {
-                first: run.first.to_string(),
-                last: run.last.to_string(),
-                count: run.count,
-            });
-            let row = Row {
-                path: json::Path::new(&found.path),
-                kind: m.kind.name(),
-                mode: format!("{:04o}", m.mode),
-                size: m.size,
-                mtime: rfc3339(m.mtime.total_nanos()),
-                snapshots: held_by(version),
-                runs: runs.collect(),
-            };
-            context.ui.row("version", &row)?;
+            context.ui.row("version", &json::Version::new(&found.path, version))?;
         }
         return Ok(());
     }

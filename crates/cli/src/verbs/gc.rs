@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use holdfast_app::json::{Count, Planned, Session};
 use holdfast_app::text::{count, duration, parse_size, plural, size};
 use holdfast_app::times::local;
 use holdfast_app::{Problem, config, times};
@@ -61,58 +62,8 @@ pub(crate) struct Gc {
     threads: usize,
 }
 
-#[derive(Serialize)]
-struct Count {
-    count: u64,
-    bytes: u64,
-}
-
-impl From<Amount> for Count {
-    fn from(amount: Amount) -> Self {
-        Self { count: amount.count, bytes: amount.bytes }
-    }
-}
-
-#[derive(Serialize)]
-struct Session<'a> {
-    id: String,
-    host: &'a str,
-    process: u32,
-    verb: &'a str,
-    started: String,
-    silent: u64,
-}
-
 fn sessions(sessions: &[OpenSession]) -> Vec<Session<'_>> {
-    sessions
-        .iter()
-        .map(|s| Session {
-            id: s.id.to_string(),
-            host: &s.host,
-            process: s.process,
-            verb: &s.verb,
-            started: times::rfc3339(s.started),
-            silent: s.silent.as_secs(),
-        })
-        .collect()
-}
-
-#[derive(Serialize)]
-struct Planned<'a> {
-    packs: Count,
-    dead: Count,
-    orphans: Count,
-    sparse: Count,
-    condemned: Count,
-    young: Count,
-    needed: u64,
-    unneeded: u64,
-    moved: u64,
-    left: u64,
-    frees: u64,
-    open: Vec<Session<'a>>,
-    shut_out: Vec<Session<'a>>,
-    fenced: Vec<String>,
+    sessions.iter().map(Session::from).collect()
 }
 
 #[derive(Serialize)]
@@ -220,23 +171,7 @@ fn parse_percent(text: &str) -> Option<f64> {
 fn tell_plan(context: &Context, plan: &GcPlan) -> Result<()> {
     let ui = &context.ui;
     if ui.is_json() {
-        let planned = Planned {
-            packs: plan.packs.into(),
-            dead: plan.dead.into(),
-            orphans: plan.orphans.into(),
-            sparse: plan.sparse.into(),
-            condemned: plan.condemned.into(),
-            young: plan.young.into(),
-            needed: plan.needed,
-            unneeded: plan.unneeded,
-            moved: plan.moved,
-            left: plan.left,
-            frees: plan.frees(),
-            open: sessions(&plan.open),
-            shut_out: sessions(&plan.shut_out),
-            fenced: plan.fenced.iter().map(ToString::to_string).collect(),
-        };
-        return Ok(ui.event("plan", &planned)?);
+        return Ok(ui.event("plan", &Planned::from(plan))?);
     }
     let mut table =
         Table::new(&[("PLAN", Align::Left), ("PACKS", Align::Right), ("SIZE", Align::Right)]);

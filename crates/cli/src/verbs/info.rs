@@ -3,13 +3,12 @@
 use std::ffi::OsString;
 
 use clap::Args;
+use holdfast_app::json::{Repository, blob_kind_name};
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, duration, printable, size};
-use holdfast_app::times::{local, rfc3339};
-use holdfast_engine::crypto::BlobKind;
+use holdfast_app::times::local;
 use holdfast_engine::ops::info::{RepositoryInfo, info};
 use holdfast_engine::repo::snapshots::SnapshotInfo;
-use serde::Serialize;
 
 use crate::args::Selection;
 use crate::context::Context;
@@ -29,39 +28,6 @@ pub(crate) struct Info {
     selection: Selection,
 }
 
-#[derive(Serialize)]
-struct Repository {
-    location: String,
-    id: String,
-    created: String,
-    encrypted: bool,
-    chunk_min: u32,
-    chunk_avg: u32,
-    chunk_max: u32,
-    snapshots: u64,
-    partial: u64,
-    packs: u64,
-    bytes_packs: u64,
-    segments: u64,
-    bytes_index: u64,
-    blobs: u64,
-    bytes_plain: u64,
-    files: u64,
-    bytes_logical: u64,
-    compression: f64,
-    deduplication: f64,
-    savings: f64,
-    kinds: Vec<Kind>,
-}
-
-#[derive(Serialize)]
-struct Kind {
-    kind: &'static str,
-    blobs: u64,
-    bytes_plain: u64,
-    bytes_stored: u64,
-}
-
 pub(crate) fn run(context: &Context, options: &Info) -> Result {
     let filter = options.selection.filter()?;
     let spec = options.snapshot.as_deref().map(Spec::parse).transpose()?;
@@ -74,55 +40,11 @@ pub(crate) fn run(context: &Context, options: &Info) -> Result {
     let index = context.index(&repository)?;
     let info = info(&repository, &index)?;
     if context.ui.is_json() {
-        context.ui.event("info", &event(&info))?;
+        context.ui.event("info", &Repository::from(&info))?;
     } else {
         tell_repository(context, &info)?;
     }
     Ok(Outcome::Done)
-}
-
-fn event(info: &RepositoryInfo) -> Repository {
-    let [chunk_min, chunk_avg, chunk_max] = info.chunks;
-    let kind = |k: &holdfast_engine::ops::info::KindInfo| Kind {
-        kind: kind_name(k.kind),
-        blobs: k.count,
-        bytes_plain: k.plain,
-        bytes_stored: k.stored,
-    };
-    Repository {
-        location: info.location.clone(),
-        id: info.id.to_string(),
-        created: rfc3339(info.created),
-        encrypted: info.encrypted,
-        chunk_min,
-        chunk_avg,
-        chunk_max,
-        snapshots: info.snapshots,
-        partial: info.partial,
-        packs: info.packs,
-        bytes_packs: info.stored,
-        segments: info.segments,
-        bytes_index: info.index,
-        blobs: info.blobs(),
-        bytes_plain: info.plain(),
-        files: info.logical.files,
-        bytes_logical: info.logical.bytes,
-        compression: info.compression(),
-        deduplication: info.deduplication(),
-        savings: info.savings(),
-        kinds: info.kinds.iter().map(kind).collect(),
-    }
-}
-
-fn kind_name(kind: BlobKind) -> &'static str {
-    match kind {
-        BlobKind::Chunk => "chunks",
-        BlobKind::Bundle => "bundles",
-        BlobKind::Node => "tree nodes",
-        BlobKind::ChunkList => "chunk lists",
-        BlobKind::Totals => "totals",
-        BlobKind::Attributes => "attributes",
-    }
 }
 
 fn tell_repository(context: &Context, info: &RepositoryInfo) -> Result<()> {
@@ -143,7 +65,7 @@ fn tell_repository(context: &Context, info: &RepositoryInfo) -> Result<()> {
     line("different data", format!("{} in {} blobs", size(info.plain()), count(info.blobs())))?;
     for kind in info.kinds.iter().filter(|kind| kind.count > 0) {
         let (plain, stored) = (size(kind.plain), size(kind.stored));
-        let name = format!("  {}", kind_name(kind.kind));
+        let name = format!("  {}", blob_kind_name(kind.kind));
         line(&name, format!("{}, {plain}, stored as {stored}", count(kind.count)))?;
     }
     line("compression", format!("{:.2}", info.compression()))?;

@@ -7,9 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use holdfast_app::json::Slot;
 use holdfast_app::secrets::{Sources, read_or_make_key_file};
 use holdfast_app::text::{printable, printable_os};
-use holdfast_app::times::{self, local, rfc3339};
+use holdfast_app::times::{self, local};
 use holdfast_app::{Class, Problem, catalogue, kit};
 use holdfast_engine::Error;
 use holdfast_engine::format::keyslot::{Cost, KeySlot, Secret};
@@ -70,15 +71,6 @@ pub(crate) struct New {
 }
 
 #[derive(Serialize)]
-struct Slot<'a> {
-    id: String,
-    kind: &'a str,
-    label: Option<&'a str>,
-    host: Option<&'a str>,
-    created: Option<String>,
-}
-
-#[derive(Serialize)]
 struct Changed {
     added: Option<String>,
     removed: Option<String>,
@@ -135,14 +127,7 @@ fn list(context: &Context, repository: &Repository) -> Result {
     ]);
     for slot in repository.slots()? {
         if context.ui.is_json() {
-            let row = Slot {
-                id: slot.id.to_string(),
-                kind: slot.kind,
-                label: slot.label.as_ref().map(|label| label.text.as_str()),
-                host: slot.label.as_ref().map(|label| label.host.as_str()),
-                created: slot.label.as_ref().map(|label| rfc3339(label.created)),
-            };
-            context.ui.row("key", &row)?;
+            context.ui.row("key", &Slot::from(&slot))?;
             continue;
         }
         let (created, host, text) = match slot.label {

@@ -3,9 +3,8 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use holdfast_app::Resolved;
-use holdfast_app::connection_test::{self, Outcome as Ended, Step};
-use serde::Serialize;
+use holdfast_app::connection_test::{self, Step};
+use holdfast_app::{Resolved, json};
 
 use crate::context::Context;
 use crate::failure::{Outcome, Result};
@@ -26,14 +25,6 @@ pub(crate) struct Test {
     location: Option<OsString>,
 }
 
-#[derive(Serialize)]
-struct StepEvent<'a> {
-    step: &'static str,
-    outcome: &'static str,
-    detail: &'a str,
-    seconds: f64,
-}
-
 pub(crate) fn run(context: &Context, options: &Test) -> Result {
     let place = match &options.location {
         Some(text) => context.place(text)?,
@@ -46,25 +37,20 @@ pub(crate) fn run(context: &Context, options: &Test) -> Result {
 pub(crate) fn run_on(context: &Context, place: &Resolved) -> Result {
     let ui = &context.ui;
     // A line that cannot be written shows when the output is flushed.
-    let tell = |step: Step| drop(show(ui, &step));
+    let tell = |step: Step| drop(show(ui, step));
     connection_test::run(place, &context.access(), &tell)?;
     context.ui.summary(&format!("{place} works."))?;
     Ok(Outcome::Done)
 }
 
-fn show(ui: &Ui, step: &Step) -> std::io::Result<()> {
-    let outcome = match step.outcome {
-        Ended::Passed => "ok",
-        Ended::Limited => "limited",
-        Ended::Failed => "failed",
-    };
+fn show(ui: &Ui, step: Step) -> std::io::Result<()> {
+    let step = json::Step::from(step);
     if ui.is_json() {
-        let Step { name, detail, took, .. } = step;
-        let event = StepEvent { step: name, outcome, detail, seconds: took.as_secs_f64() };
-        return ui.event("step", &event);
+        return ui.event("step", &step);
     }
-    let detail = if step.detail.is_empty() { String::new() } else { format!("  {}", step.detail) };
-    let millis = step.took.as_millis();
-    ui.line(&format!("{:<11} {outcome:<7} {millis:>6} ms{detail}", step.name))?;
+    let json::Step { step: name, outcome, detail, seconds } = step;
+    let detail = if detail.is_empty() { detail } else { format!("  {detail}") };
+    let millis = (seconds * 1000.0) as u64;
+    ui.line(&format!("{name:<11} {outcome:<7} {millis:>6} ms{detail}"))?;
     ui.flush()
 }

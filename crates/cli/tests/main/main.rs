@@ -23,6 +23,7 @@ mod s3_elsewhere;
 mod sandbox;
 mod secrets;
 mod seeds;
+mod serving;
 mod sftp;
 mod sync;
 mod thrash;

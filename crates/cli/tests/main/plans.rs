@@ -9,10 +9,10 @@ use holdfast_testkit::clock::random_bytes;
 use crate::sandbox::{Answer, Sandbox};
 
 /// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A named location @nas, which a passphrase opens, and a plan `home` of `src` to it.
-fn with_plan(more: &str) -> Sandbox {
+pub(crate) fn with_plan(more: &str) -> Sandbox {
     let sandbox = Sandbox::with_passphrase();
     sandbox.run("config repository set nas location repo").ok();
     let line = format!("plan create home --to @nas{more} src");
@@ -27,7 +27,10 @@ fn run_of(answer: &Answer) -> serde_json::Value {
 }
 
 /// Waits until the history says that run 1 stands so; its JSON.
-fn wait_for(sandbox: &Sandbox, what: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+pub(crate) fn wait_for(
+    sandbox: &Sandbox,
+    what: impl Fn(&serde_json::Value) -> bool,
+) -> serde_json::Value {
     let until = Instant::now() + PATIENCE;
     loop {
         let answer = sandbox.run_bare("runs --json").ok();
@@ -39,7 +42,7 @@ fn wait_for(sandbox: &Sandbox, what: impl Fn(&serde_json::Value) -> bool) -> ser
     }
 }
 
-fn spawn(sandbox: &Sandbox, line: &str) -> Child {
+pub(crate) fn spawn(sandbox: &Sandbox, line: &str) -> Child {
     let mut command = sandbox.command();
     command.args(line.split(' ')).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()

@@ -24,8 +24,9 @@ impl Accounts {
         self.write(|c| {
             c.execute("UPDATE account SET password = ?1", params![kept])?;
             c.execute("DELETE FROM sessions", [])
-        })
-        .map(drop)
+        })?;
+        self.ended.send_replace(());
+        Ok(())
     }
 
     /// Sets the password in place of all that lets somebody in: second factor, sessions, one-time

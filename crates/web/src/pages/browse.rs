@@ -2,7 +2,7 @@
 //! [`preview`] shows a file and its versions, [`download`] sends files and archives.
 
 mod download;
-mod folder;
+pub(crate) mod folder;
 mod preview;
 
 use askama::Template;

@@ -37,17 +37,17 @@ pub(crate) fn routes() -> Router<Shared> {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
-    at: String,
-    q: String,
-    below: String,
-    kind: String,
-    larger: String,
-    newer: String,
+pub(crate) struct Asked {
+    pub(crate) at: String,
+    pub(crate) q: String,
+    pub(crate) below: String,
+    pub(crate) kind: String,
+    pub(crate) larger: String,
+    pub(crate) newer: String,
 }
 
 impl Asked {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         [&self.q, &self.larger, &self.newer].into_iter().all(|text| text.trim().is_empty())
     }
 
@@ -95,7 +95,7 @@ impl Asked {
         words
     }
 
-    fn options(&self) -> Result<FindOptions, Problem> {
+    pub(crate) fn options(&self) -> Result<FindOptions, Problem> {
         let set = |text: &str| (!text.trim().is_empty()).then(|| text.trim().to_owned());
         let larger = set(&self.larger).map(|text| {
             parse_size(&text).ok_or_else(|| {

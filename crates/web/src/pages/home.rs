@@ -71,7 +71,7 @@ struct Home {
 
 /// `GET /`
 pub(crate) async fn show(view: View) -> Result<Response, Failure> {
-    let frame = view.frame("Home", Nav::Home, "holdfast runs --limit 30");
+    let frame = view.frame("Home", Nav::Home, "holdfast runs --number 30");
     let home = view.blocking(move |state| home(state, frame)).await?;
     Ok(match home {
         Some(home) => html(&home),

@@ -16,8 +16,6 @@ use holdfast_app::runs::{By, Page as Runs};
 use holdfast_app::text::{count, duration, plural, printable, size};
 use holdfast_app::times::now;
 use holdfast_app::{Problem, catalogue};
-use holdfast_engine::monitor::{Interrupt, NoMonitor};
-use holdfast_engine::ops::gc::{GcOptions, GcPlan, gc};
 use holdfast_engine::ops::info::info;
 use http::HeaderMap;
 
@@ -163,16 +161,7 @@ struct Preview {
 async fn gc_preview(view: View, Path(at): Path<String>) -> Result<Response, Refused> {
     let csrf = view.session.csrf.clone();
     let name = at.clone();
-    let plan = with(&view, &at, false, move |_, open| {
-        let options = GcOptions { dry_run: true, ..GcOptions::default() };
-        let mut plan = GcPlan::default();
-        gc(&open.repository, &options, &NoMonitor, &Interrupt::new(), &mut |found| {
-            plan = found.clone();
-        })
-        .map_err(|e| catalogue::explain(&e, None))?;
-        Ok(plan)
-    })
-    .await?;
+    let plan = with(&view, &at, false, move |_, open| open.gc_plan()).await?;
     let amount = |amount: holdfast_engine::ops::gc::Amount| {
         format!("{}, {}", size(amount.bytes), plural(amount.count, "pack", "packs"))
     };

@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use holdfast_app::{Class, Problem, times};
 use http::HeaderMap;
 
-use crate::accounts::{Codes, FORGOTTEN, Offer, seconds};
+use crate::accounts::{Accounts, Codes, FORGOTTEN, Offer, Scope, seconds};
 use crate::failure::Failure;
 use crate::pages::go;
 use crate::posted::Posted;
@@ -47,7 +47,7 @@ struct SessionRow {
 struct TokenRow {
     id: i64,
     name: String,
-    scope: String,
+    may: &'static str,
     made: String,
     used: String,
 }
@@ -60,6 +60,7 @@ struct Page {
     has_factor: bool,
     sessions: Vec<SessionRow>,
     tokens: Vec<TokenRow>,
+    scopes: [(&'static str, &'static str); 4],
     record: Vec<(String, String, String)>,
     config: String,
 }
@@ -84,8 +85,8 @@ async fn show(view: View) -> Result<Response, Failure> {
                 id: token.id,
                 made: when(token.made),
                 used: token.used.map_or_else(|| "never".into(), |time| words::relative(time, now)),
+                may: Scope::from_name(&token.scope).map_or("nothing", Scope::words),
                 name: token.name,
-                scope: token.scope,
             });
             let record = accounts.record(RECORD)?.into_iter();
             let record = record.map(|entry| (when(entry.time), entry.address, entry.what));
@@ -95,6 +96,7 @@ async fn show(view: View) -> Result<Response, Failure> {
                 has_factor: accounts.has_factor()?,
                 sessions: sessions.collect(),
                 tokens: tokens.collect(),
+                scopes: Scope::ALL.map(|scope| (scope.name(), scope.words())),
                 record: record.collect(),
                 config: holdfast_app::text::printable_os(&state.paths.config),
             })

@@ -158,7 +158,7 @@ impl Asked {
 }
 
 /// The tag of a plan's snapshots.
-fn plan_tag(plan: &str) -> String {
+pub(crate) fn plan_tag(plan: &str) -> String {
     format!("{}{plan}", holdfast_app::retention::group::PLAN_TAG)
 }
 
@@ -365,7 +365,7 @@ async fn picked(
                 let ids: Vec<&str> = picks.iter().map(String::as_str).collect();
                 let change = Change { pinned: Some(true), ..Change::default() };
                 for info in open.chosen(&ids)? {
-                    one::annotate(open, info, &change)?;
+                    open.annotate(info, &change)?;
                 }
                 Ok(())
             })

@@ -190,46 +190,6 @@ fn a_part_of_a_page_is_no_place_to_sign_in() -> Result {
 }
 
 #[test]
-fn programs_need_a_token_that_may() -> Result {
-    let site = Site::new()?;
-    let (cookie, csrf) = site.sign_in()?;
-    let make = |scope: &str| -> Result<String> {
-        let form = format!("csrf={csrf}&name=x&scope={scope}");
-        let page = site.post("/settings/tokens", &format!("Cookie: {cookie}\r\n"), &form)?.body;
-        let token = page.split("id=\"token\">").nth(1).and_then(|rest| rest.split('<').next());
-        Ok(token.ok_or("no token")?.to_owned())
-    };
-    let (read, run) = (make("read")?, make("run")?);
-    let ask = |method: &str, path: &str, token: &str| -> Result<(u16, String)> {
-        let answer = site.raw(&format!(
-            "{method} {path} HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer {token}\r\n\
-             Content-Length: 0\r\nConnection: close\r\n\r\n"
-        ))?;
-        Ok((answer.status, answer.body))
-    };
-    assert_eq!(ask("GET", "/api/v1/plans", &read)?, (200, "{\"plans\":[]}".into()));
-    assert_eq!(ask("GET", "/api/v1/plans", "hf_00")?.0, 401);
-    assert_eq!(site.get("/api/v1/plans", &cookie)?.status, 401, "a browser's session");
-    assert_eq!(ask("GET", "/api/v1/runs/7", &read)?.0, 404);
-    assert_eq!(ask("POST", "/api/v1/plans/x/run", &read)?.0, 403);
-    assert_eq!(ask("POST", "/api/v1/plans/x/run", &run)?.0, 422);
-    assert!(ask("GET", "/metrics", &read)?.1.contains("\nholdfast_runs_open 0\n"));
-    assert_eq!(ask("GET", "/metrics", "")?.0, 401);
-    assert_eq!(site.get("/healthz", "")?.body, "ok\n");
-    // Every address of the description is there.
-    let description: serde_json::Value =
-        serde_json::from_str(&site.get("/api/v1/openapi.json", "")?.body)?;
-    for (path, methods) in description["paths"].as_object().ok_or("no paths")? {
-        for method in methods.as_object().ok_or("no methods")?.keys() {
-            let path = path.replace("{name}", "x").replace("{id}", "7");
-            let (status, _) = ask(&method.to_uppercase(), &path, &run)?;
-            assert!(!matches!(status, 401 | 403 | 405), "{method} {path}: {status}");
-        }
-    }
-    Ok(())
-}
-
-#[test]
 fn the_console_is_nowhere_else_without_password_and_encryption() -> Result {
     let home = tempfile::tempdir()?;
     let start = |listen: &str, is_behind_proxy: bool| -> Result<Console> {
@@ -273,12 +233,22 @@ fn the_console_is_nowhere_else_without_password_and_encryption() -> Result {
     Ok(())
 }
 
+/// Whether a stream is still open: nothing is told, and it has not ended.
+fn is_open(stream: &mut TcpStream) -> Result<bool> {
+    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let read = stream.read(&mut [0; 4096]);
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    match read {
+        Ok(length) => Ok(length > 0),
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
 #[test]
 fn a_stream_tells_what_happens_and_begins_with_where_it_is() -> Result {
     let site = Site::new()?;
-    let (cookie, _) = site.sign_in()?;
-    let mut stream = Follower::new(&site, &cookie, "runs")?;
-    let seen = stream.until("event: hello")?;
+    let seen = Follower::new(&site, &site.sign_in()?.0, "runs")?.until("event: hello")?;
     assert!(seen.contains("text/event-stream") && seen.contains("id: "), "{seen}");
     Ok(())
 }
@@ -348,4 +318,59 @@ impl Follower {
             self.rest.push_str(&String::from_utf8_lossy(&buffer[..length]));
         }
     }
+}
+
+#[test]
+fn a_stream_ends_with_its_session_and_with_no_other() -> Result {
+    let site = Site::new()?;
+    let (one, csrf) = site.sign_in()?;
+    let (two, _) = site.sign_in()?;
+    let follow = |cookie: &str| -> Result<TcpStream> {
+        let mut follower = Follower::new(&site, cookie, "runs")?;
+        follower.until("event: hello")?;
+        Ok(follower.stream)
+    };
+    let (mut of_one, mut of_two) = (follow(&one)?, follow(&two)?);
+    let out = site.post("/sign-out", &format!("Cookie: {one}\r\n"), &format!("csrf={csrf}"))?;
+    assert_eq!(out.status, 303);
+    // Nothing but its end comes.
+    let mut rest = Vec::new();
+    of_one.read_to_end(&mut rest)?;
+    assert!(!String::from_utf8_lossy(&rest).contains("data:"), "{rest:?}");
+    assert!(is_open(&mut of_two)?, "another session's stream ended");
+    // What another process ends, `ui reset-password` for one, is seen soon.
+    Accounts::open(&site.home().join("state"))?.set_password("correct horse")?;
+    of_two.read_to_end(&mut rest)?;
+    Ok(())
+}
+
+#[test]
+fn a_right_code_with_a_wrong_password_is_no_sign_in() -> Result {
+    let site = Site::new()?;
+    Accounts::open(&site.home().join("state"))?.set_password("correct horse")?;
+    let (cookie, csrf) = site.sign_in()?;
+    let post = |path: &str, form: &str| {
+        let form = format!("csrf={csrf}&{form}");
+        site.post(path, &format!("Cookie: {cookie}\r\n"), &form)
+    };
+    let offer = post("/settings/factor", "current=correct+horse")?.body;
+    let secret = offer.split("class=\"print\">").nth(1).and_then(|rest| rest.split('<').next());
+    let secret = BASE32_NOPAD.decode(secret.ok_or("no secret")?.trim().as_bytes())?;
+    let app = TOTP::new(Algorithm::SHA1, 6, 1, 30, secret, None, "x".into())?;
+    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().map(|now| now.as_secs());
+    let confirmed = post("/settings/factor/confirm", &format!("code={}", app.generate(now()?)))?;
+    assert_eq!(confirmed.status, 200, "{}", confirmed.body);
+    let enter = |form: &str| site.post("/sign-in", "Origin: http://HOST\r\n", form);
+    // The next step's code: one that was used is used up.
+    let code = app.generate(now()? + 30);
+    for form in [
+        format!("password=wrong&code={code}"),
+        format!("code={code}"),
+        "password=correct+horse".to_owned(),
+    ] {
+        let answer = enter(&form)?;
+        assert_eq!((answer.status, answer.header("set-cookie")), (401, None), "{form}");
+    }
+    assert_eq!(enter(&format!("password=correct+horse&code={code}"))?.status, 303);
+    Ok(())
 }

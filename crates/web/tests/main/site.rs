@@ -9,12 +9,19 @@ use holdfast_app::paths::Paths;
 use holdfast_app::runner::{self, Runner};
 use holdfast_app::runs::{History, Run};
 use holdfast_web::{Console, Options};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long an answer, or a run, may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// A status, and the answer of the API.
+pub(crate) type Asked = (u16, Value);
+
+/// How long anything may take here.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A console on a free port.
 pub(crate) struct Site {
@@ -168,6 +175,56 @@ impl Site {
         let token = page.body.split("name=\"csrf\" content=\"").nth(1);
         let token = token.and_then(|rest| rest.split('"').next()).ok_or("no token")?.to_owned();
         Ok((cookie, token))
+    }
+}
+
+impl Site {
+    /// A token for a program, made in Settings.
+    pub(crate) fn token(&self, scope: &str) -> Result<String> {
+        let (cookie, csrf) = self.sign_in()?;
+        let form = format!("csrf={csrf}&name=x&scope={scope}");
+        let page = self.post("/settings/tokens", &format!("Cookie: {cookie}\r\n"), &form)?.body;
+        let token = page.split("id=\"token\">").nth(1).and_then(|rest| rest.split('<').next());
+        Ok(token.ok_or("no token")?.to_owned())
+    }
+
+    /// What a program asks, with its token: the status, and the text of the answer.
+    pub(crate) fn ask_text(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &str,
+    ) -> Result<(u16, String)> {
+        let answer = self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ))?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// The same, of which the answer is JSON.
+    pub(crate) fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> Result<Asked> {
+        let (status, text) = self.ask_text(method, path, token, body)?;
+        let json = serde_json::from_str(&text).map_err(|e| format!("{path}: {e}: {text}"))?;
+        Ok((status, json))
+    }
+
+    /// Waits until a run has ended; the run.
+    pub(crate) fn ended(&self, run: &Value, token: &str) -> Result<Value> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (status, run) = self.ask("GET", &format!("/api/v1/runs/{run}"), token, "")?;
+            assert_eq!(status, 200, "{run}");
+            if !matches!(run["outcome"].as_str(), Some("queued" | "running")) {
+                return Ok(run);
+            }
+            if Instant::now() > until {
+                return Err(format!("no end: {run}").into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

@@ -18,7 +18,7 @@ const PAGE: usize = 200;
 
 /// How entries are sorted. Folders come first where it is by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     Name,
     NameDown,
     Size,
@@ -28,7 +28,7 @@ pub(super) enum Order {
 }
 
 impl Order {
-    pub(super) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         match text {
             "-name" => Self::NameDown,
             "size" => Self::Size,
@@ -42,32 +42,32 @@ impl Order {
 
 /// Which entries are wanted.
 #[derive(Debug)]
-pub(super) struct Entries {
-    pub(super) order: Order,
+pub(crate) struct Entries {
+    pub(crate) order: Order,
     /// Only names with this in them, in small letters.
-    pub(super) only: String,
+    pub(crate) only: String,
     /// Where the page before ended.
-    pub(super) after: Vec<u8>,
+    pub(crate) after: Vec<u8>,
     /// How many come before, where all were read.
-    pub(super) from: usize,
+    pub(crate) from: usize,
 }
 
 /// A page of entries.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Entries; folders with what lies below them.
-    pub(super) rows: Vec<(Entry, Option<Sum>)>,
+    pub(crate) rows: Vec<(Entry, Option<Sum>)>,
     /// Where the next page goes on, if there is one.
-    pub(super) after: Option<Vec<u8>>,
+    pub(crate) after: Option<Vec<u8>>,
     /// Or how many entries come before it.
-    pub(super) from: Option<usize>,
+    pub(crate) from: Option<usize>,
     /// How many there are, where all were read.
-    pub(super) all: Option<u64>,
+    pub(crate) all: Option<u64>,
 }
 
 /// A folder.
 #[derive(Debug)]
-pub(super) struct Folder<'a> {
+pub(crate) struct Folder<'a> {
     reader: &'a BlobReader<'a>,
     snapshot: &'a SnapshotInfo,
     path: Vec<u8>,
@@ -76,12 +76,12 @@ pub(super) struct Folder<'a> {
     /// What lies below each folder in it; none if that is not known.
     below: Option<BTreeMap<Vec<u8>, Sum>>,
     /// What lies below it.
-    pub(super) sum: Sum,
+    pub(crate) sum: Sum,
 }
 
 impl<'a> Folder<'a> {
     /// Finds a folder. Errors: it is not there, or is none.
-    pub(super) fn find(
+    pub(crate) fn find(
         reader: &'a BlobReader<'a>,
         snapshot: &'a SnapshotInfo,
         path: &[u8],
@@ -112,7 +112,7 @@ impl<'a> Folder<'a> {
     }
 
     /// A page of it.
-    pub(super) fn entries(&self, wanted: &Entries) -> Result<Found, Problem> {
+    pub(crate) fn entries(&self, wanted: &Entries) -> Result<Found, Problem> {
         if let (Some((tree, path)), Some(below)) = (&self.inside, &self.below)
             && wanted.order == Order::Name
             && wanted.only.is_empty()
@@ -252,7 +252,7 @@ fn join_relative(path: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// The path of an entry of a folder.
-pub(super) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     let mut path = folder.strip_suffix(b"/").unwrap_or(folder).to_vec();
     path.push(b'/');
     path.extend_from_slice(name);

@@ -3,14 +3,13 @@
 use askama::Template;
 use axum::extract::{Path, RawQuery};
 use axum::response::Response;
+use holdfast_app::Problem;
 use holdfast_app::jobs::Job;
 use holdfast_app::jobs::forget::Forget;
 use holdfast_app::runs::By;
 use holdfast_app::text::{plural, size};
 use holdfast_app::times::now;
-use holdfast_app::{Problem, catalogue};
-use holdfast_engine::monitor::{Interrupt, NoMonitor};
-use holdfast_engine::ops::forget::{freed, protection};
+use holdfast_engine::ops::forget::protection;
 use http::HeaderMap;
 
 use crate::names::line;
@@ -102,21 +101,8 @@ pub(super) async fn freed_part(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let ids = picks(query);
-    let free = with(&view, &at, false, move |_, open| {
-        let going = open.chosen(&strs(&ids))?;
-        let staying = open.snapshots.iter().filter(|i| !going.iter().any(|g| g.id == i.id));
-        let reader = open.reader();
-        let free = freed(
-            &reader,
-            staying.map(|info| &info.record),
-            going.iter().map(|info| &info.record),
-            &NoMonitor,
-            &Interrupt::new(),
-        );
-        free.map_err(|e| catalogue::explain(&e, None))
-    })
-    .await?;
-    Ok(html(&Free { bytes: size(free.bytes) }))
+    let freed = with(&view, &at, false, move |_, open| open.freed(&open.chosen(&strs(&ids))?));
+    Ok(html(&Free { bytes: size(freed.await?) }))
 }
 
 /// `POST /forget/{at}`: the act, as a run.

@@ -3,9 +3,8 @@
 use askama::Template;
 use axum::extract::Path;
 use axum::response::Response;
-use holdfast_app::text::{count, duration, plural, printable, shell_word, size};
+use holdfast_app::text::{count, duration, plural, printable, size};
 use holdfast_app::times::{local, now};
-use holdfast_app::{Problem, catalogue};
 use holdfast_engine::repo::notes::Change;
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use http::HeaderMap;
@@ -132,16 +131,10 @@ pub(super) async fn save(
             pinned: Some(posted.text("pinned") == "true"),
             ..Change::default()
         };
-        annotate(open, open.snapshot(&id)?, &change)?;
+        open.annotate(open.snapshot(&id)?, &change)?;
         // The page that comes next shows it as it is then.
         state.shelf.open(&state.paths, &open.name, true).map(drop)
     })
     .await?;
     Ok(go(&headers, &address))
-}
-
-/// Changes what is said of a snapshot.
-pub(super) fn annotate(open: &Open, info: &SnapshotInfo, change: &Change) -> Result<(), Problem> {
-    let changed = open.repository.annotate(info, &open.notes, change, now());
-    changed.map(drop).map_err(|e| catalogue::explain(&e, Some(shell_word(&open.name).as_ref())))
 }
