@@ -5,6 +5,7 @@ mod first;
 mod guard;
 mod looking;
 mod people;
+mod plans;
 mod site;
 mod storages;
 mod stored;
