@@ -1,5 +1,6 @@
 //! The console as people and programs meet it: over HTTP, and in Chromium.
 
+mod alerts;
 mod browser;
 mod first;
 mod guard;
