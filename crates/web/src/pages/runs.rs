@@ -255,7 +255,7 @@ fn phases(run: &Run) -> Vec<(String, String)> {
 
 /// What a run that ended did, in figures; those that are 0 are left out, files and bytes aside.
 fn figures(run: &Run) -> Vec<Figure> {
-    if run.verb == "restore" {
+    if matches!(run.verb.as_str(), "restore" | "preview") {
         return super::restore::figures(run);
     }
     let report = &run.report;

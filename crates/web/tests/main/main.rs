@@ -7,6 +7,7 @@ mod guard;
 mod looking;
 mod people;
 mod plans;
+mod room;
 mod site;
 mod storages;
 mod stored;
