@@ -24,6 +24,7 @@ use holdfast_engine::ops::info::info;
 use http::HeaderMap;
 use serde::Deserialize;
 
+pub(crate) use self::form::label;
 use self::form::{Control, Form, PROVIDERS, Provider};
 pub(crate) use self::trial::Trials;
 use crate::failure::{Failure, Note};

@@ -8,6 +8,7 @@ mod looking;
 mod people;
 mod plans;
 mod room;
+mod running;
 mod site;
 mod storages;
 mod stored;
