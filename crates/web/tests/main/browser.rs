@@ -127,6 +127,11 @@ impl Tab {
         Ok(self.client.execute(code, Vec::new()).await?)
     }
 
+    /// Runs script that calls its last argument with the answer.
+    pub(crate) async fn wait_for_script(&self, code: &str) -> Result<serde_json::Value> {
+        Ok(self.client.execute_async(code, Vec::new()).await?)
+    }
+
     /// Waits until all that the page loads by itself is there.
     pub(crate) async fn settled(&self) -> Result {
         let code = "return document.querySelector('[data-load], [aria-busy=true]') === null";
@@ -165,6 +170,8 @@ async fn client(screen: Screen) -> Result<Client> {
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--window-size=1280,900",
+        // What is looked at is never half-way.
+        "--force-prefers-reduced-motion",
     ];
     if is_root() {
         args.push("--no-sandbox");

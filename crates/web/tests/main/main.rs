@@ -1,6 +1,7 @@
 //! The console as people and programs meet it: over HTTP, and in Chromium.
 
 mod alerts;
+mod axe;
 mod browser;
 mod first;
 mod guard;
