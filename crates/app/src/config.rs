@@ -3,6 +3,7 @@
 //! written, comments included.
 
 mod edit;
+mod export;
 pub(crate) mod file;
 pub mod import;
 pub mod keys;

@@ -67,7 +67,7 @@ impl Job {
             Self::Backup(backup) => {
                 new(backup.plan.as_deref(), "backup", backup.repository.clone())
             }
-            Self::Restore(restore) => new(None, "restore", restore.from.location.clone()),
+            Self::Restore(restore) => new(None, restore.verb(), restore.from.location.clone()),
             Self::Forget(forget) => new(None, "forget", forget.from.location.clone()),
             Self::Gc(gc) => new(gc.plan.as_deref(), "gc", gc.repository.location.clone()),
             Self::Check(check) => {

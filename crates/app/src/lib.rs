@@ -1,5 +1,6 @@
 //! What the command line and the console share: places and how they are reached and opened
-//! ([`location`], [`config`], [`resolve`], [`access`], [`sftp`], [`s3`], [`open`], [`secrets`], [`ask`]),
+//! ([`location`], [`config`], [`resolve`], [`access`], [`sftp`], [`s3`], [`open`], [`room`], [`secrets`],
+//! [`ask`]),
 //! what is backed up and chosen ([`roots`], [`select`], [`retention`], [`archive`]), what is done by
 //! itself and what came of it ([`plans`], [`schedule`], [`service`], [`jobs`], [`runner`], [`runs`],
 //! [`notify`], [`unattended`], [`seal`]), what to say when something fails ([`catalogue`]), and things
@@ -30,6 +31,7 @@ pub mod problem;
 mod random;
 pub mod resolve;
 pub mod retention;
+pub mod room;
 pub mod roots;
 pub mod runner;
 pub mod runs;

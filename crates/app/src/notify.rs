@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::plans::{Event, Part};
-use crate::problem::{Class, Problem};
+use crate::problem::Problem;
 use crate::runs::{Delivery, History, Outcome, Run};
 use crate::text::{count, duration, size};
 use crate::times::{local, now};
 
 mod channel;
+mod edit;
 mod send;
 #[cfg(test)]
 mod tests;
 
-pub use channel::{CHANNEL_KEYS, Channel, Kind};
+pub use channel::{Channel, ChannelKey, Kind};
 
 /// Attempts for each message, and the wait before the second.
 const TRIES: u32 = 2;
@@ -173,16 +174,6 @@ impl Config {
 
     /// The channel of this name, checked.
     pub fn channel(&self, name: &str) -> Result<Channel, Problem> {
-        let found = self.channel_tables().find(|(known, _)| *known == name);
-        let (_, table) = found.ok_or_else(|| {
-            let shown = crate::text::printable(name.as_bytes());
-            let text = format!("there is no channel {shown} in the configuration");
-            let problem = Problem::new(Class::Configuration, text);
-            match crate::config::keys::nearest_of(name, self.channel_names().into_iter()) {
-                Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
-                None => problem.hint("docs/plans.md shows how channels are written"),
-            }
-        })?;
-        channel::read(name, table)
+        channel::read(name, self.channel_table(name)?, &|variable| std::env::var(variable).ok())
     }
 }

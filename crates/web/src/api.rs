@@ -142,7 +142,7 @@ impl Gate {
                 .hint("make another token in the console's settings");
             return answer(StatusCode::FORBIDDEN, &problem);
         }
-        let address = client(&gate.state, &request);
+        let address = client(&gate.state, &request).to_string();
         let response = next.run(request).await;
         if let Some(Done(words)) = response.extensions().get() {
             let text = format!("{words}, with the token {}", program.name);

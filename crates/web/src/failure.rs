@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use holdfast_app::{Class, Problem};
 
+use crate::hints;
 use crate::view::{self, Frame, Nav, View};
 
 /// A handler could not do what was asked.
@@ -75,7 +76,7 @@ impl From<&Problem> for Note {
         Self {
             class: problem.class.name(),
             title,
-            hints: problem.hints.clone(),
+            hints: problem.hints.iter().filter_map(|hint| hints::said(hint)).collect(),
             raw: raw.join("\n"),
         }
     }

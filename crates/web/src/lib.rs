@@ -11,6 +11,7 @@ mod assets;
 mod console;
 mod failure;
 mod guard;
+mod hints;
 mod live;
 mod names;
 mod opened;

@@ -93,6 +93,11 @@ impl Open {
         &self.index
     }
 
+    /// Its index, for another thread.
+    pub(crate) fn shared_index(&self) -> Arc<Index> {
+        self.index.clone()
+    }
+
     /// The snapshot whose id begins so; "latest" is the newest complete one.
     pub(crate) fn snapshot(&self, id: &str) -> Result<&SnapshotInfo, Problem> {
         let fits = |info: &&SnapshotInfo| match id {

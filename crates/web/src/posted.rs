@@ -24,6 +24,13 @@ impl Posted {
         Self(pairs(body).into_iter().map(|(name, value)| (name, unix(value))).collect())
     }
 
+    /// As these fields would be sent.
+    #[cfg(test)]
+    pub(crate) fn of(fields: &[(String, String)]) -> Self {
+        let fields = fields.iter().cloned();
+        Self(fields.map(|(name, value)| (name, Zeroizing::new(value))).collect())
+    }
+
     /// The last value of a field; `None` if it was not sent.
     pub(crate) fn sent(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())

@@ -13,6 +13,7 @@ use crate::accounts::{Accounts, Limiter};
 use crate::console::Options;
 use crate::live::Hub;
 use crate::opened::Shelf;
+use crate::pages::restore::preview::Looks;
 use crate::pages::storages::Trials;
 use crate::view::cookie;
 
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) trials: Trials,
     /// Repositories that are open.
     pub(crate) shelf: Shelf,
+    /// Previews of restores that became runs.
+    pub(crate) looks: Looks,
 }
 
 pub(crate) type Shared = Arc<State>;
@@ -75,6 +78,7 @@ impl State {
             hub: Hub::new()?,
             trials: Trials::default(),
             shelf: Shelf::default(),
+            looks: Looks::default(),
         }))
     }
 

@@ -54,9 +54,16 @@ pub struct Restore {
     pub numeric_ids: bool,
     /// Read back and compare afterwards.
     pub verify: bool,
+    /// Write nothing: count what would be written, and what cannot be.
+    pub dry_run: bool,
 }
 
 impl Restore {
+    /// What the history calls it.
+    pub(super) fn verb(&self) -> &'static str {
+        if self.dry_run { "preview" } else { "restore" }
+    }
+
     fn options(&self, snapshot: &SnapshotInfo) -> Result<RestoreOptions, Problem> {
         if self.to == To::InPlace {
             check_in_place(snapshot)?;
@@ -66,6 +73,7 @@ impl Restore {
         options.in_place = self.to == To::InPlace;
         options.overwrite = self.overwrite;
         options.delete = self.delete;
+        options.dry_run = self.dry_run;
         options.filter = picks_filter(self.picks.clone());
         Ok(options)
     }
@@ -138,15 +146,17 @@ pub fn run(work: &Work<'_>, restore: &Restore) -> Result<Report, Problem> {
     for problem in problems {
         work.watch.log(Level::Warning, &format!("{problem}; going on with the rest"));
     }
-    work.watch.step("restore");
+    work.watch.step(restore.verb());
     let go = |options: &RestoreOptions, monitor: &dyn Monitor| {
         engine::restore(&repository, &index, options, &*destination, monitor, work.interrupt)
             .map_err(explain)
     };
     let done = go(&options, work.watch)?;
-    tell(work, &done, &destination.location());
+    if !restore.dry_run {
+        tell(work, &done, &destination.location());
+    }
     let mut report = report_of(&done);
-    if restore.verify && !work.interrupt.is_raised() {
+    if restore.verify && !restore.dry_run && !work.interrupt.is_raised() {
         work.watch.step("verify");
         // What the rule left as it was is none of it.
         let again = RestoreOptions { dry_run: true, verify: true, delete: false, ..options };
@@ -185,8 +195,12 @@ fn tell(work: &Work<'_>, done: &RestoreReport, target: &str) {
     }
 }
 
-fn report_of(done: &RestoreReport) -> Report {
+/// What a restore did, or would do, as the history keeps it.
+pub fn report_of(done: &RestoreReport) -> Report {
     let mut report = Report::default();
+    if let Some(free) = done.free_space {
+        report.add("free_space", free);
+    }
     for (name, number) in [
         ("files", done.files),
         ("directories", done.directories),
@@ -195,6 +209,7 @@ fn report_of(done: &RestoreReport) -> Report {
         ("created", done.created),
         ("replaced", done.replaced),
         ("unchanged", done.unchanged),
+        ("unchanged_bytes", done.unchanged_bytes),
         ("left", done.skipped),
         ("deleted", done.deleted),
         ("errors", done.failures),

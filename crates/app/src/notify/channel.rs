@@ -43,20 +43,63 @@ impl Kind {
             Self::Ping => "ping",
         }
     }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// What a channel of this kind may say beside its type, in the order in which it is written.
+    pub fn keys(self) -> impl Iterator<Item = &'static ChannelKey> {
+        KEYS.iter().filter(move |key| key.kinds.contains(&self))
+    }
 }
 
-/// Every key of a `[channel.NAME]`: its name, the kinds that have it (none: all), and one line.
-pub const CHANNEL_KEYS: &[(&str, &[Kind], &str)] = &[
-    ("type", &[], "mail, webhook, ntfy, slack, discord or ping"),
-    ("title", &[], "What people call it"),
-    ("url", NOT_MAIL, "Where to send; secret. env:NAME takes it from a variable"),
-    ("token", &[Kind::Ntfy, Kind::Webhook], "Access token, sent as Bearer; secret, or env:NAME"),
-    ("server", MAIL, "SMTP server: host, or host:port [587, 465 for tls, 25 for none]"),
-    ("security", MAIL, "starttls, tls, or none (only for localhost and trusted nets) [starttls]"),
-    ("username", MAIL, "User to sign in as"),
-    ("password", MAIL, "Its password; secret, or env:NAME"),
-    ("from", MAIL, "Address of the sender"),
-    ("to", MAIL, "Addresses of the recipients"),
+/// A key of a channel.
+#[derive(Debug, Clone, Copy)]
+pub struct ChannelKey {
+    /// Its name in the file.
+    pub name: &'static str,
+    kinds: &'static [Kind],
+    /// One line for people.
+    pub about: &'static str,
+    /// Its value is for nobody's eyes, unless it is `env:NAME`.
+    pub is_secret: bool,
+}
+
+impl ChannelKey {
+    const fn of(kinds: &'static [Kind], name: &'static str, about: &'static str) -> Self {
+        Self { name, kinds, about, is_secret: false }
+    }
+
+    const fn secret(kinds: &'static [Kind], name: &'static str, about: &'static str) -> Self {
+        Self { name, kinds, about, is_secret: true }
+    }
+}
+
+/// Every key of a `[channel.NAME]` but its type.
+const KEYS: &[ChannelKey] = &[
+    ChannelKey::of(&Kind::ALL, "title", "What people call it"),
+    ChannelKey::secret(NOT_MAIL, "url", "Where to send. env:NAME takes it from a variable"),
+    ChannelKey::secret(
+        &[Kind::Ntfy, Kind::Webhook],
+        "token",
+        "Access token, sent as Bearer; or env:NAME",
+    ),
+    ChannelKey::of(
+        MAIL,
+        "server",
+        "SMTP server: host, or host:port [587, 465 for tls, 25 for none]",
+    ),
+    ChannelKey::of(
+        MAIL,
+        "security",
+        "starttls, tls, or none (only for localhost and trusted nets) [starttls]",
+    ),
+    ChannelKey::of(MAIL, "username", "User to sign in as"),
+    ChannelKey::secret(MAIL, "password", "Its password; or env:NAME"),
+    ChannelKey::of(MAIL, "from", "Address of the sender"),
+    ChannelKey::of(MAIL, "to", "Addresses of the recipients"),
 ];
 const MAIL: &[Kind] = &[Kind::Mail];
 const NOT_MAIL: &[Kind] = &[Kind::Webhook, Kind::Ntfy, Kind::Slack, Kind::Discord, Kind::Ping];
@@ -101,24 +144,26 @@ impl Config {
     }
 }
 
-pub(super) fn read(name: &str, table: &dyn TableLike) -> Result<Channel, Problem> {
+/// Reads a channel's table. `variable` gives what a variable of the environment holds.
+pub(super) fn read(
+    name: &str,
+    table: &dyn TableLike,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Channel, Problem> {
     let shown = printable(name.as_bytes());
     let problem =
         |text: String| Problem::new(Class::Configuration, format!("[channel.{shown}]: {text}"));
     let kinds = || Kind::ALL.map(Kind::name).join(", ");
     let kind = table.get("type").and_then(Item::as_str);
     let kind = kind.ok_or_else(|| problem(format!("its type is not set: {}", kinds())))?;
-    let kind = Kind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(|| {
+    let kind = Kind::named(kind).ok_or_else(|| {
         problem(format!("{:?} is no type: {}", printable(kind.as_bytes()), kinds()))
     })?;
-    let of_kind = |kinds: &[Kind]| kinds.is_empty() || kinds.contains(&kind);
     for (key, _) in table.iter() {
-        let known = CHANNEL_KEYS.iter().find(|(known, ..)| *known == key);
-        if known.is_some_and(|(_, kinds, _)| of_kind(kinds)) {
+        if key == "type" || kind.keys().any(|known| known.name == key) {
             continue;
         }
-        let names = CHANNEL_KEYS.iter().filter(|(_, kinds, _)| of_kind(kinds));
-        let names = names.map(|(name, ..)| (*name).to_owned());
+        let names = kind.keys().map(|known| known.name.to_owned());
         let wrong = problem(format!(
             "{:?} is no key of a {} channel",
             printable(key.as_bytes()),
@@ -139,11 +184,10 @@ pub(super) fn read(name: &str, table: &dyn TableLike) -> Result<Channel, Problem
     };
     let secret = |key: &str| -> Result<Option<Zeroizing<String>>, Problem> {
         let Some(value) = text(key)?.map(Zeroizing::new) else { return Ok(None) };
-        let Some(variable) = value.strip_prefix("env:") else { return Ok(Some(value)) };
-        let found = std::env::var(variable).ok().filter(|value| !value.is_empty());
-        let missing = || {
-            problem(format!("{key}: the variable {} is not set", printable(variable.as_bytes())))
-        };
+        let Some(name) = value.strip_prefix("env:") else { return Ok(Some(value)) };
+        let found = variable(name).filter(|value| !value.is_empty());
+        let missing =
+            || problem(format!("{key}: the variable {} is not set", printable(name.as_bytes())));
         found.map(|value| Some(Zeroizing::new(value))).ok_or_else(missing)
     };
     let needed = |key: &str, value: Option<String>| {

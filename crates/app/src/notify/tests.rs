@@ -3,6 +3,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
+use crate::problem::Class;
 use crate::runs::{By, NewRun, Report};
 
 type Test = Result<(), Box<dyn std::error::Error>>;

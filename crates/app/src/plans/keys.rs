@@ -1,6 +1,8 @@
 //! Every key of a `[plan.NAME]`, in one table: what it is called and what it means, how it is read
 //! and how it is written.
 
+use std::time::Duration;
+
 use serde_json::json;
 use toml_edit::{Item, TableLike, Value};
 
@@ -261,6 +263,14 @@ fn find(key: &str) -> Result<&'static PlanKey, Problem> {
     })
 }
 
+/// A time as it is typed: `90s`, `10m`.
+pub fn time_text(time: Duration) -> String {
+    match seconds(time) {
+        Value::String(text) => text.into_value(),
+        other => other.to_string(),
+    }
+}
+
 /// All keys with one line each, for the command line's help.
 pub fn summary() -> String {
     let line = |key: &PlanKey| format!("  {:<20}  {}\n", key.name, key.about);
@@ -271,6 +281,16 @@ impl Plan {
     /// What it says beyond what holds anyway, in the order of [`KEYS`].
     pub fn pairs(&self) -> Vec<(&'static str, Value)> {
         KEYS.iter().filter_map(|key| Some((key.name, key.value(self)?))).collect()
+    }
+
+    /// A key as it is typed; empty if it says what holds anyway, or nothing known.
+    pub fn text(&self, key: &str) -> String {
+        let value = KEYS.iter().find(|known| known.name == key).and_then(|key| key.value(self));
+        match value {
+            Some(Value::String(text)) => text.into_value(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        }
     }
 
     /// Sets a key as it is typed: a value of TOML, or text without quotes.

@@ -1,5 +1,7 @@
 //! Alerts: who is told when something goes wrong, a test of each channel, and what was sent.
 
+mod form;
+
 use askama::Template;
 use axum::Router;
 use axum::extract::Path;
@@ -17,7 +19,14 @@ const SENT: u32 = 50;
 
 /// The addresses of alerts.
 pub(crate) fn routes() -> Router<Shared> {
-    Router::new().route("/alerts", get(list)).route("/alerts/{name}/test", post(test))
+    Router::new()
+        .route("/alerts", get(list))
+        .route("/alerts/{name}/test", post(test))
+        .route("/add-channel", get(form::add))
+        .route("/channels/{name}", get(form::edit))
+        .route("/channels/{name}/remove", post(form::remove))
+        .route("/channel-form/save", post(form::save))
+        .route("/channel-form/test", post(form::test))
 }
 
 #[derive(Debug)]
@@ -75,9 +84,7 @@ async fn list(view: View) -> Result<Response, Failure> {
 }
 
 fn row(config: &Config, name: String) -> Row {
-    let plans = config.plans().into_iter().filter_map(|(_, plan)| plan.ok());
-    let plans = plans.filter(|plan| plan.notify.iter().any(|notify| notify.channel == name));
-    let plans = plans.map(|plan| plan.shown().to_owned()).collect();
+    let plans = told(config, &name);
     match config.channel(&name) {
         Ok(channel) => Row {
             title: channel.title.unwrap_or_else(|| name.clone()),
@@ -90,6 +97,13 @@ fn row(config: &Config, name: String) -> Row {
             Row { title: name.clone(), kind: "", note: Some(Note::from(&problem)), name, plans }
         }
     }
+}
+
+/// The plans that tell a channel of something.
+fn told(config: &Config, name: &str) -> Vec<String> {
+    let plans = config.plans().into_iter().filter_map(|(_, plan)| plan.ok());
+    let plans = plans.filter(|plan| plan.notify.iter().any(|notify| notify.channel == name));
+    plans.map(|plan| plan.shown().to_owned()).collect()
 }
 
 /// `POST /alerts/{name}/test`

@@ -64,6 +64,8 @@ struct Home {
     attention: Option<Attention>,
     next: Vec<(String, String, String)>,
     proofs: Vec<Proof>,
+    /// Name and title of the storages that plans write to.
+    storages: Vec<(String, String)>,
     from: String,
     /// The console runs only as long as a command does.
     is_foreground: bool,
@@ -120,6 +122,7 @@ fn home(state: &State, frame: Frame) -> Result<Option<Home>, Problem> {
         attention,
         next: next(&plans, now)?,
         proofs: proofs(history, &plans, now)?,
+        storages: storages(&config, &plans),
         from: words::day(first),
         rows,
         is_foreground: state.is_foreground,
@@ -310,6 +313,21 @@ fn next(
     due.truncate(NEXT);
     let said = |(time, title)| (title, words::moment(time, now), words::relative(time, now));
     Ok(due.into_iter().map(said).collect())
+}
+
+/// The storages that plans write to, in the file's order.
+fn storages(config: &Config, plans: &[(String, Result<Plan, Problem>)]) -> Vec<(String, String)> {
+    let plans = plans.iter().filter_map(|(_, plan)| plan.as_ref().ok());
+    let places = plans
+        .flat_map(|plan| plan.mirror_locations().into_iter().chain([plan.repository_location()]));
+    let places: Vec<_> = places.collect();
+    let names = config.names().into_iter();
+    let used = names.filter(|name| places.iter().any(|place| *place == format!("@{name}")));
+    used.map(|name| {
+        let title = config.entry(&name).and_then(|entry| entry.title()).unwrap_or(&name).to_owned();
+        (name, title)
+    })
+    .collect()
 }
 
 fn proofs(

@@ -2,6 +2,7 @@
 
 mod editor;
 mod folders;
+mod form;
 mod preview;
 
 use askama::Template;

@@ -1,19 +1,20 @@
 //! The restore: what, where to, what becomes of what is there, a preview of that, and the run, which
 //! reads back what it wrote.
 
+pub(crate) mod preview;
+
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, RawQuery};
 use axum::response::Response;
 use axum::routing::{get, post};
 use holdfast_app::jobs::Job;
-use holdfast_app::jobs::restore::{Restore, To, check_in_place, preview};
-use holdfast_app::runs::{By, Run};
+use holdfast_app::jobs::restore::{Restore, To, check_in_place};
+use holdfast_app::runs::{By, Report, Run};
 use holdfast_app::text::{count, plural, printable, shell_word, size};
 use holdfast_app::times::now;
 use holdfast_app::{Location, Problem};
-use holdfast_engine::monitor::Interrupt;
-use holdfast_engine::ops::restore::{Overwrite, RestoreReport};
+use holdfast_engine::ops::restore::Overwrite;
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use holdfast_engine::tree::view::normalize;
 use http::HeaderMap;
@@ -30,14 +31,12 @@ use crate::state::Shared;
 use crate::view::{Frame, Nav, View, html};
 use crate::words;
 
-/// Entries that a preview names.
-const NAMED: usize = 20;
-
 /// The addresses.
 pub(crate) fn routes() -> Router<Shared> {
     Router::new()
         .route("/restore/{at}/{id}", get(show).post(start))
-        .route("/restore/{at}/{id}/preview", post(look))
+        .route("/restore/{at}/{id}/preview", post(preview::look))
+        .route("/restore/{at}/{id}/preview/{run}", get(preview::wait))
 }
 
 #[derive(Template)]
@@ -169,6 +168,7 @@ fn asked(open: &Open, id: &str, posted: &Posted) -> Result<Restore, Problem> {
         delete: posted.text("delete") == "true",
         numeric_ids: posted.text("numeric_ids") == "true",
         verify: posted.text("verify") == "true",
+        dry_run: false,
     })
 }
 
@@ -213,91 +213,6 @@ fn rule(path: &[u8]) -> String {
     rule
 }
 
-#[derive(Template)]
-#[template(path = "restore-preview.html")]
-struct Looked {
-    line: String,
-    address: String,
-    figures: Vec<Figure>,
-    failures: u64,
-    cannot: Vec<(String, String)>,
-    cannot_more: bool,
-    needs: String,
-    free: String,
-    is_full: bool,
-    action: String,
-    in_words: String,
-    nothing: bool,
-    verify: bool,
-}
-
-/// `POST /restore/{at}/{id}/preview`: a part of the page.
-async fn look(
-    view: View,
-    Path((at, id)): Path<(String, String)>,
-    posted: Posted,
-) -> Result<Response, Refused> {
-    let looked = with(&view, &at, false, move |state, open| {
-        let restore = asked(open, &id, &posted)?;
-        let info = open.snapshot(&id)?;
-        let (repository, index) = (&open.repository, open.index());
-        let interrupt = Interrupt::new();
-        let report = preview(&state.paths, &restore, repository, index, info, &interrupt)?;
-        Ok(looked(open, &restore, &report))
-    })
-    .await?;
-    Ok(html(&looked))
-}
-
-fn looked(open: &Open, restore: &Restore, report: &RestoreReport) -> Looked {
-    let figure = |name, number: u64, beside: String| Figure { name, value: count(number), beside };
-    let written = report.files + report.others;
-    let mut figures = vec![
-        figure("New", report.created, String::new()),
-        figure("Replaced", report.replaced, String::new()),
-        figure("Kept as they are", report.skipped, String::new()),
-        figure("Equal, left alone", report.unchanged, size(report.unchanged_bytes)),
-    ];
-    if restore.delete {
-        figures.push(figure("Deleted", report.deleted, "not in the snapshot".into()));
-    }
-    if report.failures > 0 {
-        figures.push(figure("Cannot be written", report.failures, String::new()));
-    }
-    let place = match &restore.to {
-        To::InPlace => "their original places".to_owned(),
-        To::Location(location) => location.clone(),
-    };
-    let mut in_words = format!("{} to {place}.", plural(written, "file goes", "files go"));
-    if report.replaced > 0 {
-        let what = plural(report.replaced, "file there is replaced", "files there are replaced");
-        in_words.push_str(&format!(" {what}."));
-    }
-    if report.skipped > 0 {
-        let what = plural(report.skipped, "stays as it is", "stay as they are");
-        in_words.push_str(&format!(" {what}."));
-    }
-    if report.deleted > 0 {
-        in_words.push_str(&format!(" {} deleted.", plural(report.deleted, "is", "are")));
-    }
-    let failed = report.failed.iter().take(NAMED);
-    Looked {
-        line: line(&open.name, &words(restore)),
-        address: format!("/restore/{}/{}", open.name, restore.snapshot),
-        figures,
-        failures: report.failures,
-        cannot: failed.map(|(path, why)| (printable(path), why.clone())).collect(),
-        cannot_more: report.failures > NAMED as u64,
-        needs: size(report.bytes),
-        free: report.free_space.map(size).unwrap_or_default(),
-        is_full: report.free_space.is_some_and(|free| free < report.bytes),
-        action: format!("Restore {}", plural(written, "file", "files")),
-        in_words,
-        nothing: written + report.directories + report.deleted == 0,
-        verify: restore.verify,
-    }
-}
-
 /// `POST /restore/{at}/{id}`: the act, as a run.
 async fn start(
     view: View,
@@ -312,16 +227,36 @@ async fn start(
     Ok(go(&headers, &format!("/runs/{run}")))
 }
 
+/// Files and folders that were not there before. The report counts them together, and of what is
+/// written only files.
+fn new(report: &Report) -> (u64, u64) {
+    let written = report.number("files") + report.number("others");
+    let new = written.saturating_sub(report.number("replaced"));
+    (new, report.number("created").saturating_sub(new))
+}
+
+/// Folders beside a number of files.
+fn in_folders(folders: u64) -> String {
+    match folders {
+        0 => String::new(),
+        _ => format!("and {}", plural(folders, "folder", "folders")),
+    }
+}
+
 /// The figures of a restore that ended.
 pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let number = |name: &str| run.report.number(name);
+    let name = if run.verb == "preview" { "Would be written" } else { "Written" };
     let mut figures = vec![Figure {
-        name: "Written",
+        name,
         value: plural(number("files") + number("others"), "file", "files"),
         beside: size(number("bytes")),
     }];
+    let (new, folders) = new(&run.report);
+    if new + folders > 0 {
+        figures.push(Figure { name: "New", value: count(new), beside: in_folders(folders) });
+    }
     for (key, name, beside) in [
-        ("created", "New", "not there before"),
         ("replaced", "Replaced", ""),
         ("left", "Kept as they were", ""),
         ("unchanged", "Equal, left alone", ""),
@@ -370,6 +305,7 @@ mod tests {
             delete: true,
             numeric_ids: false,
             verify: true,
+            dry_run: false,
         };
         assert_eq!(
             words(&restore),
@@ -381,5 +317,15 @@ mod tests {
         let (overwrite, delete) = (Overwrite::IfChanged, false);
         let other = Restore { to, picks, overwrite, delete, path: None, ..restore };
         assert_eq!(words(&other), "restore abababab --to /tmp/x");
+    }
+
+    #[test]
+    fn folders_are_not_counted_as_files() {
+        let mut report = Report::default();
+        for (name, number) in [("files", 5), ("others", 1), ("replaced", 2), ("created", 7)] {
+            report.add(name, number);
+        }
+        assert_eq!(new(&report), (4, 3));
+        assert_eq!((in_folders(0), in_folders(1)), (String::new(), "and 1 folder".into()));
     }
 }

@@ -168,6 +168,8 @@ struct Page {
     figures: Vec<Figure>,
     phases: Vec<(String, String)>,
     note: Option<Note>,
+    /// What stays of a run that somebody ended; empty if nobody did.
+    stays: &'static str,
     errors: Vec<Errors>,
     /// Lines of the log before those that are shown.
     unshown: String,
@@ -229,6 +231,7 @@ async fn show(view: View, Path(id): Path<RunId>) -> Result<Response, Failure> {
                 figures: figures(&run),
                 phases: phases(&run),
                 note: run.report.problem.as_ref().map(Note::from),
+                stays: stays(&run),
                 errors: errors.collect(),
                 unshown: match u64::try_from(first - 1) {
                     Ok(0) | Err(_) => String::new(),
@@ -245,6 +248,26 @@ async fn show(view: View, Path(id): Path<RunId>) -> Result<Response, Failure> {
         })
         .await?;
     Ok(html(&page))
+}
+
+/// What stays of a run that somebody ended.
+fn stays(run: &Run) -> &'static str {
+    match (run.outcome, run.verb.as_str(), run.report.snapshots.is_empty()) {
+        (Outcome::Cancelled, "backup", false) => {
+            "What it had finished stays, as a partial snapshot that the next run goes on from. No \
+             older snapshot was touched."
+        }
+        (Outcome::Cancelled, "backup", true) => {
+            "It ended before it had finished anything: there is no snapshot of it. No older \
+             snapshot was touched."
+        }
+        (Outcome::Cancelled, "restore", _) => {
+            "Files that it had written stay, each of them whole. Restored once more, it goes on \
+             from there."
+        }
+        (Outcome::Cancelled, ..) => "It ended in good order, and can be run again at any time.",
+        _ => "",
+    }
 }
 
 /// The phases of a run and how long they took. A step stands by itself only where it had none.
@@ -265,7 +288,7 @@ fn phases(run: &Run) -> Vec<(String, String)> {
 
 /// What a run that ended did, in figures; those that are 0 are left out, files and bytes aside.
 fn figures(run: &Run) -> Vec<Figure> {
-    if run.verb == "restore" {
+    if matches!(run.verb.as_str(), "restore" | "preview") {
         return super::restore::figures(run);
     }
     let report = &run.report;

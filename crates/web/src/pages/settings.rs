@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use askama::Template;
 use axum::Router;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use holdfast_app::{Class, Problem, times};
-use http::HeaderMap;
+use http::{HeaderMap, header};
 
 use crate::accounts::{Accounts, Codes, FORGOTTEN, Offer, Scope, seconds};
 use crate::failure::Failure;
@@ -29,6 +29,8 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/settings/factor/confirm", post(confirm))
         .route("/settings/factor/off", post(off))
         .route("/settings/sessions/end", post(end))
+        .route("/settings/export", post(export))
+        .route("/settings/export/whole", post(export_whole))
         .route("/settings/tokens", post(token))
         .route("/settings/tokens/revoke", post(revoke))
 }
@@ -219,4 +221,33 @@ async fn revoke(view: View, headers: HeaderMap, posted: Posted) -> Result<Respon
     })
     .await?;
     Ok(go(&headers, "/settings"))
+}
+
+/// `POST /settings/export`: the configuration as a file, without secrets.
+async fn export(view: View) -> Result<Response, Failure> {
+    let text = view.blocking(move |state| state.paths.load_config()?.without_secrets()).await?;
+    Ok(as_file(text))
+}
+
+/// `POST /settings/export/whole`: the configuration as it is, for who knows the password.
+async fn export_whole(view: View, posted: Posted) -> Result<Response, Failure> {
+    let text = view
+        .blocking(move |state| {
+            if !state.accounts.has_password()? {
+                return Err(Problem::usage("secrets are given out only for a password")
+                    .hint("set one above, or export without secrets"));
+            }
+            with_password(&state.accounts, &posted)?;
+            Ok(state.paths.load_config()?.whole())
+        })
+        .await?;
+    Ok(as_file(text))
+}
+
+fn as_file(text: String) -> Response {
+    let fields = [
+        (header::CONTENT_TYPE, "application/toml; charset=utf-8"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"holdfast-config.toml\""),
+    ];
+    (fields, text).into_response()
 }

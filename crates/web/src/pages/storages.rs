@@ -6,6 +6,7 @@ mod keys;
 pub(crate) mod ready;
 mod trial;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use askama::Template;
@@ -14,13 +15,16 @@ use axum::extract::{Path, Query};
 use axum::response::Response;
 use axum::routing::{get, post};
 use holdfast_app::adopt::{self, Found};
+use holdfast_app::ask::Nobody;
 use holdfast_app::config::keys::Kind;
-use holdfast_app::text::{plural, shell_word};
+use holdfast_app::text::{plural, shell_word, size};
 use holdfast_app::times::local;
 use holdfast_app::{Class, Config, Location, Options, Problem, Resolved};
+use holdfast_engine::ops::info::info;
 use http::HeaderMap;
 use serde::Deserialize;
 
+pub(crate) use self::form::label;
 use self::form::{Control, Form, PROVIDERS, Provider};
 pub(crate) use self::trial::Trials;
 use crate::failure::{Failure, Note};
@@ -36,6 +40,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/add-storage", get(add))
         .route("/storages/{name}", get(edit))
         .route("/storages/{name}/state", get(state))
+        .route("/storages/{name}/room", get(room))
         .route("/storages/{name}/test", post(test_saved))
         .route("/storages/{name}/remove", post(remove))
         .route("/storages/{name}/ready", get(ready::show))
@@ -146,7 +151,7 @@ fn stands(state: &State, name: String) -> Stands {
         note: None,
         next: "",
     };
-    match found {
+    let mut stands = match found {
         Ok((_, Some(snapshots))) => {
             let mut stands = base("ok", "i-ok", "Ready");
             let complete = snapshots.iter().filter(|s| !s.record.partial);
@@ -168,9 +173,63 @@ fn stands(state: &State, name: String) -> Stands {
         }
         Err(problem) => {
             let note = Some(Note::from(&problem));
-            Stands { note, facts: Vec::new(), ..base("bad", "i-bad", problem.class.name()) }
+            return Stands {
+                note,
+                facts: Vec::new(),
+                ..base("bad", "i-bad", problem.class.name())
+            };
         }
+    };
+    if let Ok(Some(free)) = free(state, &name) {
+        stands.facts.push(("Free", size(free)));
+    } else if stands.state == "ok"
+        && let Ok(stored) = stored(state, &name)
+    {
+        stands.facts.push(("Stored", size(stored)));
     }
+    stands
+}
+
+/// Bytes that are free at a storage; `None` if it does not tell.
+fn free(state: &State, name: &str) -> Result<Option<u64>, Problem> {
+    let place = resolved(&state.paths.load_config()?, name)?;
+    holdfast_app::room::free(&place, &state.paths.access(Arc::new(Nobody)))
+}
+
+/// Bytes that the repository of a storage takes there.
+fn stored(state: &State, name: &str) -> Result<u64, Problem> {
+    let open = state.shelf.open(&state.paths, name, false)?;
+    let found = info(&open.repository, open.index());
+    let found = found.map_err(|e| holdfast_app::catalogue::explain(&e, None))?;
+    Ok(found.stored + found.index)
+}
+
+/// What a storage holds and how much is free there, for a line on Home.
+#[derive(Template)]
+#[template(path = "storage-room.html")]
+struct Room {
+    stored: String,
+    free: String,
+    /// Why neither can be told.
+    class: &'static str,
+}
+
+/// `GET /storages/{name}/room`: a part of Home, measured live.
+async fn room(view: View, Path(name): Path<String>) -> Result<Response, Failure> {
+    let room = view
+        .blocking(move |state| {
+            let (stored, free) = (stored(state, &name), free(state, &name));
+            Ok::<_, Problem>(Room {
+                class: match (&stored, &free) {
+                    (Err(problem), Err(_) | Ok(None)) => problem.class.name(),
+                    _ => "",
+                },
+                stored: stored.map(size).unwrap_or_default(),
+                free: free.ok().flatten().map(size).unwrap_or_default(),
+            })
+        })
+        .await?;
+    Ok(html(&room))
 }
 
 /// The form alone, as a part of the first start.

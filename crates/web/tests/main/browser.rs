@@ -127,6 +127,24 @@ impl Tab {
         Ok(self.client.execute(code, Vec::new()).await?)
     }
 
+    /// Runs script that calls its last argument with the answer.
+    pub(crate) async fn wait_for_script(&self, code: &str) -> Result<serde_json::Value> {
+        Ok(self.client.execute_async(code, Vec::new()).await?)
+    }
+
+    /// Waits until all that the page loads by itself is there.
+    pub(crate) async fn settled(&self) -> Result {
+        let code = "return document.querySelector('[data-load], [aria-busy=true]') === null";
+        let until = std::time::Instant::now() + PATIENCE;
+        while self.script(code).await? != true {
+            if std::time::Instant::now() > until {
+                return Err("a part of the page does not arrive".into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
     /// Saves what the page looks like under this name.
     pub(crate) async fn screenshot(&self, name: &str) -> Result {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots");
@@ -152,6 +170,8 @@ async fn client(screen: Screen) -> Result<Client> {
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--window-size=1280,900",
+        // What is looked at is never half-way.
+        "--force-prefers-reduced-motion",
     ];
     if is_root() {
         args.push("--no-sandbox");

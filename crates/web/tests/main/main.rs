@@ -1,12 +1,17 @@
 //! The console as people and programs meet it: over HTTP, and in Chromium.
 
 mod acts;
+mod alerts;
 mod api;
+mod axe;
 mod browser;
 mod first;
 mod guard;
 mod looking;
 mod people;
+mod plans;
+mod room;
+mod running;
 mod seeds;
 mod site;
 mod storages;

@@ -1,46 +1,24 @@
-//! The editor of a plan. The form holds what people set; what it does not show stays as the file
-//! says it.
+//! The editor of a plan: a page with all that a plan can say, and saving it. Hooks are shown and
+//! never taken from a browser.
 
 use askama::Template;
 use axum::extract::{Path, Query};
 use axum::response::Response;
 use holdfast_app::jobs::Job;
-use holdfast_app::plans::{Check, Drill, Event, Follows, Notify, Overlap, Plan};
-use holdfast_app::retention::Retention;
+use holdfast_app::plans::{Event, Overlap, Plan};
 use holdfast_app::runs::By;
 use holdfast_app::schedule::Schedule;
-use holdfast_app::text::{parse_size, shell_word};
+use holdfast_app::text::{self, shell_word};
 use holdfast_app::{Config, Problem};
 use http::HeaderMap;
 use serde::Deserialize;
-use std::time::Duration;
 
+use super::form::{Fields, is_same_place, read};
 use super::preview::{self, Preview};
 use crate::failure::{Failure, Note};
 use crate::pages::go;
 use crate::posted::Posted;
 use crate::view::{Frame, Nav, View, html};
-
-/// The rules of retention that have a field, and what they are called.
-pub(super) const RULES: [(&str, &str); 6] = [
-    ("last", "Last"),
-    ("hourly", "Hourly"),
-    ("daily", "Daily"),
-    ("weekly", "Weekly"),
-    ("monthly", "Monthly"),
-    ("yearly", "Yearly"),
-];
-
-/// How often, as the form says it.
-#[derive(Debug, Default)]
-pub(super) struct When {
-    /// "hand", "hourly", "daily", "weekly", "monthly" or "own".
-    often: &'static str,
-    at: String,
-    day: String,
-    date: String,
-    own: String,
-}
 
 /// A storage to choose.
 #[derive(Debug)]
@@ -48,12 +26,15 @@ struct Choice {
     name: String,
     title: String,
     chosen: bool,
+    /// Snapshots are copied to it.
+    mirrors: bool,
 }
 
 /// A channel, and of what it tells.
 #[derive(Debug)]
 struct Channel {
     name: String,
+    title: String,
     events: Vec<(&'static str, bool)>,
 }
 
@@ -66,17 +47,34 @@ struct Page {
     plan: Plan,
     note: Option<Note>,
     storages: Vec<Choice>,
-    when: When,
-    keep: Vec<(&'static str, &'static str, String)>,
-    within: String,
-    larger: String,
-    jitter: String,
-    gc: String,
-    check: String,
-    drill: String,
-    upload: String,
+    /// Its repository, if that has no name here.
+    elsewhere: String,
+    /// Places that it is copied to and that have no name.
+    unnamed: Vec<String>,
+    fields: Fields,
     channels: Vec<Channel>,
+    /// When, and which command.
+    hooks: Vec<(&'static str, String)>,
+    /// The file says that hooks may run.
+    allows_hooks: bool,
     preview: Preview,
+}
+
+impl Page {
+    /// A key as it is typed.
+    fn text(&self, key: &str) -> String {
+        self.plan.text(key)
+    }
+
+    /// When a hook that takes too long is ended.
+    fn patience(&self) -> String {
+        text::duration(self.plan.hooks.timeout)
+    }
+
+    /// Whether one of these keys says something, so that their part is better seen.
+    fn says(&self, keys: &[&str]) -> bool {
+        keys.iter().any(|key| !self.text(key).is_empty())
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -101,7 +99,7 @@ pub(super) async fn add(view: View, Query(to): Query<To>) -> Result<Response, Fa
             for (rule, value) in [("daily", "7"), ("weekly", "5"), ("monthly", "12")] {
                 plan.keep.set(rule, value)?;
             }
-            page(frame, &config, None, plan, None)
+            Ok::<_, Problem>(page(frame, &config, None, plan, None))
         })
         .await?;
     Ok(html(&page))
@@ -117,7 +115,7 @@ pub(super) async fn edit(view: View, Path(name): Path<String>) -> Result<Respons
             let plan = config.plan_as_written(&name)?;
             frame.title = plan.shown().to_owned();
             let note = plan.validate().and_then(|()| plan.check_places(&config)).err();
-            page(frame, &config, Some(name), plan, note.as_ref().map(Note::from))
+            Ok::<_, Problem>(page(frame, &config, Some(name), plan, note.as_ref().map(Note::from)))
         })
         .await?;
     Ok(html(&page))
@@ -129,183 +127,62 @@ fn page(
     entry: Option<String>,
     plan: Plan,
     note: Option<Note>,
-) -> Result<Page, Problem> {
+) -> Page {
     let chosen = plan.repository_location();
-    let storages = config.names().into_iter().map(|name| Choice {
-        title: config.entry(&name).and_then(|e| e.title()).unwrap_or(&name).to_owned(),
-        chosen: chosen == format!("@{name}"),
-        name,
-    });
-    let pairs = plan.keep.pairs();
-    let rule = |name: &str| {
-        pairs.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()).unwrap_or_default()
+    let named: Vec<_> = config
+        .names()
+        .into_iter()
+        .map(|name| Choice {
+            title: config.entry(&name).and_then(|e| e.title()).unwrap_or(&name).to_owned(),
+            chosen: chosen == format!("@{name}"),
+            mirrors: plan.mirror.iter().any(|text| is_same_place(text, &name)),
+            name,
+        })
+        .collect();
+    let is_named = |text: &str| named.iter().any(|choice| is_same_place(&choice.name, text));
+    let elsewhere = match is_named(&plan.repository) {
+        true => String::new(),
+        false => plan.repository.clone(),
     };
+    let unnamed = plan.mirror.iter().filter(|text| !is_named(text)).cloned().collect();
     let tells = |name: &str, event: Event| {
         plan.notify.iter().any(|notify| notify.channel == name && notify.events.contains(&event))
     };
     let channel = |name: String| Channel {
         events: Event::ALL.map(|event| (event.name(), tells(&name, event))).to_vec(),
+        title: config
+            .channel(&name)
+            .ok()
+            .and_then(|channel| channel.title)
+            .unwrap_or_else(|| name.clone()),
         name,
     };
-    let follows = |follows: &Follows| match follows {
-        Follows::Never => String::new(),
-        Follows::Run => "run".into(),
-        Follows::On(schedule) => schedule.to_string(),
-    };
-    let check = plan.check.as_ref().map(|check| check.data.to_string()).unwrap_or_default();
-    Ok(Page {
-        storages: storages.collect(),
-        when: when(plan.schedule.as_ref()),
-        keep: RULES.map(|(name, label)| (name, label, rule(name))).to_vec(),
-        within: rule("within"),
-        larger: plan.exclude_larger_than.map(|n| n.to_string()).unwrap_or_default(),
-        jitter: match plan.jitter.as_secs() / 60 {
-            0 => String::new(),
-            minutes => minutes.to_string(),
-        },
-        gc: follows(&plan.gc),
-        check,
-        drill: plan.drill.as_ref().map(|drill| drill.schedule.to_string()).unwrap_or_default(),
-        upload: plan.limit_upload.map(|rate| rate.to_string()).unwrap_or_default(),
+    let kinds = [
+        ("before", &plan.hooks.before),
+        ("after", &plan.hooks.after),
+        ("on success", &plan.hooks.success),
+        ("on failure", &plan.hooks.failure),
+    ];
+    let hooks = kinds.into_iter().flat_map(|(when, commands)| {
+        commands.iter().map(move |words| {
+            let words: Vec<_> = words.iter().map(shell_word).collect();
+            (when, words.join(" "))
+        })
+    });
+    Page {
+        fields: Fields::of(&plan),
         channels: config.channel_names().into_iter().map(channel).collect(),
+        hooks: hooks.collect(),
+        allows_hooks: config.allows_hooks(),
         preview: preview::of(&plan),
+        storages: named,
+        elsewhere,
+        unnamed,
         frame,
         entry,
         plan,
         note,
-    })
-}
-
-/// A schedule in the fields of the form.
-fn when(schedule: Option<&Schedule>) -> When {
-    let Some(text) = schedule.map(ToString::to_string) else {
-        return When { often: "hand", at: "02:30".into(), ..When::default() };
-    };
-    let base = When { at: "02:30".into(), day: "sun".into(), date: "1".into(), ..When::default() };
-    let one = |at: &str| at.len() == 5 && !at.contains(',');
-    if text == "hourly" {
-        return When { often: "hourly", ..base };
     }
-    if let Some(at) = text.strip_prefix("daily at ").filter(|at| one(at)) {
-        return When { often: "daily", at: at.into(), ..base };
-    }
-    for (start, often) in [("weekly on ", "weekly"), ("monthly on ", "monthly")] {
-        let parts = text.strip_prefix(start).and_then(|rest| rest.split_once(" at "));
-        if let Some((on, at)) = parts.filter(|(on, at)| one(at) && !on.contains(',')) {
-            return match often {
-                "weekly" => When { often, day: on.into(), at: at.into(), ..base },
-                _ => When { often, date: on.into(), at: at.into(), ..base },
-            };
-        }
-    }
-    When { often: "own", own: text, ..base }
-}
-
-/// The schedule that a form says; `None`: by hand.
-fn schedule(posted: &Posted) -> Result<Option<Schedule>, Problem> {
-    let at = posted.text("at").trim();
-    let text = match posted.text("often") {
-        "hand" => return Ok(None),
-        "hourly" => "hourly".to_owned(),
-        "daily" => format!("daily at {at}"),
-        "weekly" => format!("weekly on {} at {at}", posted.text("day")),
-        "monthly" => format!("monthly on {} at {at}", posted.text("date")),
-        _ => posted.text("own").trim().to_owned(),
-    };
-    text.parse().map(Some)
-}
-
-/// The plan that a form says, on top of what was there before.
-pub(super) fn read(mut plan: Plan, posted: &Posted) -> Result<Plan, Problem> {
-    let lines = |field: &str| -> Vec<String> {
-        let lines = posted.text(field).lines().map(str::trim);
-        lines.filter(|line| !line.is_empty()).map(String::from).collect()
-    };
-    let ticked = |field: &str| posted.text(field) == "true";
-    let number = |field: &str| -> Result<Option<u64>, Problem> {
-        match posted.text(field).trim() {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Problem::usage(format!("{text} is no number")).hint("write digits, or nothing")
-            }),
-        }
-    };
-    let bytes = |field: &str| -> Result<Option<u64>, Problem> {
-        match posted.text(field).trim() {
-            "" => Ok(None),
-            text => parse_size(text).filter(|n| *n > 0).map(Some).ok_or_else(|| {
-                Problem::usage(format!("{text} is no size")).hint("write 512K, 10M or 2G")
-            }),
-        }
-    };
-    let title = posted.text("title").trim();
-    plan.title = Some(title.to_owned()).filter(|title| !title.is_empty() && *title != plan.name);
-    plan.enabled = !ticked("disabled");
-    plan.repository = posted.text("repository").to_owned();
-    plan.sources = lines("sources");
-    plan.exclude = lines("exclude");
-    plan.exclude_larger_than = bytes("larger")?;
-    plan.exclude_caches = ticked("exclude_caches");
-    plan.one_file_system = ticked("one_file_system");
-    plan.schedule = schedule(posted)?;
-    let zone = posted.text("timezone").trim();
-    plan.timezone = (!zone.is_empty()).then(|| zone.to_owned());
-    plan.jitter = Duration::from_secs(number("jitter")?.unwrap_or(0).saturating_mul(60));
-    plan.catch_up = ticked("catch_up");
-    plan.overlap = if posted.text("overlap") == "queue" { Overlap::Queue } else { Overlap::Skip };
-    plan.keep = keep(&plan.keep, posted)?;
-    plan.limit_upload = bytes("upload")?;
-    plan.gc = match posted.text("gc").trim() {
-        "" => Follows::Never,
-        "run" => Follows::Run,
-        text => Follows::On(text.parse()?),
-    };
-    plan.check = match number("check")? {
-        None => None,
-        Some(percent) => Some(Check {
-            data: u8::try_from(percent).ok().filter(|p| *p <= 100).ok_or_else(|| {
-                Problem::usage(format!("{percent} is no share of the data in percent"))
-                    .hint("write 0 (structure alone) to 100")
-            })?,
-            schedule: plan.check.and_then(|check| check.schedule),
-        }),
-    };
-    plan.drill = match posted.text("drill").trim() {
-        "" => None,
-        text => {
-            let schedule = text.parse()?;
-            Some(match plan.drill {
-                Some(drill) => Drill { schedule, ..drill },
-                None => Drill::new(schedule),
-            })
-        }
-    };
-    for channel in posted.all("channel") {
-        let events = Event::ALL.into_iter();
-        let wanted = |event: &Event| ticked(&format!("notify.{channel}.{}", event.name()));
-        let events: Vec<_> = events.filter(wanted).collect();
-        plan.notify.retain(|notify| notify.channel != channel);
-        if !events.is_empty() {
-            plan.notify.push(Notify { channel: channel.to_owned(), events });
-        }
-    }
-    Ok(plan)
-}
-
-/// The rules of the form, and those of before that have no field.
-fn keep(before: &Retention, posted: &Posted) -> Result<Retention, Problem> {
-    let mut keep = Retention::default();
-    let has_field = |name: &str| name == "within" || RULES.iter().any(|(rule, _)| *rule == name);
-    for (name, value) in before.pairs().into_iter().filter(|(name, _)| !has_field(name)) {
-        keep.set(&name, &value)?;
-    }
-    for name in RULES.map(|(name, _)| name).into_iter().chain(["within"]) {
-        let value = posted.text(&format!("keep.{name}")).trim().to_owned();
-        if !value.is_empty() && value != "0" {
-            keep.set(name, &value)?;
-        }
-    }
-    Ok(keep)
 }
 
 /// `POST /plan-form/save`
@@ -353,34 +230,4 @@ fn save_to(config: &mut Config, posted: &Posted) -> Result<(String, Option<Strin
     config.change_plan(&Plan { title: kept, ..read(before, posted)? })?;
     let old = (name != entry).then(|| entry.to_owned());
     Ok((name, old))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_schedule_stands_in_the_fields_that_say_it_and_comes_back() -> Result<(), Problem> {
-        for (text, often) in [
-            ("hourly", "hourly"),
-            ("daily at 02:30", "daily"),
-            ("weekly on sun at 03:00", "weekly"),
-            ("monthly on 1 at 04:00", "monthly"),
-            ("daily at 02:30,14:30", "own"),
-            ("weekly on mon,fri at 03:00", "own"),
-            ("every 6 hours", "own"),
-            ("cron 30 2 * * *", "own"),
-        ] {
-            let schedule: Schedule = text.parse()?;
-            let when = when(Some(&schedule));
-            assert_eq!(when.often, often, "{text}");
-            let form = format!(
-                "often={}&at={}&day={}&date={}&own={}",
-                when.often, when.at, when.day, when.date, when.own
-            );
-            let posted = Posted::new(form.replace(' ', "+").as_bytes());
-            assert_eq!(super::schedule(&posted)?.map(|s| s.to_string()).as_deref(), Some(text));
-        }
-        Ok(())
-    }
 }

@@ -15,7 +15,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::editor;
+use super::form;
 use crate::failure::{Failure, Note};
 use crate::posted::Posted;
 use crate::view::{View, html};
@@ -59,7 +59,7 @@ pub(super) struct Preview {
 pub(super) async fn show(view: View, posted: Posted) -> Result<Response, Failure> {
     let preview = view
         .blocking(move |_| {
-            let plan = editor::read(Plan::new("preview"), &posted);
+            let plan = form::read(Plan::new("preview"), &posted);
             Ok::<_, Problem>(match plan {
                 Ok(plan) => of(&plan),
                 Err(problem) => Preview { note: Some(Note::from(&problem)), ..Preview::default() },

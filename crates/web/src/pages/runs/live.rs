@@ -31,7 +31,7 @@ struct Live {
 }
 
 /// How far a run is, as a part of its page; empty if it is not at work.
-pub(super) fn part(runner: &Runner, run: RunId) -> String {
+pub(crate) fn part(runner: &Runner, run: RunId) -> String {
     runner.live(run).map(|progress| render(&progress)).unwrap_or_default()
 }
 

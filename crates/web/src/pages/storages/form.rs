@@ -67,27 +67,7 @@ impl Field {
     }
 
     pub(super) fn label(&self) -> String {
-        match self.key.name {
-            "key" => "Private key".into(),
-            "tls_ca_file" => "File with certificate authorities".into(),
-            "tls_insecure_no_verify" => "Accept any TLS certificate".into(),
-            "use_tls" => "TLS".into(),
-            "sse" => "Encryption by the server".into(),
-            "host_key" => "Expected host key".into(),
-            "disable_hash_check" => "Run no commands on the server".into(),
-            "object_lock" => "Object lock, days".into(),
-            "repository_key_file" => "Key file of the repository".into(),
-            "passphrase" => "Passphrase of the repository".into(),
-            "use_agent" => "SSH agent".into(),
-            "agent_socket" => "Socket of the SSH agent".into(),
-            "ssh_command" => "SSH command".into(),
-            name => {
-                let words = name.replace('_', " ");
-                let mut letters = words.chars();
-                let first = letters.next().map(|c| c.to_ascii_uppercase());
-                first.into_iter().chain(letters).collect()
-            }
-        }
+        label(self.key.name)
     }
 
     pub(super) fn control(&self) -> Control {
@@ -108,6 +88,31 @@ impl Field {
             (false, _) => "It is read from a file.",
             (_, false) => "A command prints it.",
             _ => "",
+        }
+    }
+}
+
+/// What the field of an option is called.
+pub(crate) fn label(option: &str) -> String {
+    match option {
+        "key" => "Private key".into(),
+        "tls_ca_file" => "File with certificate authorities".into(),
+        "tls_insecure_no_verify" => "Accept any TLS certificate".into(),
+        "use_tls" => "TLS".into(),
+        "sse" => "Encryption by the server".into(),
+        "host_key" => "Expected host key".into(),
+        "disable_hash_check" => "Run no commands on the server".into(),
+        "object_lock" => "Object lock, days".into(),
+        "repository_key_file" => "Key file of the repository".into(),
+        "passphrase" => "Passphrase of the repository".into(),
+        "use_agent" => "SSH agent".into(),
+        "agent_socket" => "Socket of the SSH agent".into(),
+        "ssh_command" => "SSH command".into(),
+        option => {
+            let words = option.replace('_', " ");
+            let mut letters = words.chars();
+            let first = letters.next().map(|c| c.to_ascii_uppercase());
+            first.into_iter().chain(letters).collect()
         }
     }
 }

@@ -1,0 +1,142 @@
+//! The configuration to take away: as it is, or without any secret.
+
+use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+
+use super::{Config, MASK};
+use crate::problem::Problem;
+
+impl Config {
+    /// The file as it is, secrets and comments included.
+    pub fn whole(&self) -> String {
+        self.document.to_string()
+    }
+
+    /// The same settings without any secret: comments stay behind, since they may hold some, and
+    /// what is left out is named at the top. References such as `env:NAME`, and files and commands
+    /// that hold a secret, are none.
+    pub fn without_secrets(&self) -> Result<String, Problem> {
+        let mut left_out = Vec::new();
+        let mut clean = DocumentMut::new();
+        for (name, item) in self.document.iter() {
+            if let Some(value) = item.as_value().filter(|value| !value.is_inline_table()) {
+                clean.insert(name, Item::Value(bare(value)));
+            }
+        }
+        let mut locations = implicit();
+        for name in self.names() {
+            let mut table = Table::new();
+            for line in self.expect(&name)?.lines() {
+                if line.text == MASK || line.text.ends_with(&format!("://{MASK}")) {
+                    left_out.push(format!("repository.{name}.{}", line.name));
+                } else if let Ok(value) = line.value.parse::<Value>() {
+                    table.insert(&line.name, Item::Value(value));
+                }
+            }
+            locations.insert(&name, Item::Table(table));
+        }
+        clean.insert("repository", Item::Table(locations));
+        let mut channels = implicit();
+        for name in self.channel_names() {
+            let mut table = Table::new();
+            for (key, item) in self.items("channel", &name) {
+                let known = self.channel_kind(&name).ok();
+                let known = known.and_then(|kind| kind.keys().find(|known| known.name == key));
+                let text = item.as_str().unwrap_or_default();
+                let is_open = match known {
+                    Some(known) => !known.is_secret || text.starts_with("env:"),
+                    // It may be a misspelt secret.
+                    None => key == "type",
+                };
+                match item.as_value().filter(|_| is_open) {
+                    Some(value) => drop(table.insert(key, Item::Value(bare(value)))),
+                    None => left_out.push(format!("channel.{name}.{key}")),
+                }
+            }
+            channels.insert(&name, Item::Table(table));
+        }
+        clean.insert("channel", Item::Table(channels));
+        let mut plans = implicit();
+        for (name, plan) in self.plans() {
+            match plan.or_else(|_| self.plan_as_written(&name)) {
+                Ok(plan) => {
+                    let pairs = plan.pairs().into_iter();
+                    let table: Table =
+                        pairs.map(|(key, value)| (key, Item::Value(value))).collect();
+                    plans.insert(&name, Item::Table(table));
+                }
+                Err(_) => left_out.push(format!("plan.{name}, which cannot be read")),
+            }
+        }
+        clean.insert("plan", Item::Table(plans));
+        let mut text = String::from("# Holdfast's configuration, without secrets.\n");
+        for name in left_out {
+            text.push_str(&format!("# left out: {}\n", crate::text::printable(name.as_bytes())));
+        }
+        Ok(format!("{text}\n{clean}"))
+    }
+
+    /// The keys of a table of a kind, as they are written.
+    fn items(&self, kind: &str, name: &str) -> impl Iterator<Item = (&str, &Item)> {
+        let tables = self.document.get(kind).and_then(Item::as_table_like);
+        let table = tables.and_then(|tables| tables.get(name)).and_then(Item::as_table_like);
+        table.into_iter().flat_map(TableLike::iter)
+    }
+}
+
+fn implicit() -> Table {
+    let mut table = Table::new();
+    table.set_implicit(true);
+    table
+}
+
+/// A value without the comments around it.
+fn bare(value: &Value) -> Value {
+    match value {
+        Value::Array(array) => {
+            let values = array.iter().map(|value| value.clone().decorated("", ""));
+            Value::Array(values.collect())
+        }
+        value => value.clone().decorated("", ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_away_without_secrets_holds_none_and_means_the_same()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("config.toml");
+        let text = "default = \"nas\" # hidden-1\nhooks = true\n# password = \"hidden-2\"\n\
+                    [repository.nas]\nlocation = \"sftp://a@nas/b\"\npassword = \"hidden-3\"\n\
+                    key_passphrase_command = [\"pass\", \"show\"]\npasword = \"hidden-4\"\n\
+                    [channel.phone]\ntype = \"ntfy\"\nurl = \"https://hidden-5\"\ntoken = \"env:T\"\n\
+                    [channel.mail]\ntype = \"mail\"\nto = [\"a@b\", # hidden-6\n \"c@d\"]\n\
+                    [plan.home]\nsources = [\"/a\", # hidden-7\n \"/b\"]\nrepository = \"nas\"\n\
+                    tags = []\n[plan.odd]\nnothing = \"hidden-8\"\n";
+        std::fs::write(&path, text)?;
+        let config = Config::load(&path, None)?;
+        assert_eq!(config.whole(), text);
+        let clean = config.without_secrets()?;
+        assert!(!clean.contains("hidden"), "{clean}");
+        for named in [
+            "# left out: repository.nas.password\n",
+            "# left out: repository.nas.pasword\n",
+            "# left out: channel.phone.url\n",
+            "# left out: plan.odd, which cannot be read\n",
+            "default = \"nas\"",
+            "hooks = true",
+            "token = \"env:T\"",
+            "to = [\"a@b\", \"c@d\"]",
+            "key_passphrase_command = [\"pass\", \"show\"]",
+        ] {
+            assert!(clean.contains(named), "{named} is missing: {clean}");
+        }
+        std::fs::write(&path, &clean)?;
+        let again = Config::load(&path, None)?;
+        assert_eq!(again.plan("home")?, config.plan("home")?);
+        Ok(())
+    }
+}
