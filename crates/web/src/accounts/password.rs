@@ -39,7 +39,9 @@ impl Accounts {
             c.execute_batch(
                 "DELETE FROM recovery; DELETE FROM sessions; DELETE FROM once; DELETE FROM tokens;",
             )
-        })
+        })?;
+        self.ended.send_replace(());
+        Ok(())
     }
 
     /// Whether this is the password. Without one none is right.
@@ -122,10 +124,10 @@ mod tests {
         accounts.with(|c| c.execute("UPDATE account SET secret = pending", []))?;
         assert!(accounts.reset("short").is_err());
         assert!(accounts.is_password("correct horse")? && accounts.has_factor()?);
-        assert!(accounts.session(&session)?.is_some() && accounts.scope(&token)?.is_some());
+        assert!(accounts.session(&session)?.is_some() && accounts.program(&token)?.is_some());
         accounts.reset("another horse")?;
         assert!(accounts.is_password("another horse")? && !accounts.has_factor()?);
-        assert!(accounts.session(&session)?.is_none() && accounts.scope(&token)?.is_none());
+        assert!(accounts.session(&session)?.is_none() && accounts.program(&token)?.is_none());
         assert!(!accounts.redeem(&once)?);
         Ok(())
     }

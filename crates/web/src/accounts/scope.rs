@@ -3,7 +3,7 @@
 use holdfast_app::{Problem, times};
 use rusqlite::{OptionalExtension, params};
 
-use super::{Accounts, hash, random};
+use super::{Accounts, hash, secret};
 
 /// What a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ impl Accounts {
             return Err(Problem::usage("nothing says what the token may do")
                 .hint(format!("its scope is one of {}", Scope::ALL.map(Scope::name).join(", "))));
         };
-        let token = format!("hf_{}", random()?);
+        let token = format!("hf_{}", secret()?);
         self.with(|c| {
             c.execute(
                 "INSERT INTO tokens (name, hash, scope, made) VALUES (?1, ?2, ?3, ?4)",

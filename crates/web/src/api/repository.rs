@@ -2,9 +2,9 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use holdfast_app::jobs::Job;
 use holdfast_app::jobs::check::Check;
 use holdfast_app::jobs::gc::Gc;
-use holdfast_app::jobs::{Job, Limits};
 use holdfast_app::json::{Planned, Repository, Slot};
 use holdfast_app::runs::By;
 use holdfast_app::{Problem, catalogue};
@@ -113,8 +113,7 @@ async fn check(
             return Err(Problem::usage(format!("{data} percent of the data is more than all"))
                 .hint("data is 0 to 100"));
         }
-        let repository = format!("@{}", open.name);
-        let job = Job::Check(Check { plan: None, repository, data, limits: Limits::default() });
+        let job = Job::Check(Check { repository: open.target(), data, ..Check::default() });
         let run = state.runner.start(job, By::Console)?;
         Ok(Answer::of(format!("checked {}, run {run}", open.name), json!({ "run": run })))
     })
@@ -139,8 +138,7 @@ async fn gc(
             let plan = open.gc_plan()?;
             return Ok(Answer::from(json!({ "plan": value(Planned::from(&plan))? })));
         }
-        let repository = format!("@{}", open.name);
-        let job = Job::Gc(Gc { plan: None, repository, limits: Limits::default() });
+        let job = Job::Gc(Gc { repository: open.target(), ..Gc::default() });
         let run = state.runner.start(job, By::Console)?;
         Ok(Answer::of(format!("began a gc of {}, run {run}", open.name), json!({ "run": run })))
     })

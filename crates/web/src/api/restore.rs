@@ -124,6 +124,7 @@ impl Wish {
             delete: self.delete,
             numeric_ids: self.numeric_ids,
             verify: self.verify.unwrap_or(true),
+            dry_run: self.dry_run,
         })
     }
 }

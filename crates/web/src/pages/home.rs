@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use holdfast_app::plans::{Part, Plan};
 use holdfast_app::runs::{Day, History, Outcome, Page, Run};
 use holdfast_app::text::plural;
-use holdfast_app::{Problem, times};
+use holdfast_app::{Config, Problem, times};
 use jiff::tz::TimeZone;
 
 use crate::failure::{Failure, Note};

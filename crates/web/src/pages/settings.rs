@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use holdfast_app::{Class, Problem, times};
 use http::{HeaderMap, header};
 
-use crate::accounts::{Accounts, Codes, FORGOTTEN, Offer, Scope, seconds};
+use crate::accounts::{Codes, FORGOTTEN, Offer, Scope, seconds};
 use crate::failure::Failure;
 use crate::pages::go;
 use crate::posted::Posted;
@@ -231,13 +231,14 @@ async fn export(view: View) -> Result<Response, Failure> {
 
 /// `POST /settings/export/whole`: the configuration as it is, for who knows the password.
 async fn export_whole(view: View, posted: Posted) -> Result<Response, Failure> {
+    let client = view.client;
     let text = view
         .blocking(move |state| {
             if !state.accounts.has_password()? {
                 return Err(Problem::usage("secrets are given out only for a password")
                     .hint("set one above, or export without secrets"));
             }
-            with_password(&state.accounts, &posted)?;
+            with_password(state, client, &posted)?;
             Ok(state.paths.load_config()?.whole())
         })
         .await?;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
 use holdfast_app::paths::Paths;
@@ -237,7 +238,7 @@ fn the_console_is_nowhere_else_without_password_and_encryption() -> Result {
 fn is_open(stream: &mut TcpStream) -> Result<bool> {
     stream.set_read_timeout(Some(Duration::from_millis(200)))?;
     let read = stream.read(&mut [0; 4096]);
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     match read {
         Ok(length) => Ok(length > 0),
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(true),

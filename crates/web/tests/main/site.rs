@@ -12,9 +12,6 @@ use holdfast_web::{Console, Options};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long an answer, or a run, may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A status, and the answer of the API.
