@@ -341,7 +341,7 @@ fn a_hollow_bundle_that_cannot_be_read_stops_no_gc() {
         let first = back_up(&repository, &tree(), 1).snapshot.expect("snapshot");
         let mut left = tree();
         for i in (0..60).filter(|i| i % 5 != 0) {
-            left.remove(&format!("d{}/f{i:02}", i % 5));
+            left.remove(format!("d{}/f{i:02}", i % 5));
         }
         let id = back_up(&repository, &left, 2).snapshot.expect("snapshot");
         repository.forget(first, &Notes::default()).expect("forget");
