@@ -18,9 +18,10 @@ use holdfast_app::{
 use holdfast_engine::Error;
 use holdfast_engine::error::chain_text;
 use holdfast_engine::format::keyslot::Secret;
+use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::snapshots::{Filter, SnapshotInfo};
-use holdfast_engine::repo::{Index, OpenOptions, Repository, open};
-use holdfast_engine::storage::Storage;
+use holdfast_engine::repo::{Index, OpenOptions, Repository, VANISHED, open};
+use holdfast_engine::storage::{ObjectName, Storage};
 
 use crate::args::{Global, OtherSecret};
 use crate::failure::{Failure, Result};
@@ -396,7 +397,22 @@ impl Context {
         spec: &Spec,
         filter: &Filter,
     ) -> Result<SnapshotInfo> {
-        Ok(spec.find(repository.snapshots()?, filter)?)
+        Ok(spec.find(self.snapshots(repository)?.0, filter)?)
+    }
+
+    /// All snapshots that can be read, oldest first, and their notes. What cannot be read is named,
+    /// and so are snapshots that are gone for no known reason.
+    pub(crate) fn snapshots(&self, repository: &Repository) -> Result<(Vec<SnapshotInfo>, Notes)> {
+        let (all, notes) = repository.snapshots_with_notes()?;
+        for (_, problem) in notes.unreadable() {
+            self.ui.warn(&format!("{}; going on without it", chain_text(problem)))?;
+        }
+        for id in repository.vanished(&all) {
+            if !notes.lost().any(|(lost, _)| lost == id) {
+                self.ui.warn(&format!("{}: {VANISHED}", ObjectName::snapshot(id)))?;
+            }
+        }
+        Ok((all, notes))
     }
 
     /// The index as it is now, for reading: a damaged segment is named, and costs only what no

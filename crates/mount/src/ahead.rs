@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use holdfast_engine::hash::BlobId;
 use holdfast_engine::tree::Content;
 
@@ -31,6 +31,8 @@ pub(crate) enum Wish {
 #[derive(Debug)]
 pub(crate) struct Ahead {
     wishes: Option<Sender<Wish>>,
+    /// The same wishes, to be emptied at the end.
+    waiting: Receiver<Wish>,
     threads: Vec<JoinHandle<()>>,
     /// The bundle of the small file that was opened last, and whether what follows was asked for.
     bundle: Mutex<Option<(BlobId, bool)>>,
@@ -40,8 +42,12 @@ impl Ahead {
     /// As many threads as serve the storage well.
     pub(crate) fn start(library: &Arc<Library>) -> std::io::Result<Self> {
         let (wishes, waiting) = crossbeam_channel::bounded(WAITING);
-        let mut ahead =
-            Self { wishes: Some(wishes), threads: Vec::new(), bundle: Mutex::default() };
+        let mut ahead = Self {
+            wishes: Some(wishes),
+            waiting: waiting.clone(),
+            threads: Vec::new(),
+            bundle: Mutex::default(),
+        };
         for number in 0..library.concurrency().clamp(2, 16) {
             let (library, waiting) = (library.clone(), waiting.clone());
             let thread = std::thread::Builder::new().name(format!("ahead-{number}"));
@@ -111,6 +117,8 @@ impl Ahead {
 impl Drop for Ahead {
     fn drop(&mut self) {
         self.wishes = None;
+        // Nobody needs what was only wished for.
+        while self.waiting.try_recv().is_ok() {}
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

@@ -9,7 +9,7 @@ use holdfast_engine::{Error, Result};
 
 use crate::library::Library;
 use crate::node::Node;
-use crate::view::{Spot, View};
+use crate::view::{Spot, View, directory};
 
 /// Number of the first entry: `.` and `..` come before it.
 pub(crate) const FIRST: u64 = 2;
@@ -76,7 +76,9 @@ impl OpenDirectory {
         };
         let skip = usize::try_from(from - FIRST).unwrap_or(usize::MAX);
         for (number, (name, node)) in (from..).zip(list.iter().skip(skip)) {
-            if let Some(entry) = node.entry(library)?
+            // What cannot be read hides nothing that comes after it: who enters it is told.
+            let entry = node.entry(library).unwrap_or_else(|_| Some(directory(library.begun())));
+            if let Some(entry) = entry
                 && give(number + 1, name, node.clone(), &entry)
             {
                 break;
@@ -122,5 +124,48 @@ impl TreeDirectory {
         if marks.last().is_none_or(|(last, _)| *last < number) {
             marks.push((number, before.to_vec()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_engine::format::snapshot::{Root, Snapshot};
+    use holdfast_engine::repo::CreateOptions;
+    use holdfast_engine::repo::open::create;
+    use holdfast_engine::repo::snapshots::SnapshotInfo;
+    use holdfast_testkit::MemoryStorage;
+
+    use super::*;
+    use crate::library::{Events, Memory};
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Events for Nobody {
+        fn unreadable(&self, _what: &str, _why: &str) {}
+        fn trouble(&self, _message: &str) {}
+    }
+
+    #[test]
+    fn a_root_that_is_lost_hides_none_of_the_others() -> Result<()> {
+        let repository = create(Arc::new(MemoryStorage::new()), CreateOptions::default())?;
+        let library = Library::new(repository, None, Memory::default(), Arc::new(Nobody))?;
+        let root = |path: &[u8], tree| Root {
+            path: path.to_vec(),
+            tree: vec![tree; 32],
+            ..Root::default()
+        };
+        let roots = vec![root(b"/etc", 1), root(b"/home", 2)];
+        let record = Snapshot { roots, ..Snapshot::default() };
+        let view = View::new(SnapshotInfo { id: Default::default(), record });
+        let top = Node::Entry(view, Spot::Above(b"/".to_vec()));
+        let mut names = Vec::new();
+        OpenDirectory::new(&library, &top)?.each(&library, FIRST, &mut |_, name, _, entry| {
+            names.push((name.to_vec(), entry.metadata.kind));
+            false
+        })?;
+        let directory = holdfast_engine::meta::Kind::Directory;
+        assert_eq!(names, [(b"etc".to_vec(), directory), (b"home".to_vec(), directory)]);
+        Ok(())
     }
 }

@@ -92,7 +92,14 @@ impl Library {
     ) -> Result<Self> {
         let repository = Arc::new(repository);
         let reader = RwLock::new(load(&repository, memory.nodes, &*events)?);
-        let snapshots = if filter.is_some() { repository.snapshots()? } else { Vec::new() };
+        let mut snapshots = Vec::new();
+        if filter.is_some() {
+            let (all, notes) = repository.snapshots_with_notes()?;
+            for (_, problem) in notes.lost() {
+                events.trouble(&format!("{}; going on without it", chain_text(problem)));
+            }
+            snapshots = all;
+        }
         let filter = filter.unwrap_or_default();
         let shelves = Arc::new(Shelves::new(snapshots, &filter));
         let now = Instant::now();
@@ -138,7 +145,7 @@ impl Library {
         if kept.1.elapsed() < FRESH {
             return kept.0.clone();
         }
-        let newest = self.repository.snapshots().and_then(|snapshots| {
+        let newest = self.repository.snapshots_with_notes().and_then(|(snapshots, _)| {
             let newest = kept.0.renewed(snapshots, &self.filter);
             if newest.has_more_than(&kept.0) {
                 self.renew()?;
@@ -163,8 +170,14 @@ impl Library {
     /// Reads the index again.
     fn renew(&self) -> Result<Arc<BlobReader<'static>>> {
         let reader = load(&self.repository, self.pages.room(), &*self.events)?;
+        self.tell_healed();
         *self.reader.write().unwrap_or_else(PoisonError::into_inner) = reader.clone();
         Ok(reader)
+    }
+
+    /// Says what was read of damaged packs that their parity healed.
+    pub(crate) fn tell_healed(&self) {
+        self.reader().healed_notes().iter().for_each(|note| self.events.trouble(note));
     }
 
     /// Reads something. Whoever reads holds no lease: a gc may have moved a blob since the index

@@ -202,7 +202,8 @@ impl Mounted {
     /// Unmounts it. If somebody is in it, it goes all the same: for him it fails from now on.
     pub fn unmount(self) -> Ended {
         let Self { session, library, directory } = self;
-        if !session.guard.is_finished() && umount(&directory) == Err(Errno::EBUSY) {
+        let answer = if session.guard.is_finished() { Ok(()) } else { umount(&directory) };
+        if answer == Err(Errno::EBUSY) {
             let _ = umount2(&directory, MntFlags::MNT_DETACH);
         }
         // Where only root may do that, this asks the program that may.
@@ -211,7 +212,14 @@ impl Mounted {
         while !guard.is_finished() && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ended { unreadable: library.unreadable(), in_use: !guard.is_finished() }
+        library.tell_healed();
+        let in_use = match answer {
+            Ok(()) => false,
+            Err(Errno::EBUSY) => true,
+            // The program that unmounted it does not say: who is in it keeps it going.
+            Err(_) => !guard.is_finished(),
+        };
+        Ended { unreadable: library.unreadable(), in_use }
     }
 }
 

@@ -32,6 +32,9 @@ pub(super) fn run(
     let place = Limits::of(plan).place(work.paths, to)?;
     let target = work.paths.open_repository(&place, &access)?;
     let mut sync = Sync::between(from, &target).map_err(of_target)?;
+    for (location, problem) in sync.problems() {
+        work.watch.log(Level::Warning, &format!("{location}: {problem}"));
+    }
     let tag = plan.tag();
     let of_plan = sync.candidates().iter().filter(|info| info.record.tags.contains(&tag));
     let chosen: BTreeSet<_> = of_plan.map(|info| info.id).collect();

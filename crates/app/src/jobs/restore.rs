@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use holdfast_connectors::local::destination::LocalDestinationOptions;
 use holdfast_engine::destination::{Destination, Unset};
+use holdfast_engine::error::chain_text;
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::monitor::{Interrupt, Monitor, NoMonitor};
 use holdfast_engine::ops::restore::{
@@ -135,7 +136,10 @@ pub fn run(work: &Work<'_>, restore: &Restore) -> Result<Report, Problem> {
     let explain = |e| catalogue::explain(&e, Some(restore.from.location.as_ref()));
     let destination = restore.destination(work.paths)?;
     let repository = restore.from.open(work, Limits::default())?;
-    let snapshots = repository.snapshots().map_err(explain)?;
+    let (snapshots, notes) = repository.snapshots_with_notes().map_err(explain)?;
+    for (_, problem) in notes.lost() {
+        work.watch.log(Level::Warning, &chain_text(problem));
+    }
     let snapshot = snapshots.into_iter().find(|info| info.id == restore.snapshot);
     let snapshot = snapshot.ok_or_else(|| {
         let selector = restore.snapshot.short();

@@ -45,8 +45,9 @@ pub(crate) fn run(context: &Context, options: &Cat) -> Result {
     let repository = context.open()?;
     let index = context.index(&repository)?;
     let reader = BlobReader::new(&repository, &index);
+    let (snapshots, _) = context.snapshots(&repository)?;
     for spec in &specs {
-        let snapshot = context.snapshot(&repository, spec, &filter)?;
+        let snapshot = spec.find(snapshots.clone(), &filter)?;
         let path = spec.path.as_deref().unwrap_or(b"/");
         let found = entries::find(&reader, &snapshot, path)?;
         let entry = found.map(|found| found.entry).filter(|e| e.metadata.kind == Kind::File);
@@ -70,6 +71,9 @@ pub(crate) fn run(context: &Context, options: &Cat) -> Result {
             Some(error) => return Err(Failure::Output(error)),
             None => read?,
         };
+    }
+    for note in reader.healed_notes() {
+        context.ui.note(&note)?;
     }
     Ok(Outcome::Done)
 }

@@ -122,7 +122,7 @@ pub(crate) fn run(context: &Context, options: &Check) -> Result {
     let snapshots = if specs.is_empty() {
         None
     } else {
-        let all = repository.snapshots()?;
+        let (all, _) = context.snapshots(&repository)?;
         let mut ids = Vec::with_capacity(specs.len());
         for spec in &specs {
             ids.push(spec.find(all.clone(), &Filter::default())?.id);

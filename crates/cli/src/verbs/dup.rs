@@ -74,7 +74,7 @@ pub(crate) fn run(context: &Context, options: &Dup) -> Result {
     let larger = larger.transpose()?.unwrap_or(0);
     let below = options.below.as_ref().map(|path| path.as_bytes().to_vec());
     let repository = context.open()?;
-    let mut snapshots = repository.snapshots()?;
+    let (mut snapshots, _) = context.snapshots(&repository)?;
     if options.all {
         snapshots.retain(|snapshot| filter.admits(&snapshot.record));
     } else {

@@ -140,7 +140,7 @@ pub(crate) fn run(context: &Context, options: &Find) -> Result {
     if let Some((path, mut file)) = like {
         find_options.content = Some(content(&repository, path, &mut file)?);
     }
-    let mut snapshots = repository.snapshots()?;
+    let (mut snapshots, _) = context.snapshots(&repository)?;
     if specs.is_empty() {
         snapshots.retain(|snapshot| filter.admits(&snapshot.record));
     } else {

@@ -9,9 +9,11 @@ use holdfast_app::select::{Spec, Which};
 use holdfast_app::text::plural;
 use holdfast_app::times::local;
 use holdfast_engine::Error;
+use holdfast_engine::format::snapshot::Snapshot;
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::ops::forget::{ForgetOptions, forget};
 use holdfast_engine::repo::Repository;
+use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::snapshots::{Filter, SnapshotInfo};
 use serde::Serialize;
 
@@ -73,11 +75,13 @@ pub(crate) fn run(context: &Context, options: &Forget) -> Result {
     }
     let filter = options.narrowing.filter()?;
     let repository = context.open()?;
-    let all = repository.snapshots()?;
+    let (all, notes) = context.snapshots(&repository)?;
     // All are found before the first is removed.
     let chosen = match tag::find(&specs, &all, &filter) {
         Err(Failure::Engine(error @ Error::NoSuchSnapshot { .. })) => {
-            shut_out(&repository, &specs, &all, &filter).map_err(|_| Failure::Engine(error))?
+            let mut hidden = repository.shut_out_snapshots()?;
+            hidden.extend(unreadable(&specs, &notes));
+            also(&hidden, &specs, &all, &filter).map_err(|_| Failure::Engine(error))?
         }
         other => other?,
     };
@@ -91,18 +95,26 @@ pub(crate) fn run(context: &Context, options: &Forget) -> Result {
     Ok(Outcome::Done)
 }
 
-/// The snapshots that words name, those included whose sessions were shut out, so that nobody sees
-/// them any more.
-fn shut_out(
-    repository: &Repository,
+/// Snapshots that cannot be read and are named by their whole ids: a few digits are too easily
+/// meant for another one.
+fn unreadable(specs: &[Spec], notes: &Notes) -> Vec<SnapshotInfo> {
+    let is_named =
+        |id: &SnapshotId| specs.iter().any(|spec| spec.which == Which::Selector(id.to_string()));
+    let named = notes.lost().map(|(id, _)| id).filter(is_named);
+    named.map(|id| SnapshotInfo { id, record: Snapshot::default() }).collect()
+}
+
+/// The snapshots that words name, those included that nobody sees any more: their sessions were
+/// shut out, or they cannot be read.
+fn also(
+    hidden: &[SnapshotInfo],
     specs: &[Spec],
     all: &[SnapshotInfo],
     filter: &Filter,
 ) -> Result<Vec<SnapshotInfo>> {
-    let hidden = repository.shut_out_snapshots()?;
     let find = |spec: &Spec| {
         let spec = std::slice::from_ref(spec);
-        tag::find(spec, all, filter).or_else(|_| tag::find(spec, &hidden, filter))
+        tag::find(spec, all, filter).or_else(|_| tag::find(spec, hidden, filter))
     };
     Ok(specs.iter().map(find).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
@@ -119,7 +131,11 @@ fn remove(
     let mut unwritten = None;
     let result = forget(repository, &options, interrupt::watch(), &mut |info| {
         forgotten.push(info.id.to_string());
-        let line = format!("forgot {} of {}", info.id.short(), local(info.record.time));
+        let what = match info.record.time {
+            0 => "(it could not be read)".to_owned(),
+            _ => format!("of {}", local(info.record.time)),
+        };
+        let line = format!("forgot {} {what}", info.id.short());
         context.ui.summary(&line).map_err(|e| {
             unwritten = Some(e);
             Error::Interrupted

@@ -76,7 +76,7 @@ pub(crate) fn run(context: &Context, options: &History) -> Result {
     let path = view::normalize(path);
     let filter = options.selection.filter()?;
     let repository = context.open()?;
-    let mut snapshots = repository.snapshots()?;
+    let (mut snapshots, _) = context.snapshots(&repository)?;
     snapshots.retain(|snapshot| filter.admits(&snapshot.record));
     let index = context.index(&repository)?;
     let reader = BlobReader::new(&repository, &index);

@@ -8,7 +8,6 @@ use holdfast_app::entries::{self, mode_text};
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, printable, size};
 use holdfast_app::times::local;
-use holdfast_engine::error::chain_text;
 use holdfast_engine::hash::BlobId;
 use holdfast_engine::meta::{Kind, Metadata};
 use holdfast_engine::repo::BlobReader;
@@ -51,10 +50,7 @@ pub(crate) fn run(context: &Context, options: &Ls) -> Result {
     let spec = options.snapshot.as_deref().map(Spec::parse).transpose()?;
     let repository = context.open()?;
     let Some(spec) = spec else {
-        let (all, notes) = repository.snapshots_with_notes()?;
-        for (_, problem) in notes.unreadable() {
-            context.ui.warn(&format!("{}; going on without it", chain_text(problem)))?;
-        }
+        let (all, _) = context.snapshots(&repository)?;
         return list_snapshots(context, options, &filter, &all);
     };
     let snapshot = context.snapshot(&repository, &spec, &filter)?;

@@ -65,7 +65,7 @@ pub(crate) fn run(context: &Context, options: &Recover) -> Result {
 fn recover(context: &Context, options: &Recover) -> Result {
     let ui = &context.ui;
     let repository = context.open()?;
-    let (mut found, problems) = find(&repository.snapshots()?);
+    let (mut found, problems) = find(&context.snapshots(&repository)?.0);
     problems.iter().try_for_each(|problem| ui.warn(&problem.to_string()))?;
     if found.is_empty() {
         return Err(Problem::new(Class::NoSuchSnapshot, "no snapshot there was made by a plan")

@@ -16,6 +16,7 @@ use holdfast_engine::ops::repair::{
 use holdfast_engine::repo::open::restore_config;
 use holdfast_engine::repo::session::Writer;
 use holdfast_engine::repo::snapshots::Filter;
+use holdfast_engine::storage::ObjectName;
 use serde::Serialize;
 
 use super::backup::writer_options;
@@ -154,6 +155,7 @@ struct Lost {
 
 #[derive(Serialize)]
 struct SnapshotsSummary {
+    lost: Vec<String>,
     snapshots: u64,
     findings: u64,
     hurt: u64,
@@ -253,11 +255,12 @@ fn snapshots(context: &Context, chosen: &[OsString], read_data: bool, threads: u
     let ids = if specs.is_empty() {
         None
     } else {
-        let all = repository.snapshots()?;
+        let (all, _) = context.snapshots(&repository)?;
         let found = specs.iter().map(|spec| spec.find(all.clone(), &Filter::default()));
         Some(found.map(|found| Ok(found?.id)).collect::<Result<Vec<_>>>()?)
     };
     let read_data = if read_data { ReadData::All } else { ReadData::No };
+    let threads = context.reading_threads(threads)?;
     let options = RepairSnapshotsOptions {
         writer: writer(),
         check: CheckOptions { read_data, snapshots: ids, threads, ..CheckOptions::default() },
@@ -271,7 +274,7 @@ fn snapshots(context: &Context, chosen: &[OsString], read_data: bool, threads: u
         tell_repaired(context, repaired)?;
     }
     tell_snapshots(context, &report)?;
-    Ok(Outcome::Done)
+    Ok(if report.lost.is_empty() { Outcome::Done } else { Outcome::Damage })
 }
 
 fn tell_repaired(context: &Context, repaired: &Repaired) -> Result<()> {
@@ -321,6 +324,7 @@ fn tell_snapshots(context: &Context, report: &RepairSnapshotsReport) -> Result<(
     let hurt = report.repaired.len() as u64;
     if ui.is_json() {
         let event = SnapshotsSummary {
+            lost: report.lost.iter().map(ToString::to_string).collect(),
             snapshots: report.check.snapshots,
             findings: report.check.findings_total,
             hurt,
@@ -340,6 +344,17 @@ fn tell_snapshots(context: &Context, report: &RepairSnapshotsReport) -> Result<(
         let forget = context.line(&format!("forget {}", ids.join(" ")));
         ui.summary("the hurt ones stay: a good copy of what is damaged would make them whole")?;
         ui.summary(&format!("if there is none: {forget}"))?;
+    }
+    for id in &report.lost {
+        ui.line(&format!(
+            "DAMAGE: snapshot {} cannot be read, and nothing can be had of it",
+            id.short()
+        ))?;
+        let name = ObjectName::snapshot(*id);
+        ui.line(&format!(
+            "  hint: a good copy of {name} from elsewhere, put back there, brings it back"
+        ))?;
+        ui.line(&format!("  hint: if there is none: {}", context.line(&format!("forget {id}"))))?;
     }
     Ok(())
 }

@@ -128,6 +128,10 @@ pub(crate) fn run(context: &Context, options: &Sync) -> Result {
         Direction::From => (&other, &own, Some(options.other.as_os_str())),
     };
     let mut sync = Syncing::between(from, to)?;
+    for (location, problem) in sync.problems() {
+        context.ui.warn(&format!("{location}: {problem}; going on without it"))?;
+    }
+    let is_hurt = !sync.problems().is_empty();
     let candidates = sync.candidates();
     let mut chosen = BTreeSet::new();
     for spec in &specs {
@@ -179,7 +183,7 @@ pub(crate) fn run(context: &Context, options: &Sync) -> Result {
     if report.interrupted {
         return Ok(Outcome::Interrupted);
     }
-    Ok(if report.failed.is_empty() { Outcome::Done } else { Outcome::Damage })
+    Ok(if report.failed.is_empty() && !is_hurt { Outcome::Done } else { Outcome::Damage })
 }
 
 fn specs(options: &Sync) -> Result<Vec<Spec>> {

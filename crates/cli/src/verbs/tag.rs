@@ -91,7 +91,7 @@ pub(super) fn annotate(
 ) -> Result<()> {
     let specs = whole(snapshots)?;
     let repository = context.open()?;
-    let (all, notes) = repository.snapshots_with_notes()?;
+    let (all, notes) = context.snapshots(&repository)?;
     let chosen = find(&specs, &all, &Filter::default())?;
     let mut summary = Summary { changed: Vec::new(), unchanged: Vec::new() };
     for mut info in chosen {

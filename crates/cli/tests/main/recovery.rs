@@ -96,6 +96,41 @@ fn drill_the_index_is_gone() {
     assert!(again.out.contains("nothing was written"), "{}", again.out);
 }
 
+#[test]
+fn drill_a_snapshot_is_damaged() {
+    let sandbox = anna();
+    sandbox.write("anna/new", b"new");
+    let line = format!("at backups/hf backup {}", sandbox.text("anna"));
+    sandbox.run(&line).ok();
+    let (name, whole) = objects(&sandbox, "snapshots").remove(0);
+    let mut bytes = whole.clone();
+    bytes[90] ^= 1;
+    let place = format!("backups/hf/snapshots/{name}");
+    sandbox.write(&place, &bytes);
+    let _ = std::fs::remove_dir_all(sandbox.path("cache"));
+    let [see, forget] = &blocks("A snapshot is damaged")[..] else { panic!("two blocks") };
+    let found = shell(&sandbox, see, true).fails(13, "");
+    assert!(found.out.contains(&format!("snapshots/{name}")), "{}", found.out);
+    // All but it goes on, and says so.
+    for line in [&line, "at backups/hf ls", "at backups/hf restore -to restored latest"] {
+        let told = sandbox.run(line).ok();
+        assert!(told.err.contains(&format!("snapshots/{name}")), "{line}: {}", told.err);
+    }
+    assert_restores(&sandbox, &["stays", "goes", "sub/small", "new"]);
+    let told = sandbox.run("at backups/hf repair snapshots").fails(13, "");
+    assert!(told.out.contains(&format!("forget {name}")), "{}", told.out);
+    sandbox.run("at backups/hf gc").fails(13, &format!("snapshots/{name}"));
+    sandbox.run(&format!("at backups/hf forget {}", &name[..8])).fails(1, "no snapshot");
+    // A good copy brings it back.
+    sandbox.write(&place, &whole);
+    sandbox.run(&format!("at backups/hf restore -to again {name}")).ok();
+    sandbox.write(&place, &bytes);
+    let _ = std::fs::remove_dir_all(sandbox.path("cache"));
+    shell(&sandbox, &forget.replace(" ID\n", &format!(" {name}\n")), true).ok();
+    let told = sandbox.run("at backups/hf check --read-data").ok();
+    assert!(told.out.contains("no damage found"), "{}", told.out);
+}
+
 /// The pack with the content of both big files, and its bytes.
 fn data_pack(sandbox: &Sandbox) -> (String, Vec<u8>) {
     objects(sandbox, "packs").into_iter().max_by_key(|(_, bytes)| bytes.len()).unwrap()

@@ -352,6 +352,10 @@ fn gc_extends_the_lock_of_what_is_needed_and_of_nothing_else() {
     kept.retain(|key| until(key).is_some());
     assert!(kept.len() > 5, "{kept:?}");
     assert_eq!(gc(), kept.len() as u64);
+    assert_eq!(gc(), 0, "the locks are new, though the objects are old");
+    // Locks that are to be shorter from now on run out as they are.
+    cloud.place("shorter", "mysuperbucket/here", &[("object_lock", "2")]);
+    cloud.run("at @shorter gc").ok();
     let soon = SystemTime::now() + days(9);
     for key in &kept {
         assert!(until(key).is_some_and(|until| until > soon), "{key}");

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use holdfast_connectors::layers::record::{Operation, RecordStorage};
@@ -81,23 +81,24 @@ fn a_backup_and_a_restore_survive_twenty_cuts_each() {
 fn a_server_may_restart_in_the_middle() {
     let mut server = Server::start(SshdOptions::default());
     let scratch = scratch();
-    let repository = repository(server.storage(scratch.path()));
+    let storage = FaultStorage::new(server.storage(scratch.path()));
+    let repository = repository(storage.clone());
     let tree = tree(6);
-    let packs = scratch.path().join("packs");
-    let (snapshot, restarts) = std::thread::scope(|scope| {
-        let running = scope.spawn(|| back_up(&repository, &tree, 1));
-        let mut restarts = 0;
-        while restarts < 3 && !running.is_finished() {
-            // Between two of them something gets on.
-            if temporaries(&packs) > 0 {
+    let (mut writes, restarts) = (0, Arc::new(AtomicUsize::new(0)));
+    let count = restarts.clone();
+    // Before the second part of what is on its way, and again when something has got on.
+    storage.set_plan(move |_, call| {
+        if call.operation == holdfast_testkit::Operation::Write {
+            writes += 1;
+            if [2, 12, 22].contains(&writes) {
                 server.sshd.restart_with(&[]).unwrap();
-                restarts += 1;
-                std::thread::sleep(Duration::from_millis(300));
+                count.fetch_add(1, Ordering::SeqCst);
             }
         }
-        (running.join().unwrap(), restarts)
+        None
     });
-    assert!(restarts > 0);
+    let snapshot = back_up(&repository, &tree, 1);
+    assert!(restarts.load(Ordering::SeqCst) > 0);
     assert_restores(&repository, &snapshot, &tree);
     assert_eq!(temporaries(scratch.path()), 0);
 }

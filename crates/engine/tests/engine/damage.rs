@@ -350,9 +350,9 @@ fn a_key_slot_that_cannot_be_read_locks_out_nobody_else() {
     repository.add_slot(&secret(), Default::default(), "second", "host", 2).expect("slot");
     let slots = storage.names_in(Folder::Keys);
     assert_eq!(slots.len(), 2);
-    for slot in &slots {
+    for bad in &slots {
         let faulty = FaultStorage::new(storage.clone()).failing_as(StorageErrorKind::Io);
-        let bad = slot.to_string();
+        let bad = bad.to_string();
         faulty.set_plan(move |_, call| (call.object == bad).then_some(Fault::ErrorBefore));
         try_repository(faulty).expect("the other one opens it");
     }

@@ -134,9 +134,10 @@ fn stands(state: &State, name: String) -> Stands {
     let since = Instant::now();
     let found = adopt::look(&state.paths, &name).and_then(|found| {
         let snapshots = match &found {
-            Found::Open(repository) => Some(
-                repository.snapshots().map_err(|e| holdfast_app::catalogue::explain(&e, None))?,
-            ),
+            Found::Open(repository) => {
+                let listed = repository.snapshots_with_notes();
+                Some(listed.map_err(|e| holdfast_app::catalogue::explain(&e, None))?.0)
+            }
             _ => None,
         };
         Ok((found, snapshots))

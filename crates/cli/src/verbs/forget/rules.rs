@@ -161,10 +161,7 @@ pub(crate) fn by_rules(context: &Context, rules: &Rules, narrowing: &Narrowing) 
     let group_by = rules.group_by.as_deref().map_or(Ok(GroupBy::default()), GroupBy::parse)?;
     let filter = narrowing.filter()?;
     let repository = context.open()?;
-    let (all, notes) = repository.snapshots_with_notes()?;
-    for (_, problem) in notes.unreadable() {
-        context.ui.warn(&chain_text(problem))?;
-    }
+    let (all, notes) = context.snapshots(&repository)?;
     let question = Question {
         retention: &retention,
         group_by,

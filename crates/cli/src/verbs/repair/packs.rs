@@ -47,6 +47,7 @@ struct PacksSummary {
     copied: u64,
     donated: u64,
     lost: u64,
+    other: u64,
     donor: Option<Donor>,
 }
 
@@ -94,7 +95,7 @@ pub(super) fn packs(context: &Context, choice: &Choice<'_>) -> Result {
         server_checksums: choice.server_checksums,
         donor: donor.as_ref(),
         store: writer_options(context, None, None)?,
-        threads: choice.threads,
+        threads: context.reading_threads(choice.threads)?,
     };
     let progress = Progress::without_problems(&context.ui);
     let result = repair::packs(&repository, &options, &progress, interrupt::watch());
@@ -104,7 +105,8 @@ pub(super) fn packs(context: &Context, choice: &Choice<'_>) -> Result {
         tell_pack(context, pack)?;
     }
     tell_packs(context, &report)?;
-    Ok(if report.lost() == 0 { Outcome::Done } else { Outcome::Damage })
+    let is_mended = report.lost() == 0 && report.other_damage() == 0;
+    Ok(if is_mended { Outcome::Done } else { Outcome::Damage })
 }
 
 fn tell_pack(context: &Context, pack: &RepairedPack) -> Result<()> {
@@ -155,8 +157,14 @@ fn tell_packs(context: &Context, report: &RepairPacksReport) -> Result<()> {
             files: told.files,
         });
         let (damaged, condemned) = (report.packs.len() as u64, report.condemned);
-        let event = PacksSummary { damaged, condemned, copied, donated, lost, donor };
+        let other = report.other_damage();
+        let event = PacksSummary { damaged, condemned, copied, donated, lost, other, donor };
         return Ok(ui.event("summary", &event)?);
+    }
+    if report.other_damage() > 0 {
+        let many = plural(report.other_damage(), "object that is", "objects that are");
+        ui.line(&format!("DAMAGE: {many} no packs"))?;
+        ui.line(&format!("  hint: to see which: {}", context.line("check")))?;
     }
     if report.packs.is_empty() {
         return Ok(ui.summary("no damaged pack found: nothing was written")?);
@@ -188,6 +196,7 @@ fn tell_packs(context: &Context, report: &RepairPacksReport) -> Result<()> {
 
 pub(super) fn parity(context: &Context, all: bool, threads: usize) -> Result {
     let repository = context.open()?;
+    let threads = context.reading_threads(threads)?;
     let options = RepairParityOptions { time: times::now(), all, threads };
     let progress = Progress::new(&context.ui);
     let result = repair::parity(&repository, &options, &progress, interrupt::watch());

@@ -49,6 +49,8 @@ pub struct ObjectInfo {
     pub storage_class: Option<String>,
     /// Whether it can be read, as far as the server told.
     pub archive: Archive,
+    /// Until when it is locked, seconds since the epoch, as far as the server told.
+    pub locked_until: Option<i64>,
     /// What was stored with it.
     pub headers: Headers,
 }

@@ -60,6 +60,7 @@ impl S3Client {
                 version_id: version(answer.version_id),
                 storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
                 archive: archive(answer.restore.as_deref()),
+                locked_until: answer.object_lock_retain_until_date.map(|time| time.secs()),
                 headers,
             };
             let mut body = answer.body;
@@ -126,6 +127,7 @@ impl S3Client {
                 version_id: version(answer.version_id),
                 storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
                 archive: archive(answer.restore.as_deref()),
+                locked_until: answer.object_lock_retain_until_date.map(|time| time.secs()),
                 headers,
             })
         })

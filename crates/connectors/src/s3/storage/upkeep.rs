@@ -78,8 +78,8 @@ impl S3Storage {
         warmth.await
     }
 
-    /// Locks those of these objects again that were stored more than half of `days` ago. How many
-    /// that were.
+    /// Locks those of these objects again that were stored more than half of `days` ago and are not
+    /// locked for more than half of them from now on. How many that were.
     pub(super) async fn lock_again(
         &self,
         objects: &[ObjectInfo],
@@ -93,10 +93,19 @@ impl S3Storage {
             KEPT.contains(&folder) && object.modified < latest
         });
         let each = stream::iter(&old).map(|object| async {
-            match self.client.lock_until(&self.client.key(object.name.as_str()), days).await {
+            let key = self.client.key(object.name.as_str());
+            let enough = self.client.now().saturating_add(half);
+            let locked = match self.client.head(&key).await {
+                Ok(found) if found.locked_until.is_some_and(|until| until > enough) => Ok(0),
+                Ok(_) => self.client.lock_until(&key, days).await.map(|()| 1),
+                Err(error) => Err(error),
+            };
+            match locked {
                 // Another client may have removed it meanwhile.
                 Err(error) if error.is_no_such_key() => Ok(0),
-                other => other.map(|()| 1).map_err(Trouble::from),
+                // It is locked for longer, and the server did not say so before.
+                Err(error) if error.class == Class::Locked => Ok(0),
+                other => other.map_err(Trouble::from),
             }
         });
         each.buffer_unordered(AT_ONCE)

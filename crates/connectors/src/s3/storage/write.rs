@@ -24,8 +24,8 @@ const TRIAL: usize = 64 << 10;
 
 /// Folders whose objects are kept until somebody removes them on purpose: those that a lock
 /// protects. What sessions and gc leave behind has to be removable.
-pub(super) const KEPT: [&str; 7] =
-    ["config", "keys", "packs", "index", "snapshots", "notes", "parity"];
+pub(super) const KEPT: [&str; 8] =
+    ["config", "keys", "packs", "index", "snapshots", "notes", "parity", "settings"];
 
 /// Whether the server honours `If-None-Match: *`, once that is known.
 pub(super) type Condition = OnceCell<bool>;
