@@ -6,9 +6,11 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 use crate::catalogue;
 use crate::problem::{Class, Problem};
@@ -103,8 +105,7 @@ impl History {
         let failed = |error: rusqlite::Error| failed(&path, &error);
         make_private(&path)?;
         let mut connection = Connection::open(&path).map_err(failed)?;
-        connection.busy_timeout(PATIENCE).map_err(failed)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        write_ahead(&connection).map_err(failed)?;
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
         upgrade(&mut connection, &path)?;
@@ -354,6 +355,25 @@ impl History {
     }
 }
 
+/// Prepares a connection to a database that several processes open at any time: they wait for one
+/// another, and readers do not wait for writers. The busy timeout does not hold for the change of the
+/// journal, which fails at once while another process makes it, or closes the database.
+pub fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(PATIENCE)?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(e)
+                if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < until =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
 /// A run that begins, or did not take place.
 #[derive(Debug, Clone)]
 pub struct NewRun {
@@ -431,7 +451,6 @@ fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), Problem> {
 }
 
 fn failed(path: &Path, error: &rusqlite::Error) -> Problem {
-    use rusqlite::ErrorCode;
     let shown = printable_os(path);
     let class = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Class::Busy,

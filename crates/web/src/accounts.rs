@@ -6,9 +6,9 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use holdfast_app::{Class, Problem, catalogue, random, times};
+use holdfast_app::{Class, Problem, catalogue, random, runs, times};
 use holdfast_engine::hash::{Sha256, to_hex};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::watch;
@@ -132,8 +132,7 @@ impl Accounts {
             .map_err(|e| catalogue::io("open", &path, &e))?;
         let attempt = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(&path)?;
-            connection.busy_timeout(Duration::from_secs(20))?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
+            runs::write_ahead(&connection)?;
             connection.execute_batch(TABLES)?;
             Ok(connection)
         };

@@ -89,14 +89,20 @@ fn implicit() -> Table {
     table
 }
 
+fn undecorated(value: &Value) -> Value {
+    let mut value = value.clone();
+    value.decor_mut().clear();
+    value
+}
+
 /// A value without the comments around it.
 fn bare(value: &Value) -> Value {
     match value {
         Value::Array(array) => {
-            let values = array.iter().map(|value| value.clone().decorated("", ""));
+            let values = array.iter().map(undecorated);
             Value::Array(values.collect())
         }
-        value => value.clone().decorated("", ""),
+        value => undecorated(value),
     }
 }
 

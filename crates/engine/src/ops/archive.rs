@@ -191,7 +191,7 @@ pub fn archive(
         written?;
         Ok::<_, ArchiveError>(planned?)
     })?;
-    reader.tell_healed(monitor);
+    reader.healed_notes().iter().for_each(|note| monitor.note(note));
     Ok(emitter.into_report())
 }
 

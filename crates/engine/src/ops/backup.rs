@@ -16,7 +16,7 @@ use crate::meta::Metadata;
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::memory::VANISHED;
 use crate::repo::session::{Session, Writer};
-use crate::repo::snapshots::SnapshotInfo;
+use crate::repo::snapshots::{HEADS, SnapshotInfo};
 use crate::repo::writer::{BlobWriter, WriterOptions, with_writer};
 use crate::repo::{BlobReader, Repository};
 use crate::source::Source;
@@ -44,9 +44,6 @@ use root::{Finished, Keeping, Kept, Parts, RootRun, Tally};
 
 /// Threads that read from a source over a network, at least.
 const REMOTE_READERS: usize = 8;
-
-/// Newest snapshots that a new one names, so that their loss shows.
-pub(super) const HEADS: usize = 8;
 
 /// A root to back up.
 #[derive(Debug, Clone)]

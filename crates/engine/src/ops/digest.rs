@@ -95,7 +95,7 @@ pub fn digest(
             }
         }
     }
-    reader.tell_healed(monitor);
+    reader.healed_notes().iter().for_each(|note| monitor.note(note));
     Ok(digester.report)
 }
 

@@ -171,7 +171,7 @@ pub fn find(
             runs.extend_from_slice(more);
         }
     })?;
-    reader.tell_healed(monitor);
+    reader.healed_notes().iter().for_each(|note| monitor.note(note));
     let found = forest.group(snapshots, table.versions, runs);
     Ok(FindReport { found, snapshots: snapshots.len() as u64, nodes, unread })
 }

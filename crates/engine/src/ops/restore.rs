@@ -246,7 +246,7 @@ pub fn restore(
         monitor.phase(Phase::Finishing);
         finish.finish(&run, &parts)?;
     }
-    reader.tell_healed(monitor);
+    reader.healed_notes().iter().for_each(|note| monitor.note(note));
     let mut report = run.into_report()?;
     report.free_space = free_space;
     Ok(report)

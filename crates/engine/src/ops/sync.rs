@@ -173,7 +173,7 @@ impl<'a> Sync<'a> {
                 break;
             }
         }
-        reader.tell_healed(monitor);
+        reader.healed_notes().iter().for_each(|note| monitor.note(note));
         Ok(report)
     }
 

@@ -10,7 +10,6 @@ use crate::compress::Decompressor;
 use crate::crypto::{BlobKind, ObjectKind};
 use crate::format::envelope::Header;
 use crate::hash::{BlobId, MemberHash, ObjectId};
-use crate::monitor::Monitor;
 use crate::storage::{Folder, ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
@@ -381,17 +380,12 @@ impl<'a> BlobReader<'a> {
     pub fn healed_notes(&self) -> Vec<String> {
         let note = |(pack, pieces)| {
             format!(
-                "{} is damaged; its parity healed {pieces} pieces, and nothing was lost by it: \
-                 `repair packs` writes it anew",
+                "{} is damaged in {pieces} of its pieces; its parity healed them, and nothing was \
+                 lost: `repair packs` writes it anew",
                 ObjectName::pack(pack)
             )
         };
         self.healed().into_iter().map(note).collect()
-    }
-
-    /// Says it.
-    pub(crate) fn tell_healed(&self, monitor: &dyn Monitor) {
-        self.healed_notes().iter().for_each(|note| monitor.note(note));
     }
 
     fn try_read(

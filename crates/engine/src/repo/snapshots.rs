@@ -24,6 +24,9 @@ pub struct SnapshotInfo {
     pub record: Snapshot,
 }
 
+/// Newest snapshots that a new one names, so that their loss shows.
+pub(crate) const HEADS: usize = 8;
+
 /// Which snapshots to consider.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {

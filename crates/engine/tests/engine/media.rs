@@ -210,6 +210,7 @@ fn gc_locks_again_all_that_is_needed_and_nothing_that_goes() {
         Folder::Snapshots,
         Folder::Notes,
         Folder::Parity,
+        Folder::Settings,
     ];
     let mut expected: BTreeSet<ObjectName> = [ObjectName::config()].into();
     for folder in folders {

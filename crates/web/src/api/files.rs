@@ -79,10 +79,10 @@ struct Where {
 fn begin(next: &str) -> Result<(Vec<u8>, usize), Problem> {
     let bad = || Problem::usage("next is not what a page said").hint("send it as it was given");
     match next.split_at_checked(1) {
-        None => Ok((Vec::new(), 0)),
+        None if next.is_empty() => Ok((Vec::new(), 0)),
         Some(("a", after)) => Ok((unescape(after), 0)),
         Some(("n", number)) => Ok((Vec::new(), number.parse().map_err(|_| bad())?)),
-        Some(_) => Err(bad()),
+        None | Some(_) => Err(bad()),
     }
 }
 

@@ -9,12 +9,11 @@ use crate::format::snapshot::{Root, Snapshot, Unread};
 use crate::hash::SnapshotId;
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::session::{Session, Writer};
-use crate::repo::snapshots::SnapshotInfo;
+use crate::repo::snapshots::{HEADS, SnapshotInfo};
 use crate::repo::writer::{BlobWriter, WriterOptions, with_writer};
 use crate::repo::{BlobReader, Repository};
 use crate::tree::view;
 
-use super::super::backup::HEADS;
 use super::super::check::{self, CheckOptions, CheckReport, Severity};
 use super::rebuild::{Lost, Rebuild};
 use super::{Cut, RepairIndexOptions, RepairIndexReport, check_features, index};
