@@ -203,9 +203,11 @@ impl Plan {
         Ok(())
     }
 
-    /// Whether the channels that it tells are there.
-    pub fn check_channels(&self, config: &Config) -> Result<(), Problem> {
-        let known = |name: &str| config.channel_names().iter().any(|known| known == name);
+    /// Whether the channels that it tells are there, but for those that `before` told already.
+    pub fn check_channels(&self, config: &Config, before: &[Notify]) -> Result<(), Problem> {
+        let known = |name: &str| {
+            config.has_channel(name) || before.iter().any(|notify| notify.channel == name)
+        };
         match self.notify.iter().find(|notify| !known(&notify.channel)) {
             Some(notify) => config.channel(&notify.channel).map(drop),
             None => Ok(()),

@@ -36,7 +36,7 @@ impl Config {
         let plan = Plan { name, title: plan.title.clone().or(title), ..plan.clone() };
         plan.validate()?;
         plan.check_places(self)?;
-        plan.check_channels(self)?;
+        plan.check_channels(self, &[])?;
         let mut table = Table::new();
         for (key, value) in plan.pairs() {
             table.insert(key, Item::Value(value));
@@ -51,9 +51,7 @@ impl Config {
         let before = self.plan_as_written(&plan.name)?;
         plan.validate()?;
         plan.check_places(self)?;
-        if plan.notify != before.notify {
-            plan.check_channels(self)?;
-        }
+        plan.check_channels(self, &before.notify)?;
         let table = self.plans_mut()?.get_mut(&plan.name).and_then(Item::as_table_like_mut);
         let Some(table) = table else { return Ok(()) };
         for key in KEYS {

@@ -299,7 +299,8 @@ impl Follower {
         let mut stream = TcpStream::connect(host)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let request = format!(
-            "GET /events?topics={topics} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n\r\n"
+            "GET /events?topics={topics} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n\
+             Connection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes())?;
         Ok(Self { stream, rest: String::new() })

@@ -103,7 +103,7 @@ fn a_look_that_takes_long_goes_on_as_a_run() -> Result {
         tab.see("This look takes longer").await?;
         tab.screenshot("restore-waits").await?;
         tab.see("Restore 8 files").await?;
-        tab.see("and 1 folder").await?;
+        tab.see("and 2 folders").await?;
         tab.screenshot("restore-waited").await?;
         tab.open("/runs").await?;
         tab.see("preview").await?;

@@ -167,7 +167,7 @@ pub(super) fn create(context: &Context, options: &Create) -> Result {
     plan.validate()?;
     let config = context.paths()?.load_config()?;
     plan.check_places(&config)?;
-    plan.check_channels(&config)?;
+    plan.check_channels(&config, &[])?;
     if !config.plan_names().contains(&name_of(&plan.name)?.0) {
         prepare(context, &plan)?;
     }
