@@ -56,9 +56,7 @@ impl Operation {
         summary: &'static str,
         handler: impl Handler<T, Shared>,
     ) -> Self {
-        let (query, body, answer) = (Vec::new(), Vec::new(), Vec::new());
-        let handler = routing::get(handler);
-        Self { method: Method::Get, path, scope, summary, query, body, answer, handler }
+        Self::new(Method::Get, path, scope, summary, routing::get(handler))
     }
 
     fn post<T: 'static>(
@@ -67,9 +65,18 @@ impl Operation {
         summary: &'static str,
         handler: impl Handler<T, Shared>,
     ) -> Self {
+        Self::new(Method::Post, path, scope, summary, routing::post(handler))
+    }
+
+    fn new(
+        method: Method,
+        path: &'static str,
+        scope: Scope,
+        summary: &'static str,
+        handler: MethodRouter<Shared>,
+    ) -> Self {
         let (query, body, answer) = (Vec::new(), Vec::new(), Vec::new());
-        let handler = routing::post(handler);
-        Self { method: Method::Post, path, scope, summary, query, body, answer, handler }
+        Self { method, path, scope, summary, query, body, answer, handler }
     }
 
     fn query(self, fields: &[Field]) -> Self {
@@ -109,7 +116,14 @@ pub(crate) fn routes(state: Shared) -> Router<Shared> {
         let handler = operation.handler.route_layer(from_fn_with_state(gate, Gate::pass));
         router = router.route(operation.path, handler);
     }
-    router
+    router.route("/api/{*rest}", routing::any(nowhere))
+}
+
+/// What is under `/api` and not described: no page, and nobody to sign in.
+async fn nowhere() -> Response {
+    let problem = Problem::new(Class::NoSuchPath, "there is nothing at this address")
+        .hint("what there is: /api/v1/openapi.json");
+    answer(StatusCode::NOT_FOUND, &problem)
 }
 
 /// `GET /healthz`: alive, whoever asks.

@@ -2,8 +2,8 @@
 //!
 //! `repair packs` knows that pack 0 is damaged. It copies what opens of it, or of packs on their way
 //! out, and is in no pack that counts, and condemns it; to all others it is a gc that died there.
-//! `repair index` believes no
-//! segment: it lists every pack anew and supersedes the segments that it found.
+//! `repair index` believes no segment: it lists every pack anew and supersedes the segments that it
+//! found.
 
 use super::model::State;
 use super::rules::{Config, Repairs, Rule};

@@ -123,6 +123,8 @@ fn is_described(operation: &Value, text: &str) -> Result {
 fn storages_and_snapshots_are_read_and_no_secret_is() -> Result {
     let (site, stored) = site()?;
     let token = site.token("admin")?;
+    let (status, nothing) = site.ask("GET", "/api/v1/no/such/thing", &token, "")?;
+    assert_eq!((status, &nothing["problem"]["class"]), (404, &"no such path".into()), "{nothing}");
     let get = |path: &str| -> Result<Value> {
         let (status, answer) = site.ask("GET", &format!("/api/v1{path}"), &token, "")?;
         assert_eq!(status, 200, "{path}: {answer}");
