@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod listing;
 mod mount;
+mod mount_elsewhere;
 mod plans;
 mod recovery;
 mod restore;

@@ -16,8 +16,8 @@ use crate::whole::options;
 /// How long something may take that is not known to be slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A mount of `repo` at `mnt` that is there.
-struct Mount {
+/// A mount at `mnt` that is there.
+pub(crate) struct Mount {
     child: Option<Child>,
     directory: PathBuf,
     /// What it said so far.
@@ -26,13 +26,18 @@ struct Mount {
 }
 
 impl Mount {
+    /// Of the repository at `repo`.
     fn new(sandbox: &Sandbox, words: &[&str]) -> Self {
+        Self::of(sandbox, "repo", words)
+    }
+
+    pub(crate) fn of(sandbox: &Sandbox, repository: &str, words: &[&str]) -> Self {
         let directory = sandbox.path("mnt");
         if !directory.exists() {
             std::fs::create_dir(&directory).unwrap();
         }
         let mut command = sandbox.command_with_secret();
-        command.args(["at", "repo", "mount", "--json"]).args(words).arg(&directory);
+        command.args(["at", repository, "mount", "--json"]).args(words).arg(&directory);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let mut mount = Self { child: Some(child), directory, said: Vec::new(), out };
@@ -48,7 +53,7 @@ impl Mount {
         line
     }
 
-    fn path(&self, below: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, below: impl AsRef<Path>) -> PathBuf {
         self.directory.join(below)
     }
 
@@ -58,7 +63,7 @@ impl Mount {
     }
 
     /// Ends it by a signal; how it ended.
-    fn end(&mut self, signal: &str) -> Answer {
+    pub(crate) fn end(&mut self, signal: &str) -> Answer {
         self.signal(signal);
         self.wait()
     }

@@ -19,13 +19,13 @@ const ACCESS: &str = "AKPLANTEDACCESSKEY42";
 const SECRET: &str = "hunter2/Planted+Secret/ofS3hunter2hunter";
 
 /// A sandbox and a server with the buckets `mysuperbucket` and `mybucket`.
-struct Cloud {
-    sandbox: Sandbox,
+pub(crate) struct Cloud {
+    pub(crate) sandbox: Sandbox,
     server: S3Server,
 }
 
 impl Cloud {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(S3ServerOptions::default())
     }
 
@@ -48,7 +48,7 @@ impl Cloud {
         cloud
     }
 
-    fn run(&self, line: &str) -> Answer {
+    pub(crate) fn run(&self, line: &str) -> Answer {
         self.sandbox.run(line)
     }
 
@@ -57,7 +57,7 @@ impl Cloud {
     }
 
     /// Makes the named location of a bucket with its keys.
-    fn place(&self, name: &str, bucket: &str, options: &[(&str, &str)]) {
+    pub(crate) fn place(&self, name: &str, bucket: &str, options: &[(&str, &str)]) {
         let location = format!("s3://{}/{bucket}", self.server.address());
         let all = [("location", location.as_str()), ("use_tls", "false")];
         let keys = [("access_key", ACCESS), ("secret_access_key", SECRET)];

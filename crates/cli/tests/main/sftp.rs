@@ -9,13 +9,13 @@ use holdfast_testkit::{Agent, Sshd, SshdOptions};
 use crate::sandbox::{Answer, Sandbox, files};
 
 /// A sandbox and a server that lets `home/.ssh/id_ed25519` in, known as `remote-host`.
-struct Remote {
-    sandbox: Sandbox,
+pub(crate) struct Remote {
+    pub(crate) sandbox: Sandbox,
     sshd: Sshd,
 }
 
 impl Remote {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with("", SshdOptions::default())
     }
 
@@ -41,16 +41,16 @@ impl Remote {
     }
 
     /// `sftp://user@remote-host/path` of something in the sandbox.
-    fn location(&self, name: &str) -> String {
+    pub(crate) fn location(&self, name: &str) -> String {
         format!("sftp://{}@remote-host{}", self.sshd.user(), self.sandbox.text(name))
     }
 
-    fn run(&self, line: &str) -> Answer {
+    pub(crate) fn run(&self, line: &str) -> Answer {
         self.sandbox.run(line)
     }
 
     /// Sets options of the location `nas`, which is `name` of the sandbox.
-    fn nas(&self, name: &str, options: &[(&str, &str)]) {
+    pub(crate) fn nas(&self, name: &str, options: &[(&str, &str)]) {
         let location = self.location(name);
         for (key, value) in [("location", location.as_str())].iter().chain(options) {
             self.sandbox.run_words(["config", "repository", "set", "nas", key, value]).ok();

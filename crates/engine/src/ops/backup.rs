@@ -16,7 +16,7 @@ use crate::meta::Metadata;
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::memory::VANISHED;
 use crate::repo::session::{Session, Writer};
-use crate::repo::snapshots::{HEADS, SnapshotInfo};
+use crate::repo::snapshots::{SnapshotInfo, newest};
 use crate::repo::writer::{BlobWriter, WriterOptions, with_writer};
 use crate::repo::{BlobReader, Repository};
 use crate::source::Source;
@@ -166,7 +166,8 @@ pub fn backup(
                 monitor.problem(ObjectName::snapshot(id).as_str(), VANISHED);
             }
         }
-        Run { repository, options, monitor, interrupt, snapshots, copied: None, started }
+        let (copied, heads) = (None, newest(snapshots));
+        Run { repository, options, monitor, interrupt, snapshots, heads, copied, started }
             .with_writer(session)
     })
 }
@@ -207,7 +208,10 @@ pub(crate) fn copy(
     monitor.phase(Phase::Opening);
     let copied = Some(copied);
     in_session(repository, writer, |session, started| {
-        Run { repository, options, monitor, interrupt, snapshots, copied, started }
+        // `snapshots` were read before: since then one may have been forgotten, and the mark that
+        // says so may be gone.
+        let heads = newest(&repository.still_visible(snapshots)?);
+        Run { repository, options, monitor, interrupt, snapshots, heads, copied, started }
             .with_writer(session)
     })
 }
@@ -240,6 +244,9 @@ struct Run<'a> {
     monitor: &'a dyn Monitor,
     interrupt: &'a Interrupt,
     snapshots: &'a [SnapshotInfo],
+    /// The newest snapshots that were there after the session had begun: from then on gc keeps
+    /// what says that they were forgotten.
+    heads: Vec<Vec<u8>>,
     copied: Option<&'a Copied<'a>>,
     started: Instant,
 }
@@ -472,8 +479,8 @@ impl Run<'_> {
         let mut tags = options.tags.clone();
         tags.sort();
         tags.dedup();
-        let heads = self.snapshots.iter().rev().take(HEADS);
-        let heads = heads.map(|s| s.id.as_bytes().to_vec()).collect();
+        // A partial one is committed by a session of its own, which has seen nothing.
+        let heads = if partial { Vec::new() } else { self.heads.clone() };
         let parent = parent.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         if let Some(copied) = self.copied {
             return Snapshot { partial, roots, parent, heads, ..copied.record.clone() };

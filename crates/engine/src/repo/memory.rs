@@ -141,7 +141,7 @@ impl Repository {
 
     /// Whether something says why a snapshot is not there. `None` if what may say so cannot be read
     /// now: that is no reason to cry. What was put there by somebody without the key says nothing.
-    fn is_accounted_for(&self, id: SnapshotId) -> Option<bool> {
+    pub(crate) fn is_accounted_for(&self, id: SnapshotId) -> Option<bool> {
         let marks = [
             (ObjectKind::Session, ObjectName::session_forgotten(id)),
             (ObjectKind::Fence, ObjectName::fence_confirmed(id)),

@@ -13,6 +13,7 @@ use crate::storage::{Folder, ObjectName};
 use crate::{Error, Result};
 
 use super::Repository;
+use super::snapshots::SnapshotInfo;
 
 /// What is stored of a session.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +88,11 @@ impl Sessions {
         self.found.keys().filter(|id| !self.resolved.contains(id)).copied()
     }
 
+    /// Whether there are marks of forgotten snapshots.
+    pub(crate) fn have_marks(&self) -> bool {
+        self.found.values().any(|session| session.is_forgotten)
+    }
+
     /// How long ago a session last gave a sign of life.
     fn silent(&self, id: &SnapshotId) -> Duration {
         let last = self.found.get(id).and_then(|session| session.parts.values().max());
@@ -107,7 +113,20 @@ impl Sessions {
 
     /// Leases and ends of resolved sessions, in the order in which they may be deleted: what tells
     /// that a session is over comes last, for without it the session would look open again.
-    pub(crate) fn to_reap(&self, but: Option<SnapshotId>) -> Vec<Vec<ObjectName>> {
+    ///
+    /// Of a forgotten snapshot the mark stays while one in `snapshots` names it as a predecessor:
+    /// without the mark it would look lost. Who is at work now may have seen any of them. `None`:
+    /// nobody knows what they name, so all marks stay.
+    pub(crate) fn to_reap(
+        &self,
+        but: Option<SnapshotId>,
+        snapshots: Option<&[SnapshotInfo]>,
+    ) -> Vec<Vec<ObjectName>> {
+        let is_alone = !self.open().any(|id| Some(id) != but);
+        let named: Option<BTreeSet<SnapshotId>> = snapshots
+            .filter(|_| is_alone)
+            .map(|snapshots| snapshots.iter().flat_map(SnapshotInfo::heads).collect());
+        let has_use = |id| named.as_ref().is_none_or(|named| named.contains(id));
         let mut all = Vec::new();
         for (id, session) in &self.found {
             if !self.resolved.contains(id) || Some(*id) == but {
@@ -115,8 +134,12 @@ impl Sessions {
             }
             let parts = session.parts.keys().rev().map(|part| ObjectName::session(*id, *part));
             let end = session.has_end.then(|| ObjectName::session_end(*id));
-            let forgotten = session.is_forgotten.then(|| ObjectName::session_forgotten(*id));
-            all.push(parts.chain(end).chain(forgotten).collect());
+            let forgotten = session.is_forgotten && !has_use(id);
+            let forgotten = forgotten.then(|| ObjectName::session_forgotten(*id));
+            let row: Vec<ObjectName> = parts.chain(end).chain(forgotten).collect();
+            if !row.is_empty() {
+                all.push(row);
+            }
         }
         all
     }

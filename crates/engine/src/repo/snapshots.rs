@@ -1,6 +1,7 @@
 //! Snapshots: listing, selecting, forgetting by id. What is said of them is what their notes made
 //! of it ([`super::notes`]).
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use prost::Message;
@@ -24,8 +25,21 @@ pub struct SnapshotInfo {
     pub record: Snapshot,
 }
 
-/// Newest snapshots that a new one names, so that their loss shows.
-pub(crate) const HEADS: usize = 8;
+impl SnapshotInfo {
+    /// The newest snapshots that its writer had seen.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = SnapshotId> + '_ {
+        self.record.heads.iter().filter_map(|id| SnapshotId::from_slice(id))
+    }
+}
+
+/// How many of the newest snapshots a new one names, so that their loss shows.
+const HEADS: usize = 8;
+
+/// What a new snapshot calls its heads, of `snapshots`, oldest first.
+pub(crate) fn newest<S: Borrow<SnapshotInfo>>(snapshots: &[S]) -> Vec<Vec<u8>> {
+    let newest = snapshots.iter().rev().take(HEADS);
+    newest.map(|snapshot| snapshot.borrow().id.as_bytes().to_vec()).collect()
+}
 
 /// Which snapshots to consider.
 #[derive(Debug, Clone, Default)]
@@ -108,6 +122,15 @@ impl Repository {
         })?;
         let fenced = self.confirmed_fences()?;
         Ok(ids.into_iter().partition(|id| !fenced.contains(id)))
+    }
+
+    /// Those of `snapshots` that are visible now.
+    pub(crate) fn still_visible<'a>(
+        &self,
+        snapshots: &'a [SnapshotInfo],
+    ) -> Result<Vec<&'a SnapshotInfo>> {
+        let visible = self.snapshot_ids()?.0;
+        Ok(snapshots.iter().filter(|snapshot| visible.contains(&snapshot.id)).collect())
     }
 
     fn read_with_notes(&self, ids: BTreeSet<SnapshotId>) -> Result<(Vec<SnapshotInfo>, Notes)> {

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::common::{assert_holds, back_up, read_back, secret};
+use crate::common::{assert_holds, back_up, memory, read_back, secret};
 use holdfast_engine::Error;
 use holdfast_engine::format::snapshot::Snapshot;
 use holdfast_engine::hash::SnapshotId;
@@ -106,6 +107,67 @@ fn what_was_forgotten_is_not_missed() {
     }
     // Here it is known; there it is not, for the mark went with the gc.
     assert_eq!((vanished(&here), vanished(&there)), (vec![], vec![second]));
+}
+
+fn collect(repository: &Repository) {
+    let options = GcOptions { threads: 1, silent_after: Duration::MAX, ..GcOptions::default() };
+    gc(repository, &options, &NoMonitor, &Interrupt::new(), &mut |_| {}).expect("gc");
+}
+
+/// What a check says of snapshots.
+fn said_of_snapshots(repository: &Repository) -> Vec<(String, Severity)> {
+    let findings = checked(repository).findings;
+    let of_snapshots = findings.into_iter().filter(|f| f.object.starts_with("snapshots/"));
+    of_snapshots.map(|f| (f.object, f.severity)).collect()
+}
+
+#[test]
+fn a_later_snapshot_tells_that_one_is_gone() {
+    let (storage, repository) = memory();
+    let ids = [1, 2, 3].map(|n| back_up(&repository, &tree(n), n as i64).snapshot.expect("one"));
+    // With this gc all that the sessions said is gone.
+    collect(&repository);
+    assert_eq!(said_of_snapshots(&repository), []);
+    storage.remove(&ObjectName::snapshot(ids[1]));
+    let name = ObjectName::snapshot(ids[1]).to_string();
+    assert_eq!(said_of_snapshots(&repository), [(name.clone(), Severity::Note)]);
+    // What somebody without the key puts there says nothing.
+    storage.plant(&ObjectName::session_forgotten(ids[1]), b"whatever".to_vec());
+    let said = said_of_snapshots(&repository);
+    assert_eq!(said, [(name, Severity::Note)]);
+}
+
+#[test]
+fn the_mark_of_a_forgotten_snapshot_stays_while_a_later_one_names_it() {
+    let (storage, repository) = memory();
+    let ids = [1, 2, 3].map(|n| back_up(&repository, &tree(n), n as i64).snapshot.expect("one"));
+    let forget = |id| repository.forget(id, &Notes::default()).expect("forget");
+    let marks = || -> Vec<ObjectName> {
+        let names = storage.names_in(Folder::Sessions).into_iter();
+        names.filter(|name| name.base() == "forgotten").collect()
+    };
+    forget(ids[1]);
+    for _ in 0..2 {
+        collect(&repository);
+        let of_forgotten = storage.names_in(Folder::Sessions).into_iter();
+        let of_forgotten = of_forgotten.filter(|n| n.as_str().contains(&ids[1].to_string()));
+        assert_eq!(of_forgotten.count(), 1, "its lease goes");
+        assert_eq!(marks(), [ObjectName::session_forgotten(ids[1])]);
+        assert_eq!(said_of_snapshots(&repository), []);
+    }
+    // Who is at work may have seen the last one before it went, and will name it.
+    let session = Session::begin(&repository, Writer::default()).expect("session");
+    forget(ids[2]);
+    collect(&repository);
+    assert!(marks().contains(&ObjectName::session_forgotten(ids[2])));
+    session.end("given up").expect("end");
+    // One that cannot be read may name any.
+    storage.corrupt(&ObjectName::snapshot(ids[0]), |bytes| bytes.truncate(5));
+    let _ = gc(&repository, &GcOptions::default(), &NoMonitor, &Interrupt::new(), &mut |_| {});
+    assert!(marks().contains(&ObjectName::session_forgotten(ids[2])));
+    storage.remove(&ObjectName::snapshot(ids[0]));
+    collect(&repository);
+    assert_eq!(marks(), [], "nothing names them any more");
 }
 
 #[test]

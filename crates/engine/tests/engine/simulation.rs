@@ -14,7 +14,7 @@ use crate::common::{assert_holds, back_up, read_back, repository};
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::gc::{GcOptions, gc};
-use holdfast_engine::storage::{Folder, ObjectName};
+use holdfast_engine::storage::{Folder, ObjectName, Storage};
 use holdfast_testkit::clock::{rng, sub_seed};
 use holdfast_testkit::{MemoryStorage, MemoryTree};
 use rand::Rng;
@@ -68,6 +68,23 @@ fn check(storage: &MemoryStorage, model: &Shared, whole: bool) {
     for snapshot in visible {
         if let Err(error) = read_back(&repository, snapshot.id) {
             panic!("snapshot {} is broken: {error}", snapshot.id);
+        }
+    }
+}
+
+/// Panics unless each snapshot that another names is there, or something says why not. Where
+/// processes die, one may die between forgetting and saying so.
+fn check_heads(storage: &MemoryStorage) {
+    for snapshot in repository(storage.clone()).snapshots().expect("snapshots") {
+        for head in &snapshot.record.heads {
+            let id = SnapshotId::from_slice(head).expect("an id");
+            let reasons = [
+                ObjectName::snapshot(id),
+                ObjectName::session_forgotten(id),
+                ObjectName::fence_confirmed(id),
+            ];
+            let is_told = reasons.iter().any(|name| storage.stat(name).is_ok());
+            assert!(is_told, "{} names {id}, and nothing says what became of it", snapshot.id);
         }
     }
 }
@@ -157,6 +174,9 @@ fn simulate(seed: u64, is_strict: bool) -> Model {
     let useless = (plan.dead.count, plan.orphans.count, plan.condemned.count);
     assert!(!is_strict || useless == (0, 0, 0), "{plan:?}");
     check(&storage, &model, true);
+    if weather.dies == 0 {
+        check_heads(&storage);
+    }
     Arc::try_unwrap(model).expect("all are done").into_inner().expect("no panic")
 }
 

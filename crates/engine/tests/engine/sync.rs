@@ -313,7 +313,8 @@ fn an_interrupted_sync_is_gone_on_with() {
     assert_holds(&b, pairs(&report)[0].1, &tree);
     assert_copies(&a, &b, &pairs(&report));
     assert!(report.copied[0].report.stats.files_unchanged > 20);
-    assert!(report.copied[0].report.stats.bytes_read < 60 << 20);
+    // Less than all; how much less depends on how far the first one came.
+    assert!(report.copied[0].report.stats.bytes_read < 200 * 340_000);
     assert_eq!(sync(&a, &b).copied.len(), 0);
 }
 

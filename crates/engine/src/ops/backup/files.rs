@@ -233,7 +233,10 @@ impl Context<'_> {
         // The current chunk starts at `start`; bytes up to `end` are there.
         let (mut start, mut end) = (0, 0);
         let mut state = ScanState::default();
-        buffer.resize(self.chunk_max + 2 * READ, 0);
+        if buffer.is_empty() {
+            // Made of zeros at once, it takes memory only as far as files fill it.
+            *buffer = vec![0; self.chunk_max + 2 * READ];
+        }
         loop {
             if self.interrupt.is_raised() {
                 return Err(Failure::Gone);

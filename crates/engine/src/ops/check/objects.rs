@@ -186,7 +186,7 @@ impl Objects<'_> {
         let names = self.list(Folder::Snapshots)?;
         let present: BTreeSet<_> = names.iter().map(|n| n.base().to_owned()).collect();
         let fenced = self.fences()?;
-        self.sessions(&present, &fenced)?;
+        let forgotten = self.sessions(&present, &fenced)?;
         let mut snapshots = Vec::new();
         for name in names {
             let Ok(id) = SnapshotId::from_hex(name.base()) else {
@@ -216,12 +216,28 @@ impl Objects<'_> {
         }
         snapshots.sort_by_key(|s| (s.record.time, s.id));
         for id in self.repository.vanished(&snapshots) {
-            let name = ObjectName::snapshot(id);
-            if self.ledger.handle(name.as_str()).is_none() {
-                self.note(name, VANISHED);
+            self.missing_snapshot(id, VANISHED);
+        }
+        let known = |id: &SnapshotId| {
+            present.contains(&id.to_string()) || fenced.contains(id) || forgotten.contains(id)
+        };
+        let heads: BTreeSet<_> = snapshots.iter().flat_map(SnapshotInfo::heads).collect();
+        for id in heads.into_iter().filter(|id| !known(id)) {
+            // It may have been forgotten since the listings.
+            if self.repository.is_accounted_for(id) == Some(false) {
+                let what = "it is gone, though a later snapshot names it and nobody forgot it";
+                self.missing_snapshot(id, what);
             }
         }
         Ok(snapshots)
+    }
+
+    /// Notes that a snapshot is gone, unless that was said.
+    fn missing_snapshot(&self, id: SnapshotId, what: &str) {
+        let name = ObjectName::snapshot(id);
+        if self.ledger.handle(name.as_str()).is_none() {
+            self.note(name, what);
+        }
     }
 
     /// Checks fences; the sessions that are shut out for good.
@@ -247,7 +263,12 @@ impl Objects<'_> {
         Ok(confirmed)
     }
 
-    fn sessions(&self, snapshots: &BTreeSet<String>, fenced: &BTreeSet<SnapshotId>) -> Result<()> {
+    /// Checks sessions; the snapshots that were forgotten.
+    fn sessions(
+        &self,
+        snapshots: &BTreeSet<String>,
+        fenced: &BTreeSet<SnapshotId>,
+    ) -> Result<BTreeSet<SnapshotId>> {
         let mut parts: BTreeMap<SnapshotId, BTreeSet<u32>> = BTreeMap::new();
         let (mut committed, mut forgotten) = (BTreeSet::new(), BTreeSet::new());
         for name in self.list(Folder::Sessions)? {
@@ -288,7 +309,7 @@ impl Objects<'_> {
                 self.note(ObjectName::session(id, part), what);
             }
         }
-        Ok(())
+        Ok(forgotten)
     }
 
     /// Packs with parity, and how many lack it that should have it.

@@ -16,12 +16,22 @@ impl Run<'_> {
     /// at any time.
     pub(super) fn reap(&self, own: SnapshotId, report: &mut GcReport) -> Result<()> {
         let sessions = Sessions::list(self.repository, Some(own))?;
-        let mut rows = sessions.to_reap(Some(own));
+        let mut rows = self.ended(&sessions, Some(own))?;
         let notes = self.lost_notes()?;
         rows.extend(notes.into_iter().map(|name| vec![name]));
         let parity = self.lost_parity()?;
         rows.extend(parity.into_iter().map(|id| vec![ObjectName::parity(id)]));
         self.remove(rows, report)
+    }
+
+    /// What may go of sessions that have come to an end. Snapshots are read after the sessions were
+    /// listed: who was not at work then had committed before.
+    fn ended(&self, sessions: &Sessions, own: Option<SnapshotId>) -> Result<Vec<Vec<ObjectName>>> {
+        if !sessions.have_marks() {
+            return Ok(sessions.to_reap(own, None));
+        }
+        let (snapshots, lost) = self.repository.committed_snapshots()?;
+        Ok(sessions.to_reap(own, lost.is_empty().then_some(&snapshots[..])))
     }
 
     /// Packs that have parity.
@@ -87,7 +97,7 @@ impl Run<'_> {
         match store() {
             Err(error) if is_full(&error) => {
                 let sessions = Sessions::list(self.repository, None)?;
-                self.remove(sessions.to_reap(None), report)?;
+                self.remove(self.ended(&sessions, None)?, report)?;
                 store()
             }
             other => other,

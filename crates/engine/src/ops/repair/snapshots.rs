@@ -9,7 +9,7 @@ use crate::format::snapshot::{Root, Snapshot, Unread};
 use crate::hash::SnapshotId;
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::session::{Session, Writer};
-use crate::repo::snapshots::{HEADS, SnapshotInfo};
+use crate::repo::snapshots::{SnapshotInfo, newest};
 use crate::repo::writer::{BlobWriter, WriterOptions, with_writer};
 use crate::repo::{BlobReader, Repository};
 use crate::tree::view;
@@ -151,11 +151,13 @@ impl One<'_> {
             session.end("nothing to commit")?;
             return Ok(Repaired { hurt, whole: Some(earlier.id), is_old: true, cut });
         }
-        let whole = Some(session.commit(writer, &self.record(roots, &cut))?);
+        // What was read before this session began may have been forgotten, and no mark left of it.
+        let heads = newest(&self.repository.still_visible(self.all)?);
+        let whole = Some(session.commit(writer, &self.record(roots, heads, &cut))?);
         Ok(Repaired { hurt, whole, is_old: false, cut })
     }
 
-    fn record(&self, roots: Vec<Root>, cut: &Cut) -> Snapshot {
+    fn record(&self, roots: Vec<Root>, heads: Vec<Vec<u8>>, cut: &Cut) -> Snapshot {
         let SnapshotInfo { id, record } = self.info;
         let note = format!(
             "repaired from {}: {} files and {} entries lost",
@@ -174,14 +176,13 @@ impl One<'_> {
             .map(|(path, reason)| Unread { path: path.clone(), reason: reason.clone() });
         unread.extend(named);
         unread.truncate(UNREAD_NAMED);
-        let heads = self.all.iter().rev().take(HEADS);
         Snapshot {
             // Just behind the hurt one, so that `latest` means this one.
             time: record.time.saturating_add(1),
             description,
             roots,
             parent: id.as_bytes().to_vec(),
-            heads: heads.map(|s| s.id.as_bytes().to_vec()).collect(),
+            heads,
             unread,
             // It is not what was copied, but less.
             origin: None,

@@ -1,6 +1,7 @@
 //! Who is at work: writers, gcs, someone who forgets, someone who reads. Each does the real thing
 //! several times, every time in a process of its own.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use holdfast_engine::Error;
@@ -22,13 +23,18 @@ use crate::common::{options, read_back, try_repository};
 /// A few of few contents, each always in the same place: writers find each other's, and what was
 /// forgotten comes back. Half are chunks; the others share bundles.
 pub(super) fn tree(rng: &mut StdRng) -> MemoryTree {
+    static CONTENTS: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
+    let contents = CONTENTS.get_or_init(|| {
+        let sizes = [("chunk", 132_000), ("small", 1_500)];
+        let several = |(name, size)| {
+            (0..5).map(move |n| (format!("{}/{name}{n}", n % 2), random_bytes(n, size)))
+        };
+        sizes.into_iter().flat_map(several).collect()
+    });
     let mut tree = MemoryTree::new();
-    for (name, size) in [("chunk", 132_000), ("small", 1_500)] {
-        for number in 0..5 {
-            if rng.random_ratio(2, 5) {
-                let path = format!("{}/{name}{number}", number % 2);
-                tree.file(&path, random_bytes(number, size));
-            }
+    for (path, content) in contents {
+        if rng.random_ratio(2, 5) {
+            tree.file(path, content.clone());
         }
     }
     tree

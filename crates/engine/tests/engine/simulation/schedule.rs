@@ -74,9 +74,18 @@ enum Fate {
     DiesAfter,
 }
 
+/// A call that waits for its turn.
+#[derive(Debug)]
+struct Waiting {
+    before: Before,
+    /// Told when the call may go on. One each: waking all for every call took most of the time.
+    go: Arc<Condvar>,
+}
+
 #[derive(Debug, Default)]
 struct Actor {
-    waiting: BTreeMap<u64, Before>,
+    /// By the order in which they came.
+    waiting: BTreeMap<u64, Waiting>,
     is_done: bool,
     /// Suspended until this step.
     until: u64,
@@ -89,7 +98,7 @@ struct State {
     actors: Vec<Actor>,
     tickets: u64,
     step: u64,
-    /// The call that may take place now, and what becomes of it.
+    /// The call that takes place now, and what becomes of it.
     granted: Option<(u64, Fate)>,
     /// Snapshots that are still on their way, and when they arrive.
     late: Vec<(u64, ObjectName, Vec<u8>)>,
@@ -100,6 +109,7 @@ struct State {
 struct Shared {
     storage: MemoryStorage,
     state: Mutex<State>,
+    /// For the schedule alone: a call waits, took place, or an actor is done.
     changed: Condvar,
 }
 
@@ -216,21 +226,22 @@ impl Schedule {
         while state.actors[actor].waiting.is_empty() && !state.actors[actor].is_done {
             state = shared.wait(state);
         }
-        let Some((ticket, before)) = state.actors[actor].waiting.pop_first() else { return true };
-        let pause = match before {
+        let Some((ticket, mut call)) = state.actors[actor].waiting.pop_first() else { return true };
+        let pause = match call.before {
             Before::Rest => weather.rest,
             Before::Turn if one_in(&mut state.rng, weather.suspended_at_turns) => weather.long,
             _ if one_in(&mut state.rng, weather.suspended) => weather.long,
             _ => 0,
         };
         if pause > 0 {
-            state.actors[actor].waiting.insert(ticket, Before::Nothing);
+            call.before = Before::Nothing;
+            state.actors[actor].waiting.insert(ticket, call);
             state.actors[actor].until = step + state.rng.random_range(1..=pause);
             return true;
         }
         let fate = state.fate();
         state.granted = Some((ticket, fate));
-        shared.changed.notify_all();
+        call.go.notify_one();
         while state.granted.is_some() {
             state = shared.wait(state);
         }
@@ -243,8 +254,10 @@ struct Over<'a>(&'a Shared);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        self.0.lock().is_over = true;
-        self.0.changed.notify_all();
+        let mut state = self.0.lock();
+        state.is_over = true;
+        let waiting = state.actors.iter().flat_map(|actor| actor.waiting.values());
+        waiting.for_each(|call| call.go.notify_one());
     }
 }
 
@@ -258,7 +271,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.lock().actors[self.actor].is_done = true;
-        self.shared.changed.notify_all();
+        self.shared.changed.notify_one();
     }
 }
 
@@ -284,13 +297,14 @@ impl Process {
         let mut state = self.shared.lock();
         let ticket = state.tickets;
         state.tickets += 1;
-        state.actors[self.actor].waiting.insert(ticket, before);
-        self.shared.changed.notify_all();
+        let go = Arc::new(Condvar::new());
+        state.actors[self.actor].waiting.insert(ticket, Waiting { before, go: go.clone() });
+        self.shared.changed.notify_one();
         let fate = loop {
             match state.granted {
                 _ if state.is_over => return Err(self.dead(object)),
                 Some((granted, fate)) if granted == ticket => break fate,
-                _ => state = self.shared.wait(state),
+                _ => state = go.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         };
         let answer = match fate {
@@ -317,7 +331,7 @@ impl Process {
         };
         state.granted = None;
         drop(state);
-        self.shared.changed.notify_all();
+        self.shared.changed.notify_one();
         answer
     }
 }
