@@ -6,7 +6,6 @@ pub mod conformance;
 pub mod filter;
 pub mod layers;
 pub mod local;
-pub mod memory;
 pub mod s3;
 pub mod secret;
 pub mod sftp;

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use holdfast_connectors::memory::storage::MemoryStorage;
 use holdfast_connectors::s3::client::{Credentials, S3Client, S3Options};
 use holdfast_connectors::s3::source::{S3Source, S3SourceOptions};
 use holdfast_connectors::secret::Secret;
@@ -21,6 +20,7 @@ use holdfast_engine::repo::{self, BlobReader, CreateOptions, Index, Repository};
 use holdfast_engine::source::{Source, SourceErrorKind, SourceResult, WalkBatch};
 use holdfast_engine::tree::{Entry, view};
 use holdfast_engine::{Error, Result};
+use holdfast_testkit::MemoryStorage;
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::{
     S3Fault, S3Object, S3Operation, S3Refusal, S3Rule, S3Server, S3ServerOptions,

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holdfast_connectors::local::source::{LocalSource, LocalSourceOptions};
-use holdfast_connectors::memory::storage::MemoryStorage;
 use holdfast_connectors::sftp::client::Operation;
 use holdfast_connectors::sftp::pool::Pool;
 use holdfast_connectors::sftp::source::SftpSourceOptions;
@@ -25,6 +24,7 @@ use holdfast_engine::repo::{self, BlobReader, CreateOptions, Index, Repository};
 use holdfast_engine::source::{Source, SourceErrorKind};
 use holdfast_engine::tree::{Content, Entry, chunks, view};
 use holdfast_engine::{Error, Result};
+use holdfast_testkit::MemoryStorage;
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::{Direction, Proxy, TreeFixture, TreeOptions};
 

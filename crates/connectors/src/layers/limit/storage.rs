@@ -148,8 +148,8 @@ mod tests {
     use super::super::BURST;
     use super::super::tests::StillClock;
     use super::*;
-    use crate::memory::storage::MemoryStorage;
     use holdfast_engine::hash::RecordId;
+    use holdfast_testkit::MemoryStorage;
 
     fn limited(upload: Option<u64>, download: Option<u64>) -> (LimitStorage, Arc<StillClock>) {
         let clock = Arc::new(StillClock::default());

@@ -1,3 +1,0 @@
-//! Storages in memory, for tests and simulations.
-
-pub mod storage;
