@@ -12,6 +12,11 @@ pub mod sftp;
 pub mod stream;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Longest timeout that may be asked for: what is made of it by adding and multiplying stays within
+/// what clocks can tell.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Locks, whatever another thread died of: what these locks guard is whole between statements.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
