@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use self::directory::{Directory, Handles};
 use self::list::Lister;
-use super::metadata::{Owners, device, stat_at};
+use super::metadata::{Owners, device, is_sparse, stat_at};
 use super::xattrs::{self, Of};
 use crate::filter::{BadRule, Filter};
 
@@ -189,9 +189,9 @@ impl Source for LocalSource {
         let mut first = walk::empty_batch(&root);
         first.entries.push(SourceEntry {
             name: Vec::new(),
-            sparse: metadata.kind == Kind::File && stat.stx_blocks * 512 < metadata.size,
             metadata,
             device: device(&stat),
+            sparse: is_sparse(&stat),
         });
         if !is_directory {
             let _ = sink(first);

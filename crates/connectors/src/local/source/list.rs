@@ -12,7 +12,7 @@ use rustix::fs::{FileType, OFlags, RawDir, Statx};
 use rustix::io::Errno;
 
 use super::{Inner, directory};
-use crate::local::metadata::{device, metadata, stat_at};
+use crate::local::metadata::{device, is_sparse, metadata, stat_at};
 
 /// What a directory with a cache in it holds, and how that file starts.
 /// <https://bford.info/cachedir/>
@@ -247,7 +247,7 @@ impl Lister<'_> {
             let foreign = self.only_device.is_some_and(|only| only != device);
             piece.directories.push(Found { directory, foreign });
         }
-        let sparse = metadata.kind == Kind::File && stat.stx_blocks * 512 < metadata.size;
+        let sparse = is_sparse(stat);
         piece.batch.entries.push(SourceEntry { name: name.to_vec(), metadata, device, sparse });
     }
 }

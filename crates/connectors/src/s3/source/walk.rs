@@ -101,17 +101,20 @@ type Pages = mpsc::Sender<SourceResult<Page>>;
 async fn list(inner: &Inner, prefix: &str, pages: &Pages) -> SourceResult<()> {
     let failed = |error| inner.error("list", prefix, error);
     let mut listing = inner.client.pages(prefix, false);
-    let mut found = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
+    let mut is_whole = false;
     for _ in 0..WHOLE {
-        let Some(page) = listing.next().await.map_err(failed)? else {
-            // Not every server sorts as the others do.
-            found.sort_unstable_by(|a: &Found, b| a.key.cmp(&b.key));
-            found.dedup_by(|a, b| a.key == b.key);
-            send(pages, Page::Subtree(found)).await;
-            return Ok(());
-        };
+        let Some(page) = listing.next().await.map_err(failed)? else { break };
+        is_whole = page.is_last;
         let objects = page.objects.into_iter();
         found.extend(objects.map(|of| Found { facts: Facts::of(&of), key: of.key }));
+    }
+    if is_whole {
+        // Not every server sorts as the others do.
+        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        found.dedup_by(|a, b| a.key == b.key);
+        send(pages, Page::Subtree(found)).await;
+        return Ok(());
     }
     drop(found);
     if inner.options.exclude_caches && inner.is_cache(prefix).await? {
