@@ -14,9 +14,10 @@ use holdfast_engine::source::{
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::Inner;
 use super::facts::{self, Facts};
 use super::order::{Child, Found, Hold, What, children};
-use super::{CACHE_TAG, Inner};
+use crate::filter::CACHE_TAG;
 use crate::s3::client::ListedPage;
 
 /// A subtree of at most so many pages is listed at once.

@@ -13,14 +13,10 @@ use tokio::task::JoinSet;
 
 use super::metadata::Facts;
 use super::{Inner, became_another, join, nameless_kind, walk};
+use crate::filter::{CACHE_SIGNATURE, CACHE_TAG};
 use crate::sftp::client::{
     Attributes, Client, ClientErrorKind, ClientResult, DirectoryEntry, FileKind, OpenFlags,
 };
-
-/// What a directory with a cache in it holds, and how that file starts.
-/// <https://bford.info/cachedir/>
-const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
-const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// Entries of a directory whose attributes are asked for at once.
 const LOOKS: usize = 64;
@@ -203,7 +199,7 @@ impl Attempt<'_> {
     fn take(&mut self, entry: DirectoryEntry) {
         self.names += 1;
         let DirectoryEntry { name, attributes, .. } = entry;
-        self.is_tagged |= self.lister.inner.options.exclude_caches && name == CACHE_TAG;
+        self.is_tagged |= self.lister.inner.options.exclude_caches && name == CACHE_TAG.as_bytes();
         // Before a closer look: what is excluded may well be so because a look fails.
         if attributes.kind().is_some_and(|kind| self.is_excluded(&name, &attributes, kind)) {
             self.listing.excluded += 1;
@@ -318,7 +314,7 @@ fn below(directory: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// Whether the tag says what it must; one that cannot be read says nothing.
 async fn is_cache(client: &Client, directory: &[u8]) -> ClientResult<bool> {
-    let path = below(directory, CACHE_TAG);
+    let path = below(directory, CACHE_TAG.as_bytes());
     let read = async {
         // Opening anything else might wait for ever.
         if client.lstat(&path).await?.kind() != Some(FileKind::File) {
