@@ -22,3 +22,14 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// A path relative to the root, and a name below it.
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(path.len() + 1 + name.len());
+    if !path.is_empty() {
+        joined.extend_from_slice(path);
+        joined.push(b'/');
+    }
+    joined.extend_from_slice(name);
+    joined
+}

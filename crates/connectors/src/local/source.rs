@@ -260,14 +260,3 @@ impl Source for LocalSource {
         Ok(Box::new(self.inner.open_file(directory, entry)?))
     }
 }
-
-/// A path and a name below it, relative to the root.
-fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut joined = Vec::with_capacity(path.len() + 1 + name.len());
-    if !path.is_empty() {
-        joined.extend_from_slice(path);
-        joined.push(b'/');
-    }
-    joined.extend_from_slice(name);
-    joined
-}

@@ -240,7 +240,7 @@ impl Inner {
             for common in page.prefixes {
                 let rest = common.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix('/'));
                 let name = names::name_of(rest.unwrap_or_default()).into_bytes();
-                self.directories.found(&directories::join(path, &name));
+                self.directories.found(&crate::join(path, &name));
                 found.insert(name);
             }
         }

@@ -334,14 +334,3 @@ fn nameless_kind(path: &[u8]) -> SourceError {
     let why = std::io::Error::other("the server does not say what kind of file it is");
     SourceError::from_io("stat", String::from_utf8_lossy(path), why)
 }
-
-/// A path and a name below it, relative to the root.
-fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut joined = Vec::with_capacity(path.len() + 1 + name.len());
-    if !path.is_empty() {
-        joined.extend_from_slice(path);
-        joined.push(b'/');
-    }
-    joined.extend_from_slice(name);
-    joined
-}

@@ -238,7 +238,7 @@ impl Lister<'_> {
             let parent = &piece.batch.directory;
             let handle = self.source.handle(parent).child(name);
             let directory = Arc::new(SourceDirectory {
-                path: super::join(&parent.path, name),
+                path: crate::join(&parent.path, name),
                 handle: Some(handle),
             });
             let foreign = self.only_device.is_some_and(|only| only != device);

@@ -343,11 +343,7 @@ impl Walk<'_> {
         let mut entries = VecDeque::with_capacity(children.len());
         let mut directories = Vec::new();
         for Child { name, what } in children {
-            let mut path = job.directory.path.clone();
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(name.as_bytes());
+            let path = crate::join(&job.directory.path, name.as_bytes());
             let is_directory = matches!(what, What::Directory(_));
             let key = crate::s3::names::key_of(name.as_bytes()).unwrap_or_default();
             let is_left_out = match &what {

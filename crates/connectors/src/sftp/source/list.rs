@@ -12,8 +12,9 @@ use holdfast_engine::source::{
 use tokio::task::JoinSet;
 
 use super::metadata::Facts;
-use super::{Inner, became_another, join, nameless_kind, walk};
+use super::{Inner, became_another, nameless_kind, walk};
 use crate::filter::{CACHE_SIGNATURE, CACHE_TAG};
+use crate::join;
 use crate::sftp::client::{
     Attributes, Client, ClientErrorKind, ClientResult, DirectoryEntry, FileKind, OpenFlags,
 };
