@@ -310,7 +310,8 @@ async fn check_searchable(client: &Client, path: &[u8]) -> ClientResult<()> {
 
 /// `name` in the directory at an absolute path.
 fn below(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    join(directory.strip_suffix(b"/").unwrap_or(directory), name)
+    let slash: &[u8] = if directory.ends_with(b"/") { b"" } else { b"/" };
+    [directory, slash, name].concat()
 }
 
 /// Whether the tag says what it must; one that cannot be read says nothing.
@@ -334,6 +335,12 @@ async fn is_cache(client: &Client, directory: &[u8]) -> ClientResult<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_in_the_servers_root_has_an_absolute_path_too() {
+        assert_eq!(below(b"/", b"x"), b"/x");
+        assert_eq!(below(b"/a", b"x"), b"/a/x");
+    }
 
     #[test]
     fn names_that_come_twice_are_refused() {
