@@ -1,6 +1,6 @@
 //! Connectors: where repositories live, where files come from, where they are restored to. Each
 //! connector has the same rooms (storage, source, destination) and implements the engine's
-//! contracts of these names; `layers` wraps a storage in another of the same trait.
+//! contracts of these names; `layers` wraps any of them in another of the same trait.
 
 pub mod conformance;
 pub mod filter;

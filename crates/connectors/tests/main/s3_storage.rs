@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use holdfast_connectors::conformance::storage_conformance;
 use holdfast_connectors::layers::limit::{LimitStorage, Limits};
-use holdfast_connectors::layers::record::RecordStorage;
 use holdfast_connectors::s3::client::{Class, Put, S3Error, S3Options};
 use holdfast_connectors::s3::storage::S3Storage;
 use holdfast_engine::hash::{ObjectId, RecordId, Sha256, SnapshotId};
@@ -18,7 +17,7 @@ use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::s3::{
     S3Fault, S3Object, S3Operation, S3Refusal, S3Rule, S3Server, S3ServerOptions,
 };
-use holdfast_testkit::{FaultStorage, Proxy};
+use holdfast_testkit::{FaultStorage, Proxy, RecordStorage};
 
 use crate::s3_client::{client, options, server};
 
