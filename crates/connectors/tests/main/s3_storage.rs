@@ -190,6 +190,41 @@ fn packs_are_listed_by_digits_when_they_are_many() {
     failed(storage.list(Folder::Packs, &mut |_| {}), StorageErrorKind::PermissionDenied);
 }
 
+/// As servers answer that look at many keys and find that all of them were removed.
+#[test]
+fn a_first_page_that_is_empty_is_not_the_last() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let name = ObjectName::pack(ObjectId::new([0xab; 32]));
+    let last = format!(
+        "<IsTruncated>false</IsTruncated><Contents><Key>{name}</Key><Size>4</Size>\
+         <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+    );
+    let first = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>";
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut buffer = [0; 8192];
+            let length = stream.read(&mut buffer).unwrap_or(0);
+            let request = String::from_utf8_lossy(&buffer[..length]);
+            let page = if request.contains("continuation-token=") { last.as_str() } else { first };
+            let page = format!("<ListBucketResult>{page}</ListBucketResult>");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\
+                 connection: close\r\n\r\n{page}",
+                page.len()
+            );
+        }
+    });
+    let server = server(S3ServerOptions::default());
+    let storage = storage_at(options(&server, port));
+    let mut found = Vec::new();
+    storage.list(Folder::Packs, &mut |info| found.push(info.name)).unwrap();
+    assert_eq!(found, [name]);
+}
+
 #[test]
 fn only_data_may_be_cold_and_metadata_is_never() {
     let server = server(S3ServerOptions::default());
