@@ -11,8 +11,10 @@ pub mod secret;
 pub mod sftp;
 pub mod stream;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use holdfast_engine::source::{SourceDirectory, WalkBatch};
 
 /// Longest timeout that may be asked for: what is made of it by adding and multiplying stays within
 /// what clocks can tell.
@@ -32,4 +34,14 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     }
     joined.extend_from_slice(name);
     joined
+}
+
+/// A batch of this directory with nothing in it yet.
+fn empty_batch(directory: &Arc<SourceDirectory>) -> WalkBatch {
+    WalkBatch {
+        directory: Arc::clone(directory),
+        entries: Vec::new(),
+        errors: Vec::new(),
+        excluded: 0,
+    }
 }

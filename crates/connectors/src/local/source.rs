@@ -25,6 +25,7 @@ use self::directory::{Directory, Handles};
 use self::list::Lister;
 use super::metadata::{Owners, device, is_sparse, stat_at};
 use super::xattrs::{self, Of};
+use crate::empty_batch;
 use crate::filter::{BadRule, Filter};
 
 /// Directories held open at once.
@@ -186,7 +187,7 @@ impl Source for LocalSource {
             let why = std::io::Error::other("this is where the backup itself is kept");
             return Err(SourceError::from_io("list", location, why));
         }
-        let mut first = walk::empty_batch(&root);
+        let mut first = empty_batch(&root);
         first.entries.push(SourceEntry {
             name: Vec::new(),
             metadata,

@@ -29,6 +29,7 @@ use self::links::Links;
 use self::metadata::{Facts, Owners};
 use super::client::{Client, ClientErrorKind, ClientResult};
 use super::pool::{Lease, Pool, SftpError};
+use crate::empty_batch;
 use crate::filter::{BadRule, Filter};
 
 /// Small files open at once, over all connections. Servers limit handles, often to a thousand.
@@ -264,7 +265,7 @@ impl Source for SftpSource {
         inner.links.clear();
         let root = inner.pool.block_on(inner.find_root())?;
         let directory = Arc::new(SourceDirectory { path: Vec::new(), handle: None });
-        let mut first = walk::empty_batch(&directory);
+        let mut first = empty_batch(&directory);
         let metadata = root.facts.metadata(&inner.owners);
         if metadata.kind == Kind::Symlink {
             inner.links.note(inner.path(b"", b""));

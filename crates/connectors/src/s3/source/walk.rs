@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 use super::Inner;
 use super::facts::{self, Facts};
 use super::order::{Child, Found, Hold, What, children};
+use crate::empty_batch;
 use crate::filter::CACHE_TAG;
 use crate::s3::client::ListedPage;
 
@@ -208,7 +209,7 @@ pub(super) fn walk(
                 if is_root || error.kind == SourceErrorKind::Unreachable {
                     return Err(error);
                 }
-                let mut batch = empty(&job.directory);
+                let mut batch = empty_batch(&job.directory);
                 batch.errors.push(error);
                 if (walk.sink)(batch).is_break() {
                     return Ok(());
@@ -231,19 +232,10 @@ fn object(
     let info = inner.client.block_on(inner.client.head(&key));
     let info = info.map_err(|error| inner.error("list", &key, error))?;
     let metadata = facts::of_info(&info);
-    let mut batch = empty(directory);
+    let mut batch = empty_batch(directory);
     batch.entries.push(SourceEntry { name: Vec::new(), metadata, device: 0, sparse: false });
     let _ = sink(batch);
     Ok(())
-}
-
-fn empty(directory: &Arc<SourceDirectory>) -> WalkBatch {
-    WalkBatch {
-        directory: Arc::clone(directory),
-        entries: Vec::new(),
-        errors: Vec::new(),
-        excluded: 0,
-    }
 }
 
 fn directory_entry(name: Vec<u8>) -> SourceEntry {
@@ -380,7 +372,7 @@ impl Walk<'_> {
     ) -> ControlFlow<()> {
         let (mut entries, mut excluded) = (entries.into(), excluded);
         while !entries.is_empty() || excluded > 0 {
-            let mut batch = empty(directory);
+            let mut batch = empty_batch(directory);
             let some = entries.len().min(BATCH);
             batch.entries.extend(entries.drain(..some));
             batch.excluded = std::mem::take(&mut excluded);

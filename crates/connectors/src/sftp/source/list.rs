@@ -12,12 +12,12 @@ use holdfast_engine::source::{
 use tokio::task::JoinSet;
 
 use super::metadata::Facts;
-use super::{Inner, became_another, nameless_kind, walk};
+use super::{Inner, became_another, nameless_kind};
 use crate::filter::{CACHE_SIGNATURE, CACHE_TAG};
-use crate::join;
 use crate::sftp::client::{
     Attributes, Client, ClientErrorKind, ClientResult, DirectoryEntry, FileKind, OpenFlags,
 };
+use crate::{empty_batch, join};
 
 /// Entries of a directory whose attributes are asked for at once.
 const LOOKS: usize = 64;
@@ -69,7 +69,7 @@ impl Listing {
         at: &Arc<SourceDirectory>,
         most: usize,
     ) -> impl Iterator<Item = WalkBatch> {
-        let mut first = walk::empty_batch(at);
+        let mut first = empty_batch(at);
         first.errors = std::mem::take(&mut self.errors);
         first.excluded = self.excluded;
         let mut from = 0;
@@ -84,7 +84,7 @@ impl Listing {
             }));
             from += batch.entries.len();
             if from < self.found.len() {
-                next = Some(walk::empty_batch(at));
+                next = Some(empty_batch(at));
             }
             Some(batch)
         })
