@@ -1,11 +1,16 @@
-//! What a backup leaves out by name or size: gitignore rules read relative to the source's root.
-//! The same for every kind of source.
+//! What a backup leaves out by name or size: gitignore rules read relative to the source's root,
+//! and what marks a directory as a cache. The same for every kind of source.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+/// What a directory with a cache in it holds, and how that file starts.
+/// <https://bford.info/cachedir/>
+pub(crate) const CACHE_TAG: &str = "CACHEDIR.TAG";
+pub(crate) const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// A rule that cannot be understood.
 #[derive(Debug, thiserror::Error)]

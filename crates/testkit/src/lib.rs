@@ -1,10 +1,11 @@
 //! What Holdfast's tests are made of; no product code depends on it.
 //!
-//! Storages in memory and storages that fail ([`memory`], [`fault`]), trees in memory and on disk
-//! ([`memtree`], [`tree`]), an independent comparison of trees ([`compare`]), byte mutation for
-//! decoders ([`mutate`]), seeds and clocks ([`clock`]): all functions of their seeds. And a TCP proxy
-//! that delays and cuts ([`proxy`]), a real OpenSSH server with all that belongs to it ([`sshd`]), and
-//! a real S3 server ([`s3`]).
+//! Storages in memory, storages that fail and storages that write down what is asked of them
+//! ([`memory`], [`fault`], [`record`]), trees in memory and on disk ([`memtree`], [`tree`]), an
+//! independent comparison of trees ([`compare`]), byte mutation for decoders ([`mutate`]), seeds and
+//! clocks ([`clock`]): all functions of their seeds. And a TCP proxy that delays and cuts
+//! ([`proxy`]), a real OpenSSH server with all that belongs to it ([`sshd`]), and a real S3 server
+//! ([`s3`]).
 
 pub mod clock;
 pub mod compare;
@@ -13,6 +14,7 @@ pub mod memory;
 pub mod memtree;
 pub mod mutate;
 pub mod proxy;
+pub mod record;
 pub mod s3;
 pub mod sshd;
 pub mod tree;
@@ -24,6 +26,7 @@ pub use memory::MemoryStorage;
 pub use memtree::{MemoryDestination, MemorySource, MemoryTree, Trouble};
 pub use mutate::{Budget, Mutator, fuzz_for};
 pub use proxy::{Direction, Proxy};
+pub use record::RecordStorage;
 pub use s3::{S3Fault, S3Object, S3Operation, S3Refusal, S3Rule, S3Server, S3ServerOptions};
 pub use sshd::{Agent, HostKeyKind, KeyKind, Sshd, SshdOptions};
 pub use tree::{TreeFixture, TreeOptions};

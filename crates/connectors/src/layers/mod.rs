@@ -1,4 +1,4 @@
-//! Wrappers that make one storage out of another. Connectors know nothing of them.
+//! Wrappers that make one storage, source or destination out of another. Connectors know nothing of
+//! them.
 
 pub mod limit;
-pub mod record;

@@ -52,6 +52,11 @@ pub(super) fn kind(stat: &Statx) -> Kind {
     }
 }
 
+/// Whether a file occupies less than its size. Some file systems tell nonsense of blocks.
+pub(super) fn is_sparse(stat: &Statx) -> bool {
+    kind(stat) == Kind::File && stat.stx_blocks.saturating_mul(512) < stat.stx_size
+}
+
 fn time(stamp: StatxTimestamp) -> Time {
     Time { seconds: stamp.tv_sec, nanos: stamp.tv_nsec }
 }

@@ -23,8 +23,9 @@ use rustix::io::Errno;
 
 use self::directory::{Directory, Handles};
 use self::list::Lister;
-use super::metadata::{Owners, device, stat_at};
+use super::metadata::{Owners, device, is_sparse, stat_at};
 use super::xattrs::{self, Of};
+use crate::empty_batch;
 use crate::filter::{BadRule, Filter};
 
 /// Directories held open at once.
@@ -186,12 +187,12 @@ impl Source for LocalSource {
             let why = std::io::Error::other("this is where the backup itself is kept");
             return Err(SourceError::from_io("list", location, why));
         }
-        let mut first = walk::empty_batch(&root);
+        let mut first = empty_batch(&root);
         first.entries.push(SourceEntry {
             name: Vec::new(),
-            sparse: metadata.kind == Kind::File && stat.stx_blocks * 512 < metadata.size,
             metadata,
             device: device(&stat),
+            sparse: is_sparse(&stat),
         });
         if !is_directory {
             let _ = sink(first);
@@ -259,15 +260,4 @@ impl Source for LocalSource {
     ) -> SourceResult<Box<dyn SourceFile>> {
         Ok(Box::new(self.inner.open_file(directory, entry)?))
     }
-}
-
-/// A path and a name below it, relative to the root.
-fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut joined = Vec::with_capacity(path.len() + 1 + name.len());
-    if !path.is_empty() {
-        joined.extend_from_slice(path);
-        joined.push(b'/');
-    }
-    joined.extend_from_slice(name);
-    joined
 }

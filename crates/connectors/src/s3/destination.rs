@@ -32,7 +32,7 @@ use holdfast_engine::meta::{Kind, Metadata, Xattr};
 
 use self::directories::Directories;
 use self::headers::{Wanted, described};
-use super::client::{Class, ObjectInfo, Put, S3Client, S3Error, S3Result};
+use super::client::{self, Class, ObjectInfo, Put, S3Client, S3Error, S3Result};
 use super::ranges::{Ranges, Reader};
 use super::{attributes, names};
 
@@ -40,6 +40,8 @@ use super::{attributes, names};
 const CONCURRENCY: usize = 32;
 /// Up to this size an object is sent in one piece.
 const WHOLE: u64 = 16 << 20;
+/// Longest target of a symbolic link that is read: more than any file system has.
+const TARGET: u64 = 64 << 10;
 
 /// A place in a bucket to restore to. Its methods must not be called on threads of the client's
 /// runtime.
@@ -125,19 +127,20 @@ impl Inner {
         path: &[u8],
         work: impl Future<Output = Result<T, Problem>>,
     ) -> DestinationResult<T> {
-        let done = self.client.block_on(work);
-        done.map_err(|problem| {
-            let kind = problem.kind();
-            let slash = if path.is_empty() { "" } else { "/" };
-            let path =
-                format!("{}{slash}{}", self.client.location(), String::from_utf8_lossy(path));
-            let source: Box<dyn std::error::Error + Send + Sync> = match problem {
-                Problem::Request(error) => Box::new(error),
-                Problem::Local(error) => Box::new(error),
-                Problem::Here(_, what) => what.into(),
-            };
-            DestinationError { kind, operation, path, source: Some(source) }
-        })
+        self.client.block_on(work).map_err(|problem| self.error(operation, path, problem))
+    }
+
+    /// The error as the caller gets it.
+    fn error(&self, operation: &'static str, path: &[u8], problem: Problem) -> DestinationError {
+        let kind = problem.kind();
+        let slash = if path.is_empty() { "" } else { "/" };
+        let path = format!("{}{slash}{}", self.client.location(), String::from_utf8_lossy(path));
+        let source: Box<dyn std::error::Error + Send + Sync> = match problem {
+            Problem::Request(error) => Box::new(error),
+            Problem::Local(error) => Box::new(error),
+            Problem::Here(_, what) => what.into(),
+        };
+        DestinationError { kind, operation, path, source: Some(source) }
     }
 
     /// The key of what stands at a path.
@@ -237,7 +240,7 @@ impl Inner {
             for common in page.prefixes {
                 let rest = common.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix('/'));
                 let name = names::name_of(rest.unwrap_or_default()).into_bytes();
-                self.directories.found(&directories::join(path, &name));
+                self.directories.found(&crate::join(path, &name));
                 found.insert(name);
             }
         }
@@ -464,7 +467,8 @@ impl Destination for S3Destination {
         let inner = &self.inner;
         let read = async {
             let key = inner.key(path)?;
-            Ok(inner.client.get(&key, None).await?.bytes.to_vec())
+            let most = client::Wanted { most: Some(TARGET), ..client::Wanted::default() };
+            Ok(inner.client.get_wanted(&key, &most).await?.bytes.to_vec())
         };
         inner.call("read", path, read)
     }

@@ -23,12 +23,7 @@ use holdfast_engine::source::{
 use super::attributes;
 use super::client::{Class, Object, S3Client, S3Error, Wanted};
 use super::names;
-use crate::filter::{BadRule, Filter};
-
-/// What a directory with a cache in it holds, and how that file starts.
-/// <https://bford.info/cachedir/>
-const CACHE_TAG: &str = "CACHEDIR.TAG";
-const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+use crate::filter::{BadRule, CACHE_SIGNATURE, CACHE_TAG, Filter};
 
 /// What to walk and what to leave out.
 #[derive(Debug, Clone, Default)]

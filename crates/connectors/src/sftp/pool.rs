@@ -16,7 +16,7 @@ use super::client::{Client, ClientError, ClientErrorKind, ClientOptions, Recorde
 use super::ssh::{
     Class, Connector, ExecOutput, Interaction, Problem, SshError, SshOptions, SshSession,
 };
-use crate::locked;
+use crate::{LONGEST_TIMEOUT, locked};
 
 /// Calls that one connection serves before another one is made.
 const BUSY: usize = 2;
@@ -184,7 +184,7 @@ impl Pool {
     pub fn new(runtime: Handle, options: SftpOptions, interaction: Arc<dyn Interaction>) -> Self {
         let recorder = Arc::new(Recorder::new());
         let client_options = ClientOptions {
-            timeout: options.ssh.timeout.max(Duration::from_secs(1)) * 2,
+            timeout: options.ssh.timeout.clamp(Duration::from_secs(1), LONGEST_TIMEOUT) * 2,
             recorder: Some(recorder.clone()),
             ..ClientOptions::default()
         };

@@ -29,6 +29,7 @@ use self::links::Links;
 use self::metadata::{Facts, Owners};
 use super::client::{Client, ClientErrorKind, ClientResult};
 use super::pool::{Lease, Pool, SftpError};
+use crate::empty_batch;
 use crate::filter::{BadRule, Filter};
 
 /// Small files open at once, over all connections. Servers limit handles, often to a thousand.
@@ -264,7 +265,7 @@ impl Source for SftpSource {
         inner.links.clear();
         let root = inner.pool.block_on(inner.find_root())?;
         let directory = Arc::new(SourceDirectory { path: Vec::new(), handle: None });
-        let mut first = walk::empty_batch(&directory);
+        let mut first = empty_batch(&directory);
         let metadata = root.facts.metadata(&inner.owners);
         if metadata.kind == Kind::Symlink {
             inner.links.note(inner.path(b"", b""));
@@ -333,15 +334,4 @@ fn became_another(operation: &'static str, path: &[u8]) -> SourceError {
 fn nameless_kind(path: &[u8]) -> SourceError {
     let why = std::io::Error::other("the server does not say what kind of file it is");
     SourceError::from_io("stat", String::from_utf8_lossy(path), why)
-}
-
-/// A path and a name below it, relative to the root.
-fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut joined = Vec::with_capacity(path.len() + 1 + name.len());
-    if !path.is_empty() {
-        joined.extend_from_slice(path);
-        joined.push(b'/');
-    }
-    joined.extend_from_slice(name);
-    joined
 }

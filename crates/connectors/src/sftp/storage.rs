@@ -3,7 +3,8 @@
 //! connections, and what fails because one breaks is done again.
 //!
 //! Objects are written in [`place`] and [`upload`], read in [`read`], listed in [`list`]; open files
-//! are kept in [`handles`], errors told apart in [`problem`]; [`checksums`] asks a shell.
+//! are kept in [`handles`], errors told apart in [`problem`]. [`directories`] makes the directories,
+//! [`space`] asks for what is free; [`checksums`] asks a shell.
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use holdfast_connectors::conformance::storage_conformance;
 use holdfast_connectors::layers::limit::{LimitStorage, Limits};
-use holdfast_connectors::layers::record::RecordStorage;
 use holdfast_connectors::s3::client::{Class, Put, S3Error, S3Options};
 use holdfast_connectors::s3::storage::S3Storage;
 use holdfast_engine::hash::{ObjectId, RecordId, Sha256, SnapshotId};
@@ -18,7 +17,7 @@ use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::s3::{
     S3Fault, S3Object, S3Operation, S3Refusal, S3Rule, S3Server, S3ServerOptions,
 };
-use holdfast_testkit::{FaultStorage, Proxy};
+use holdfast_testkit::{FaultStorage, Proxy, RecordStorage};
 
 use crate::s3_client::{client, options, server};
 
@@ -189,6 +188,41 @@ fn packs_are_listed_by_digits_when_they_are_many() {
     let refused = S3Rule::refuse(S3Refusal::AccessDenied).on(S3Operation::List).query("packs/9");
     server.add_fault(refused);
     failed(storage.list(Folder::Packs, &mut |_| {}), StorageErrorKind::PermissionDenied);
+}
+
+/// As servers answer that look at many keys and find that all of them were removed.
+#[test]
+fn a_first_page_that_is_empty_is_not_the_last() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let name = ObjectName::pack(ObjectId::new([0xab; 32]));
+    let last = format!(
+        "<IsTruncated>false</IsTruncated><Contents><Key>{name}</Key><Size>4</Size>\
+         <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+    );
+    let first = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>";
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut buffer = [0; 8192];
+            let length = stream.read(&mut buffer).unwrap_or(0);
+            let request = String::from_utf8_lossy(&buffer[..length]);
+            let page = if request.contains("continuation-token=") { last.as_str() } else { first };
+            let page = format!("<ListBucketResult>{page}</ListBucketResult>");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\
+                 connection: close\r\n\r\n{page}",
+                page.len()
+            );
+        }
+    });
+    let server = server(S3ServerOptions::default());
+    let storage = storage_at(options(&server, port));
+    let mut found = Vec::new();
+    storage.list(Folder::Packs, &mut |info| found.push(info.name)).unwrap();
+    assert_eq!(found, [name]);
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use holdfast_connectors::layers::record::{Operation, RecordStorage};
 use holdfast_connectors::s3::client::S3Options;
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use holdfast_engine::repo::{self, OpenOptions};
 use holdfast_engine::storage::Storage;
 use holdfast_testkit::clock::random_bytes;
+use holdfast_testkit::record::{Operation, RecordStorage};
 use holdfast_testkit::s3::{S3Backend, S3Fault, S3Operation, S3Refusal, S3Rule, S3ServerOptions};
 use holdfast_testkit::{Direction, Fault, FaultStorage, MemoryTree, Proxy};
 

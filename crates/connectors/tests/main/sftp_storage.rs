@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use holdfast_connectors::conformance::storage_conformance;
-use holdfast_connectors::layers::record::RecordStorage;
 use holdfast_connectors::local::storage::LocalStorage;
 use holdfast_connectors::sftp::client::Operation;
 use holdfast_connectors::sftp::pool::{Pool, SftpError, SftpOptions};
@@ -19,7 +18,7 @@ use holdfast_engine::hash::{ObjectId, RecordId, Sha256, SnapshotId};
 use holdfast_engine::storage::{Folder, ObjectName, Storage, StorageErrorKind};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::sshd::{KeyKind, keygen, public_line};
-use holdfast_testkit::{Proxy, Sshd, SshdOptions};
+use holdfast_testkit::{Proxy, RecordStorage, Sshd, SshdOptions};
 
 use crate::scratch;
 

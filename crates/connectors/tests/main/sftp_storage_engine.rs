@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use holdfast_connectors::layers::record::{Operation, RecordStorage};
 use holdfast_connectors::sftp::pool::SftpOptions;
 use holdfast_engine::hash::ObjectId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
@@ -16,6 +15,7 @@ use holdfast_engine::repo::snapshots::SnapshotInfo;
 use holdfast_engine::repo::{self, OpenOptions, Repository};
 use holdfast_engine::storage::{ObjectName, Storage};
 use holdfast_testkit::clock::random_bytes;
+use holdfast_testkit::record::{Operation, RecordStorage};
 use holdfast_testkit::{Direction, Fault, FaultStorage, MemoryTree, Proxy, SshdOptions};
 
 use crate::repositories::{

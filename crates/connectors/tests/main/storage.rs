@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use holdfast_connectors::conformance::storage_conformance;
 use holdfast_connectors::layers::limit::{LimitStorage, Limits};
-use holdfast_connectors::layers::record::{Operation, RecordStorage};
 use holdfast_connectors::local::storage::LocalStorage;
 use holdfast_engine::hash::{ObjectId, RecordId, SnapshotId};
 use holdfast_engine::storage::{Folder, ObjectName, Storage, StorageErrorKind};
 use holdfast_testkit::MemoryStorage;
+use holdfast_testkit::record::{Operation, RecordStorage};
 
 use crate::scratch;
 

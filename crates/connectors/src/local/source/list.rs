@@ -12,12 +12,8 @@ use rustix::fs::{FileType, OFlags, RawDir, Statx};
 use rustix::io::Errno;
 
 use super::{Inner, directory};
-use crate::local::metadata::{device, metadata, stat_at};
-
-/// What a directory with a cache in it holds, and how that file starts.
-/// <https://bford.info/cachedir/>
-const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
-const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+use crate::filter::{CACHE_SIGNATURE, CACHE_TAG};
+use crate::local::metadata::{device, is_sparse, metadata, stat_at};
 
 /// Names of one directory in one piece of memory, sorted by bytes.
 #[derive(Debug, Default)]
@@ -131,7 +127,8 @@ impl Lister<'_> {
         let fd = self.source.handle(at).fd().map_err(fail)?;
         scratch.names.read(&fd, scratch.buffer.spare_capacity_mut()).map_err(fail)?;
         let mut names = std::mem::take(&mut scratch.names);
-        if self.source.options.exclude_caches && names.contains(CACHE_TAG) && is_cache(&fd) {
+        let is_tagged = names.contains(CACHE_TAG.as_bytes());
+        if self.source.options.exclude_caches && is_tagged && is_cache(&fd) {
             let mut piece = self.piece(at, 0);
             piece.batch.excluded = names.len() as u64;
             scratch.names = names;
@@ -241,13 +238,13 @@ impl Lister<'_> {
             let parent = &piece.batch.directory;
             let handle = self.source.handle(parent).child(name);
             let directory = Arc::new(SourceDirectory {
-                path: super::join(&parent.path, name),
+                path: crate::join(&parent.path, name),
                 handle: Some(handle),
             });
             let foreign = self.only_device.is_some_and(|only| only != device);
             piece.directories.push(Found { directory, foreign });
         }
-        let sparse = metadata.kind == Kind::File && stat.stx_blocks * 512 < metadata.size;
+        let sparse = is_sparse(stat);
         piece.batch.entries.push(SourceEntry { name: name.to_vec(), metadata, device, sparse });
     }
 }

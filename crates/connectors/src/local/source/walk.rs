@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use holdfast_engine::source::{SourceDirectory, SourceError, SourceResult, WalkBatch};
 
 use super::list::{Found, Lister, Names, Piece, Scratch};
-use crate::locked;
+use crate::{empty_batch, locked};
 
 /// How many entries may lie ready at most (each some 200 bytes), before the threads pause.
 const AHEAD: usize = 16 << 10;
@@ -90,15 +90,6 @@ impl Job {
         });
         let directories = piece.directories.into_iter().map(Self::of).collect();
         Ok(Outcome { batch: piece.batch, directories, rest })
-    }
-}
-
-pub(super) fn empty_batch(directory: &Arc<SourceDirectory>) -> WalkBatch {
-    WalkBatch {
-        directory: Arc::clone(directory),
-        entries: Vec::new(),
-        errors: Vec::new(),
-        excluded: 0,
     }
 }
 

@@ -283,7 +283,6 @@ pub(super) fn class_of(answer: &Answer, operation: Operation) -> Class {
         | "UnauthorizedAccess" | "Unauthorized" => Class::AccessDenied,
         "InternalError" => Class::Server,
         _ => match answer.status {
-            // Some say "invalid request" of what they cannot do.
             507 => Class::Quota,
             429 | 503 => Class::SlowDown,
             500.. => Class::Server,

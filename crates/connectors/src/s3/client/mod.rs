@@ -27,7 +27,7 @@ use self::http::Transport;
 use self::http::connect::Connector;
 use self::http::tls::Trust;
 use self::limiter::Limiter;
-use crate::locked;
+use crate::{LONGEST_TIMEOUT, locked};
 
 mod bucket;
 mod clock;
@@ -367,6 +367,9 @@ fn check(options: &S3Options) -> Result<(), String> {
     }
     if options.timeout.is_zero() {
         return Err("a timeout of nothing".into());
+    }
+    if options.timeout > LONGEST_TIMEOUT {
+        return Err("a timeout of more than a year".into());
     }
     Ok(())
 }

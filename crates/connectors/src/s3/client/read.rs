@@ -53,8 +53,9 @@ impl S3Client {
             // "bytes 0-99/1234"
             let total = answer.content_range.as_deref().and_then(|range| range.rsplit('/').next());
             let total = total.and_then(|total| total.parse().ok());
+            let size: Option<u64> = total.or(announced);
             let mut info = ObjectInfo {
-                size: total.or(announced).unwrap_or_default(),
+                size: size.unwrap_or_default(),
                 modified: answer.last_modified.map_or(0, |time| time.secs()),
                 etag: unquoted(answer.e_tag.as_deref()),
                 version_id: version(answer.version_id),
@@ -65,6 +66,11 @@ impl S3Client {
             };
             let mut body = answer.body;
             let expected = announced.and_then(|n| usize::try_from(n).ok());
+            // A server that announces nothing may send without end.
+            let bound = match range {
+                Some(range) if answer.content_range.is_some() => Some(range.end - range.start),
+                _ => *most,
+            };
             let mut pieces = Vec::new();
             let mut length = 0_usize;
             while let Some(piece) = body.next().await {
@@ -75,7 +81,14 @@ impl S3Client {
                     other => other,
                 })?;
                 length += piece.len();
+                if let Some(bound) = bound.filter(|bound| length as u64 > *bound) {
+                    let what = format!("more than the {bound} bytes that were expected");
+                    return Err(Failure::late(Class::InvalidRange, what));
+                }
                 pieces.push(piece);
+            }
+            if size.is_none() {
+                info.size = length as u64;
             }
             if expected.is_some_and(|expected| expected != length) {
                 let what = format!("{length} of {} bytes came", expected.unwrap_or_default());

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use crate::locked;
+use crate::{join, locked};
 
 /// What is known of the directories, by path. The empty path is the destination.
 #[derive(Debug, Default)]
@@ -77,14 +77,6 @@ impl Directories {
 pub(super) fn parent(path: &[u8]) -> &[u8] {
     let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
     path.get(..end).unwrap_or_default()
-}
-
-/// What begins all paths in a directory, and a name in it.
-pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    match directory.is_empty() {
-        true => name.to_vec(),
-        false => [directory, b"/", name].concat(),
-    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use holdfast_engine::destination::{
-    Attributes, DestinationError, DestinationFile, DestinationResult, Unset,
-};
+use holdfast_engine::destination::{Attributes, DestinationFile, DestinationResult, Unset};
 
 use super::headers::Wanted;
 use super::{Inner, Problem, WHOLE, directories};
@@ -36,16 +34,16 @@ impl S3File {
         size: u64,
         replace: bool,
     ) -> io::Result<Self> {
-        let collected = nameless()?;
+        let collected = nameless().map_err(here)?;
         // What is not written reads as zeros.
-        collected.set_len(size)?;
+        collected.set_len(size).map_err(here)?;
         Ok(Self { inner: Arc::clone(inner), path: path.to_vec(), collected, size, replace })
     }
 
     fn read(&self, start: u64, end: u64) -> io::Result<Bytes> {
         let length = usize::try_from(end - start).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
-        self.collected.read_exact_at(&mut bytes, start)?;
+        self.collected.read_exact_at(&mut bytes, start).map_err(here)?;
         Ok(bytes.into())
     }
 
@@ -90,6 +88,12 @@ fn part_size(size: u64) -> u64 {
     size.div_ceil(PARTS).div_ceil(1 << 20).max(8) << 20
 }
 
+/// The error, with where it happened: on this machine, not in the bucket.
+fn here(error: io::Error) -> io::Error {
+    let place = std::env::temp_dir();
+    io::Error::new(error.kind(), format!("a temporary file in {}: {error}", place.display()))
+}
+
 /// A file that only its handle leads to.
 fn nameless() -> io::Result<File> {
     let mut random = [0; 16];
@@ -107,11 +111,10 @@ impl DestinationFile for S3File {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> DestinationResult<()> {
         let is_within = offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.size);
         let written = match is_within {
-            true => self.collected.write_all_at(bytes, offset),
+            true => self.collected.write_all_at(bytes, offset).map_err(here),
             false => Err(io::Error::other("the content is longer than was said")),
         };
-        let shown = || String::from_utf8_lossy(&self.path).into_owned();
-        written.map_err(|e| DestinationError::from_io("write the temporary file of", shown(), e))
+        written.map_err(|error| self.inner.error("write", &self.path, error.into()))
     }
 
     fn finish(self: Box<Self>, attributes: Attributes<'_>) -> DestinationResult<Unset> {

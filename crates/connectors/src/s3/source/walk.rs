@@ -14,9 +14,11 @@ use holdfast_engine::source::{
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::Inner;
 use super::facts::{self, Facts};
 use super::order::{Child, Found, Hold, What, children};
-use super::{CACHE_TAG, Inner};
+use crate::empty_batch;
+use crate::filter::CACHE_TAG;
 use crate::s3::client::ListedPage;
 
 /// A subtree of at most so many pages is listed at once.
@@ -101,17 +103,20 @@ type Pages = mpsc::Sender<SourceResult<Page>>;
 async fn list(inner: &Inner, prefix: &str, pages: &Pages) -> SourceResult<()> {
     let failed = |error| inner.error("list", prefix, error);
     let mut listing = inner.client.pages(prefix, false);
-    let mut found = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
+    let mut is_whole = false;
     for _ in 0..WHOLE {
-        let Some(page) = listing.next().await.map_err(failed)? else {
-            // Not every server sorts as the others do.
-            found.sort_unstable_by(|a: &Found, b| a.key.cmp(&b.key));
-            found.dedup_by(|a, b| a.key == b.key);
-            send(pages, Page::Subtree(found)).await;
-            return Ok(());
-        };
+        let Some(page) = listing.next().await.map_err(failed)? else { break };
+        is_whole = page.is_last;
         let objects = page.objects.into_iter();
         found.extend(objects.map(|of| Found { facts: Facts::of(&of), key: of.key }));
+    }
+    if is_whole {
+        // Not every server sorts as the others do.
+        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        found.dedup_by(|a, b| a.key == b.key);
+        send(pages, Page::Subtree(found)).await;
+        return Ok(());
     }
     drop(found);
     if inner.options.exclude_caches && inner.is_cache(prefix).await? {
@@ -204,7 +209,7 @@ pub(super) fn walk(
                 if is_root || error.kind == SourceErrorKind::Unreachable {
                     return Err(error);
                 }
-                let mut batch = empty(&job.directory);
+                let mut batch = empty_batch(&job.directory);
                 batch.errors.push(error);
                 if (walk.sink)(batch).is_break() {
                     return Ok(());
@@ -227,19 +232,10 @@ fn object(
     let info = inner.client.block_on(inner.client.head(&key));
     let info = info.map_err(|error| inner.error("list", &key, error))?;
     let metadata = facts::of_info(&info);
-    let mut batch = empty(directory);
+    let mut batch = empty_batch(directory);
     batch.entries.push(SourceEntry { name: Vec::new(), metadata, device: 0, sparse: false });
     let _ = sink(batch);
     Ok(())
-}
-
-fn empty(directory: &Arc<SourceDirectory>) -> WalkBatch {
-    WalkBatch {
-        directory: Arc::clone(directory),
-        entries: Vec::new(),
-        errors: Vec::new(),
-        excluded: 0,
-    }
 }
 
 fn directory_entry(name: Vec<u8>) -> SourceEntry {
@@ -339,11 +335,7 @@ impl Walk<'_> {
         let mut entries = VecDeque::with_capacity(children.len());
         let mut directories = Vec::new();
         for Child { name, what } in children {
-            let mut path = job.directory.path.clone();
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(name.as_bytes());
+            let path = crate::join(&job.directory.path, name.as_bytes());
             let is_directory = matches!(what, What::Directory(_));
             let key = crate::s3::names::key_of(name.as_bytes()).unwrap_or_default();
             let is_left_out = match &what {
@@ -380,7 +372,7 @@ impl Walk<'_> {
     ) -> ControlFlow<()> {
         let (mut entries, mut excluded) = (entries.into(), excluded);
         while !entries.is_empty() || excluded > 0 {
-            let mut batch = empty(directory);
+            let mut batch = empty_batch(directory);
             let some = entries.len().min(BATCH);
             batch.entries.extend(entries.drain(..some));
             batch.excluded = std::mem::take(&mut excluded);

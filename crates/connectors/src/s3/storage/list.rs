@@ -1,5 +1,5 @@
 //! Listings of folders: a thousand objects a page. Packs are many; from the second page on they are
-//! listed by their first digit, all sixteen at once.
+//! listed by their first digit, all sixteen at once, if the first one shows that keys are sorted.
 
 use std::ops::ControlFlow;
 
@@ -36,9 +36,19 @@ impl S3Storage {
                 ControlFlow::Break(())
             })
             .await?;
-        let (is_last, last) = (first.is_last, first.objects.last().map(|last| last.key.clone()));
+        let is_sorted = first.objects.is_sorted_by(|a, b| a.key < b.key);
+        let last = first.objects.last().filter(|_| is_sorted).map(|last| last.key.clone());
+        if first.is_last {
+            tell(first);
+            return Ok(());
+        }
+        // A page may be empty and not the last, and where keys come in no order the last of them
+        // says nothing about what is still to come.
+        let Some(last) = last else {
+            let (pages, listing) = listing(&self.client, prefix, None);
+            return follow(pages, listing, &mut tell).await;
+        };
         tell(first);
-        let Some(last) = last.filter(|_| !is_last) else { return Ok(()) };
         let (sender, pages) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         for digit in "0123456789abcdef".chars() {

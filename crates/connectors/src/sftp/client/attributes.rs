@@ -177,6 +177,12 @@ impl FileSystem {
         self.blocks.saturating_mul(self.fragment_size)
     }
 
+    /// Whether this user may write fewer than so many bytes, or make no more files. A file system
+    /// that does not count its files says nothing about them.
+    pub fn is_full(&self, bytes: u64) -> bool {
+        self.available() < bytes || (self.files > 0 && self.files_available == 0)
+    }
+
     pub(super) fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
         let block_size = fields.u64()?;
         let fragment_size = fields.u64()?;
@@ -230,6 +236,24 @@ mod tests {
                 assert!(Attributes::decode(&mut Fields::new(cut)).is_err());
             }
         }
+    }
+
+    #[test]
+    fn only_files_that_are_counted_can_be_used_up() {
+        let roomy = FileSystem {
+            fragment_size: 4096,
+            blocks: 100,
+            blocks_free: 50,
+            blocks_available: 40,
+            files: 1000,
+            files_available: 10,
+            read_only: false,
+            longest_name: 255,
+        };
+        assert!(!roomy.is_full(40 * 4096) && roomy.is_full(40 * 4096 + 1));
+        assert!(FileSystem { files_available: 0, ..roomy }.is_full(0));
+        // As btrfs tells it.
+        assert!(!FileSystem { files: 0, files_available: 0, ..roomy }.is_full(0));
     }
 
     #[test]

@@ -142,11 +142,7 @@ impl Inner {
             return error.into();
         }
         match self.file_system().await {
-            Ok(Some(found))
-                if found.available() < FULL || (found.files > 0 && found.files_available == 0) =>
-            {
-                Problem::NoSpace(error.into())
-            }
+            Ok(Some(found)) if found.is_full(FULL) => Problem::NoSpace(error.into()),
             _ => error.into(),
         }
     }

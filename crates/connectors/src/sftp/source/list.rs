@@ -12,15 +12,12 @@ use holdfast_engine::source::{
 use tokio::task::JoinSet;
 
 use super::metadata::Facts;
-use super::{Inner, became_another, join, nameless_kind, walk};
+use super::{Inner, became_another, nameless_kind};
+use crate::filter::{CACHE_SIGNATURE, CACHE_TAG};
 use crate::sftp::client::{
     Attributes, Client, ClientErrorKind, ClientResult, DirectoryEntry, FileKind, OpenFlags,
 };
-
-/// What a directory with a cache in it holds, and how that file starts.
-/// <https://bford.info/cachedir/>
-const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
-const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+use crate::{empty_batch, join};
 
 /// Entries of a directory whose attributes are asked for at once.
 const LOOKS: usize = 64;
@@ -72,7 +69,7 @@ impl Listing {
         at: &Arc<SourceDirectory>,
         most: usize,
     ) -> impl Iterator<Item = WalkBatch> {
-        let mut first = walk::empty_batch(at);
+        let mut first = empty_batch(at);
         first.errors = std::mem::take(&mut self.errors);
         first.excluded = self.excluded;
         let mut from = 0;
@@ -87,7 +84,7 @@ impl Listing {
             }));
             from += batch.entries.len();
             if from < self.found.len() {
-                next = Some(walk::empty_batch(at));
+                next = Some(empty_batch(at));
             }
             Some(batch)
         })
@@ -203,7 +200,7 @@ impl Attempt<'_> {
     fn take(&mut self, entry: DirectoryEntry) {
         self.names += 1;
         let DirectoryEntry { name, attributes, .. } = entry;
-        self.is_tagged |= self.lister.inner.options.exclude_caches && name == CACHE_TAG;
+        self.is_tagged |= self.lister.inner.options.exclude_caches && name == CACHE_TAG.as_bytes();
         // Before a closer look: what is excluded may well be so because a look fails.
         if attributes.kind().is_some_and(|kind| self.is_excluded(&name, &attributes, kind)) {
             self.listing.excluded += 1;
@@ -313,12 +310,13 @@ async fn check_searchable(client: &Client, path: &[u8]) -> ClientResult<()> {
 
 /// `name` in the directory at an absolute path.
 fn below(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    join(directory.strip_suffix(b"/").unwrap_or(directory), name)
+    let slash: &[u8] = if directory.ends_with(b"/") { b"" } else { b"/" };
+    [directory, slash, name].concat()
 }
 
 /// Whether the tag says what it must; one that cannot be read says nothing.
 async fn is_cache(client: &Client, directory: &[u8]) -> ClientResult<bool> {
-    let path = below(directory, CACHE_TAG);
+    let path = below(directory, CACHE_TAG.as_bytes());
     let read = async {
         // Opening anything else might wait for ever.
         if client.lstat(&path).await?.kind() != Some(FileKind::File) {
@@ -337,6 +335,12 @@ async fn is_cache(client: &Client, directory: &[u8]) -> ClientResult<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_in_the_servers_root_has_an_absolute_path_too() {
+        assert_eq!(below(b"/", b"x"), b"/x");
+        assert_eq!(below(b"/a", b"x"), b"/a/x");
+    }
 
     #[test]
     fn names_that_come_twice_are_refused() {

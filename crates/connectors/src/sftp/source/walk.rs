@@ -68,15 +68,6 @@ fn cost(outcome: &SourceResult<Outcome>) -> usize {
     outcome.as_ref().map_or(0, |o| o.listing.cost()) + DIRECTORY_COST
 }
 
-pub(super) fn empty_batch(directory: &Arc<SourceDirectory>) -> WalkBatch {
-    WalkBatch {
-        directory: Arc::clone(directory),
-        entries: Vec::new(),
-        errors: Vec::new(),
-        excluded: 0,
-    }
-}
-
 #[derive(Debug, Default)]
 struct Queue {
     /// The next in tree order is the last.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::{self, Asking, ConfigFile, Proxy, Settings, Tokens};
 use super::{ConfigFiles, SshOptions};
+use crate::LONGEST_TIMEOUT;
 
 /// Everything that is decided before the first packet.
 #[derive(Debug, Clone)]
@@ -73,9 +74,12 @@ pub(super) fn asked(options: &SshOptions) -> String {
     format!("{user}{}{port}", bracketed(&options.host))
 }
 
-/// Whether the names that were given can be names.
+/// Whether the names that were given can be names, and the timeout can be waited for.
 pub(super) fn check(options: &SshOptions) -> Result<(), String> {
     check_name("host", &options.host)?;
+    if options.timeout > LONGEST_TIMEOUT {
+        return Err("a timeout of more than a year".into());
+    }
     options.username.as_deref().map_or(Ok(()), |user| check_name("user", user))
 }
 

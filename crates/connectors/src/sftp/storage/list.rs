@@ -56,8 +56,8 @@ impl SftpStorage {
         Ok(())
     }
 
-    /// Removes temporary files that were last written longer ago than `age` by the server's times:
-    /// what crashed writers left. Returns how many there were.
+    /// Removes temporary files that were last written longer ago than `age`, by the server's times
+    /// and this machine's clock: what crashed writers left. Returns how many were removed.
     pub(super) async fn remove_old(&self, age: Duration) -> Result<u64, Trouble> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let limit = now.saturating_sub(age).as_secs();
@@ -90,9 +90,7 @@ impl SftpStorage {
                 }
             }
         }
-        let count = old.len() as u64;
-        place::remove_all(self.pool.clone(), old).await?;
-        Ok(count)
+        Ok(place::remove_all(self.pool.clone(), old).await?)
     }
 
     /// All entries of a directory; `None` if it is not there.

@@ -177,7 +177,8 @@ impl SftpStorage {
         match stored {
             Ok(()) => {
                 let (removed, ()) = tokio::join!(removal, self.sync_directory(directory));
-                Ok(removed?)
+                removed?;
+                Ok(())
             }
             // It may take long until the server is there again, or for ever.
             Err(Trouble::Server(error)) if error.is_disconnect() => {
@@ -261,9 +262,10 @@ fn found(looked: Result<Attributes, ClientError>) -> Result<bool, ClientError> {
 }
 
 /// Removes files, and goes on trying while connections break. What cannot be removed stays: an
-/// account may be allowed to add and not to remove.
-pub(super) async fn remove_all(pool: Pool, paths: Vec<Vec<u8>>) -> Result<(), SftpError> {
+/// account may be allowed to add and not to remove. Returns how many were removed.
+pub(super) async fn remove_all(pool: Pool, paths: Vec<Vec<u8>>) -> Result<u64, SftpError> {
     let mut patience: Patience = pool.patience();
+    let mut removed = 0;
     for path in paths {
         loop {
             let lease = pool.lease(&mut patience).await?;
@@ -272,9 +274,12 @@ pub(super) async fn remove_all(pool: Pool, paths: Vec<Vec<u8>>) -> Result<(), Sf
                     pool.discard(&lease);
                     patience.pause(|| error.into()).await?;
                 }
-                _ => break,
+                answer => {
+                    removed += u64::from(answer.is_ok());
+                    break;
+                }
             }
         }
     }
-    Ok(())
+    Ok(removed)
 }

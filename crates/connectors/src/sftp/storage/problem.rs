@@ -95,10 +95,7 @@ impl SftpStorage {
         };
         match asked {
             Some(found) if found.read_only => Trouble::Known(StorageErrorKind::ReadOnly, error),
-            Some(found)
-                if error.kind() == Some(Kind::Failure)
-                    && (found.available() < FULL || found.files_available == 0) =>
-            {
+            Some(found) if error.kind() == Some(Kind::Failure) && found.is_full(FULL) => {
                 Trouble::Known(StorageErrorKind::NoSpace, error)
             }
             _ => Trouble::Server(error),

@@ -235,9 +235,5 @@ fn servers_without_extensions_take_a_tree() {
     let options = CompareOptions { hard_links: false, directory_mtime: false, ..options() };
     let found = listing.differences(&Listing::of_disk(&server.root()).unwrap(), &options);
     assert!(found.iter().all(|line| line.contains("missing in memory")), "{found:#?}");
-    restored(&snapshot, &tree_with_specials(5), &to);
-}
-
-fn tree_with_specials(seed: u64) -> MemoryTree {
-    generated(seed)
+    restored(&snapshot, &generated(5), &to);
 }

@@ -77,7 +77,8 @@ pub(in super::super) struct Connector {
 }
 
 impl Connector {
-    /// `limit` is for the whole of a connection. Proxies are those of the environment.
+    /// `limit` is for the whole of a connection. Proxies are those of the environment. Without
+    /// `tls`, what wants it fails.
     pub(in super::super) fn new(tls: Option<Arc<ClientConfig>>, limit: Duration) -> Self {
         Self { tls, proxies: Matcher::from_env(), limit }
     }
@@ -126,7 +127,7 @@ impl Connector {
             return http(tcp).await;
         }
         let Some(tls) = &self.tls else {
-            let what = "TLS is switched off";
+            let what = format!("{}: the system has no certificates of authorities", target.host);
             return Err(TransportError::new(Class::Settings, Stage::Settings, what));
         };
         let failed = |e: &(dyn std::error::Error + 'static)| {

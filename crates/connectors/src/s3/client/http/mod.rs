@@ -31,7 +31,8 @@ mod body;
 pub(super) mod connect;
 pub(super) mod tls;
 
-/// Connections that wait for a request are closed after this long; servers do so sooner or later.
+/// Connections that waited longer for a request are closed instead of used: servers close them
+/// sooner or later.
 const IDLE: Duration = Duration::from_secs(20);
 
 /// What may lie in buffers of the system once a request is written, and the slowest line that may

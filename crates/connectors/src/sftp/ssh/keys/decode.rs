@@ -92,10 +92,10 @@ fn find(bytes: &[u8], what: &[u8]) -> bool {
 fn plain(format: KeyFormat, bytes: &[u8]) -> Result<PrivateKey, KeyProblem> {
     if format == KeyFormat::Pkcs1 {
         // PKCS#1 is open to us as text only.
-        let text = Zeroizing::new(format!(
-            "-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n",
-            BASE64.encode(bytes)
-        ));
+        let body = Zeroizing::new(BASE64.encode(bytes));
+        let (begin, end) =
+            ("-----BEGIN RSA PRIVATE KEY-----\n", "\n-----END RSA PRIVATE KEY-----\n");
+        let text = Zeroizing::new([begin, body.as_str(), end].concat());
         return russh::keys::decode_secret_key(&text, None).map_err(|_| damaged(format));
     }
     russh::keys::pkcs8::decode_pkcs8(bytes, None).map_err(|error| match error {

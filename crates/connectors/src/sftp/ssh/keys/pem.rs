@@ -17,7 +17,9 @@ pub(super) struct Block {
 /// Line ends, byte order mark and surrounding quotes as they should be.
 pub(super) fn normalise(text: &str) -> Zeroizing<String> {
     // No armour, base64 or key line holds a backslash.
-    let text = Zeroizing::new(text.replace("\\r", "\n").replace("\\n", "\n").replace('\r', "\n"));
+    let text = Zeroizing::new(text.replace("\\r", "\n"));
+    let text = Zeroizing::new(text.replace("\\n", "\n"));
+    let text = Zeroizing::new(text.replace('\r', "\n"));
     let text = text.trim_matches(|c: char| {
         c.is_whitespace() || matches!(c, '"' | '\'' | '\u{feff}' | '\\' | '\0')
     });
@@ -110,7 +112,9 @@ fn block(format: KeyFormat, body: &str) -> Result<Block, KeyProblem> {
         }
     };
     let keep = |c: &char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\' | ',' | '\u{200b}');
-    let text: Zeroizing<String> = Zeroizing::new(body.chars().filter(keep).collect());
+    // With all its room at once: grown, it would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(body.len()));
+    text.extend(body.chars().filter(keep));
     let bytes = BASE64
         .decode(text.as_bytes())
         .or_else(|_| BASE64_NOPAD.decode(text.trim_end_matches('=').as_bytes()))

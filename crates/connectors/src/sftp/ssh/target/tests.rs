@@ -78,3 +78,11 @@ fn names_that_would_be_options_are_refused() {
     asked.proxy_jump = Some("-x".into());
     assert!(resolve(&asked).is_err());
 }
+
+#[test]
+fn a_timeout_that_no_clock_can_tell_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let mut asked = options(home.path(), "nas");
+    asked.timeout = std::time::Duration::MAX;
+    assert!(resolve(&asked).unwrap_err().contains("timeout"));
+}

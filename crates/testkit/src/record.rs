@@ -10,7 +10,7 @@ use holdfast_engine::storage::{
     Warmth,
 };
 
-use crate::locked;
+use crate::lock;
 
 /// What was asked of a storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,22 +67,22 @@ impl RecordStorage {
 
     /// All calls so far, in the order in which they were answered.
     pub fn calls(&self) -> Vec<Call> {
-        locked(&self.calls).clone()
+        lock(&self.calls).clone()
     }
 
     /// All calls so far; the record starts anew.
     pub fn take_calls(&self) -> Vec<Call> {
-        std::mem::take(&mut locked(&self.calls))
+        std::mem::take(&mut lock(&self.calls))
     }
 
     /// How many calls there were in all.
     pub fn total(&self) -> usize {
-        locked(&self.calls).len()
+        lock(&self.calls).len()
     }
 
     /// How many calls of this operation there were.
     pub fn count(&self, operation: Operation) -> usize {
-        locked(&self.calls).iter().filter(|c| c.operation == operation).count()
+        lock(&self.calls).iter().filter(|c| c.operation == operation).count()
     }
 
     /// How many calls of this operation had to do with objects of `folder`.
@@ -92,7 +92,7 @@ impl RecordStorage {
                 .strip_prefix(folder.name())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        locked(&self.calls)
+        lock(&self.calls)
             .iter()
             .filter(|c| c.operation == operation && of_folder(&c.object))
             .count()
@@ -111,7 +111,7 @@ impl RecordStorage {
             amount: answer.as_ref().map_or(0, amount),
             error: answer.as_ref().err().map(|e| e.kind),
         };
-        locked(&self.calls).push(call);
+        lock(&self.calls).push(call);
         answer
     }
 }
