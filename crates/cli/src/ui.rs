@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use holdfast_app::Problem;
+use holdfast_app::text::printable;
 use serde::Serialize;
 
 /// Bytes gathered before they are written: listings may have millions of lines.
@@ -92,7 +93,7 @@ impl Ui {
             return self.event("note", &json::Message { message: text });
         }
         if !self.quiet {
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", shown(text));
         }
         Ok(())
     }
@@ -102,7 +103,7 @@ impl Ui {
         if self.json {
             return self.event("problem", &json::Trouble { what: "", message: text });
         }
-        let _ = writeln!(io::stderr(), "holdfast: {text}");
+        let _ = writeln!(io::stderr(), "holdfast: {}", shown(text));
         Ok(())
     }
 
@@ -111,7 +112,8 @@ impl Ui {
         if self.json {
             return self.event("problem", &json::Trouble { what, message });
         }
-        let _ = writeln!(io::stderr(), "holdfast: {what}: {message}");
+        let what = printable(what.as_bytes());
+        let _ = writeln!(io::stderr(), "holdfast: {what}: {}", shown(message));
         Ok(())
     }
 
@@ -134,7 +136,14 @@ fn write_problem(problem: &Problem) {
     for hint in &problem.hints {
         text.push_str(&format!("  hint: {hint}\n"));
     }
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(shown(&text).as_bytes());
+}
+
+/// Talk as a terminal may have it: names of files and words of servers are in it, and what they hold
+/// must not move a cursor or set a title. Lines stay lines.
+fn shown(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(|line| printable(line.as_bytes())).collect();
+    lines.join("\n")
 }
 
 /// Tells of a command line that makes no sense, or prints the help that was asked for.

@@ -105,3 +105,12 @@ fn damage_exits_with_13() {
     assert_eq!(events.last().unwrap()["damaged"], true);
     assert!(events.iter().any(|event| event["type"] == "finding"));
 }
+
+#[test]
+fn names_and_words_of_servers_send_no_escapes_to_a_terminal() {
+    let sandbox = Sandbox::with_repository();
+    sandbox.backup();
+    let words = ["at", "repo", "restore", "-to", "out", "latest:/a\u{1b}[2Jb"];
+    let answer = sandbox.run_words(words).fails(1, "/a\\x1b[2Jb");
+    assert!(!answer.err.contains('\u{1b}'), "{:?}", answer.err);
+}
