@@ -219,18 +219,24 @@ fn make_kit(
 
 /// The slot that this secret opens.
 fn slot_of(repository: &Repository, secret: Option<&Secret>) -> Result<RecordId> {
+    // It opened just now; somebody removed it since.
+    let mut failure = Error::NoSuchSlot { id: "of this secret".into() };
     if let Some(secret) = secret {
         for slot in repository.slots()? {
             let name = ObjectName::key(slot.id);
-            let bytes = repository.storage().get(&name).map_err(Error::from)?;
-            let stored = KeySlot::parse(&bytes).map_err(|what| Error::damaged(&name, what))?;
-            if matches!(stored.unwrap(secret, repository.id(), slot.id), Ok(Some(_))) {
-                return Ok(slot.id);
+            let bytes = repository.storage().get(&name).map_err(Error::from);
+            let stored = bytes.and_then(|bytes| {
+                KeySlot::parse(&bytes).map_err(|what| Error::damaged(&name, what))
+            });
+            match stored.map(|stored| stored.unwrap(secret, repository.id(), slot.id)) {
+                Ok(Ok(Some(_))) => return Ok(slot.id),
+                Ok(_) => {}
+                // One that cannot be read may be another's.
+                Err(error) => failure = error,
             }
         }
     }
-    // It opened just now; somebody removed it since.
-    Err(Error::NoSuchSlot { id: "of this secret".into() }.into())
+    Err(failure.into())
 }
 
 fn ask(context: &Context, repository: &Repository) -> Result<Secret> {
