@@ -117,6 +117,7 @@ pub(crate) fn run(context: &Context, options: &Sync) -> Result {
         process: std::process::id(),
         time: now(),
         partial_every: Some(PARTIAL_EVERY),
+        renew_every: Some(PARTIAL_EVERY),
         writer: writer_options(context, options.compression.as_deref(), None)?,
     };
     let place = context.other(&options.other)?;

@@ -36,6 +36,9 @@ pub struct SyncOptions {
     /// How often what was done so far is kept as a partial snapshot; `None`: only when the run is
     /// interrupted.
     pub partial_every: Option<Duration>,
+    /// How often the lease is renewed, so that a gc neither waits for this run nor takes it for
+    /// dead; `None`: never.
+    pub renew_every: Option<Duration>,
     /// How to write.
     pub writer: WriterOptions,
 }
@@ -208,6 +211,7 @@ impl<'a> Sync<'a> {
             host: record.host.clone(),
             kind: record.kind.clone(),
             partial_every: options.partial_every,
+            renew_every: options.renew_every,
             writer: options.writer,
             ..BackupOptions::default()
         };
