@@ -221,6 +221,9 @@ fn index(context: &Context, all: bool, threads: usize) -> Result {
         if report.unreadable.is_empty() {
             let check = context.line("check");
             context.ui.summary(&format!("to see whether all is there now: {check}"))?;
+        } else {
+            let repair = context.line("repair snapshots --read-data");
+            context.ui.line(&format!("  hint: {repair}"))?;
         }
     }
     Ok(if report.unreadable.is_empty() { Outcome::Done } else { Outcome::Damage })
@@ -243,7 +246,6 @@ fn tell_index(context: &Context, report: &RepairIndexReport) -> Result<()> {
     if !report.unreadable.is_empty() {
         let many = plural(report.unreadable.len() as u64, "pack", "packs");
         ui.line(&format!("DAMAGE: {many} cannot be read, and nobody knows what was in them"))?;
-        ui.line(&format!("  hint: {}", context.line("repair snapshots --read-data")))?;
     }
     Ok(())
 }
