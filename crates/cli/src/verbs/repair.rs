@@ -18,6 +18,7 @@ use holdfast_engine::repo::session::Writer;
 use holdfast_engine::repo::snapshots::Filter;
 use holdfast_engine::storage::ObjectName;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::backup::writer_options;
 use crate::args::OtherSecret;
@@ -362,7 +363,9 @@ fn tell_snapshots(context: &Context, report: &RepairSnapshotsReport) -> Result<(
 }
 
 fn config(context: &Context, path: &PathBuf) -> Result {
+    // It holds the key as well.
     let text = std::fs::read_to_string(path).map_err(|e| catalogue::io("read", path, &e))?;
+    let text = Zeroizing::new(text);
     let secret = secrets::read_key_file(path)?;
     let bytes = kit::config(&text, path)?.ok_or_else(|| {
         let shown = printable_os(path);
