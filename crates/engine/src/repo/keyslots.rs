@@ -46,8 +46,12 @@ impl Repository {
             body_hash: slot.body_hash().to_vec(),
         };
         slot.label = self.seal(ObjectKind::SlotLabel, &name, &label.encode_to_vec())?;
-        self.storage.put(&name, &slot.to_bytes())?;
-        Ok(id)
+        match self.storage.put(&name, &slot.to_bytes()) {
+            Ok(()) => Ok(id),
+            // Nobody else has this name: the answer to a first try was lost.
+            Err(e) if e.kind == StorageErrorKind::AlreadyExists => Ok(id),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// All slots, oldest first.
