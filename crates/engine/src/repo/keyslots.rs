@@ -66,7 +66,10 @@ impl Repository {
                 // Removed since the listing.
                 Err(e) if e.is_not_found() => continue,
                 Err(e)
-                    if matches!(e.kind, StorageErrorKind::Io | StorageErrorKind::PermissionDenied) =>
+                    if matches!(
+                        e.kind,
+                        StorageErrorKind::Io | StorageErrorKind::PermissionDenied
+                    ) =>
                 {
                     None
                 }
