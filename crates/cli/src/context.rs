@@ -10,7 +10,7 @@ use std::sync::Arc;
 use holdfast_app::paths::Paths;
 use holdfast_app::secrets::{self, Sources};
 use holdfast_app::select::Spec;
-use holdfast_app::text::{parse_size, printable_os, size};
+use holdfast_app::text::{parse_size, printable_os, shell_word, size};
 use holdfast_app::{
     Access, Ask, Config, Location, Options, Place, Problem, Resolved, cache, catalogue, config,
     open as places,
@@ -58,9 +58,10 @@ impl Context {
 
     /// Says how it ended, and with which code.
     pub(crate) fn finish(&self, result: Result) -> ExitCode {
-        let result = result.and_then(|outcome| {
-            self.ui.flush()?;
-            Ok(outcome)
+        let result = result.and_then(|outcome| match self.ui.flush() {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+            // It ended as it ended, however much of it was read.
+            _ => Ok(outcome),
         });
         match result {
             Ok(outcome) => outcome.exit_code().into(),
@@ -83,10 +84,7 @@ impl Context {
 
     /// A command line for this repository, to be typed.
     pub(crate) fn line(&self, rest: &str) -> String {
-        match self.at() {
-            Some(at) => format!("holdfast at {} {rest}", holdfast_app::text::shell_word(at)),
-            None => format!("holdfast {rest}"),
-        }
+        line_at(self.at(), rest)
     }
 
     /// Where the repository is: as written, as the environment says, as the configuration says,
@@ -349,7 +347,9 @@ impl Context {
             return Ok((repository, found));
         }
         let prompt = format!("Passphrase of repository {}: ", storage.location());
-        for tries in 1.. {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             let Some(secret) = self.ask(&prompt)? else {
                 return Err(Error::KeyNeeded { location: storage.location() }.into());
             };
@@ -361,7 +361,6 @@ impl Context {
                 result => return Ok((result?, Some(secret))),
             }
         }
-        Err(Error::Interrupted.into())
     }
 
     fn ask(&self, prompt: &str) -> Result<Option<Secret>> {
@@ -390,7 +389,7 @@ impl Context {
         Err(Problem::usage("the passphrases differed three times; nothing was changed").into())
     }
 
-    /// Opens the repository and finds the snapshot that `spec` means.
+    /// The snapshot of the repository that `spec` means.
     pub(crate) fn snapshot(
         &self,
         repository: &Repository,
@@ -423,6 +422,14 @@ impl Context {
             self.ui.note(&format!("{}; going on with the rest", chain_text(&problem)))?;
         }
         Ok(index)
+    }
+}
+
+/// A command line for the repository at `at`, as it was written, to be typed.
+pub(crate) fn line_at(at: Option<&OsStr>, rest: &str) -> String {
+    match at {
+        Some(at) => format!("holdfast at {} {rest}", shell_word(at)),
+        None => format!("holdfast {rest}"),
     }
 }
 

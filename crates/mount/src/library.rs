@@ -1,6 +1,7 @@
 //! The repository as it is now: the snapshots that fit, looked for again when somebody looks at
 //! them, and blobs through an index that is read again when one has moved.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use holdfast_app::times;
 use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::error::chain_text;
-use holdfast_engine::hash::BlobId;
+use holdfast_engine::hash::{BlobId, SnapshotId};
+use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::reader::{OpenBundle, is_gone};
 use holdfast_engine::repo::snapshots::Filter;
 use holdfast_engine::repo::{BlobReader, Index, Repository};
@@ -71,6 +73,8 @@ pub(crate) struct Library {
     /// When a newer index did not help.
     in_vain: Mutex<Option<Instant>>,
     shelves: Mutex<(Arc<Shelves>, Instant)>,
+    /// Snapshots of which it was told that they cannot be read.
+    told: Mutex<HashSet<SnapshotId>>,
     pub(crate) pages: Cache<BlobId, Page>,
     pub(crate) pieces: Cache<BlobId, Piece>,
     events: Arc<dyn Events>,
@@ -92,12 +96,10 @@ impl Library {
     ) -> Result<Self> {
         let repository = Arc::new(repository);
         let reader = RwLock::new(load(&repository, memory.nodes, &*events)?);
-        let mut snapshots = Vec::new();
+        let (mut snapshots, mut told) = (Vec::new(), HashSet::new());
         if filter.is_some() {
             let (all, notes) = repository.snapshots_with_notes()?;
-            for (_, problem) in notes.lost() {
-                events.trouble(&format!("{}; going on without it", chain_text(problem)));
-            }
+            tell_lost(&notes, &mut told, &*events);
             snapshots = all;
         }
         let filter = filter.unwrap_or_default();
@@ -109,6 +111,7 @@ impl Library {
             reader,
             in_vain: Mutex::default(),
             shelves: Mutex::new((shelves, now)),
+            told: Mutex::new(told),
             pages: Cache::new(memory.nodes),
             pieces: Cache::new(memory.content),
             events,
@@ -145,7 +148,8 @@ impl Library {
         if kept.1.elapsed() < FRESH {
             return kept.0.clone();
         }
-        let newest = self.repository.snapshots_with_notes().and_then(|(snapshots, _)| {
+        let newest = self.repository.snapshots_with_notes().and_then(|(snapshots, notes)| {
+            tell_lost(&notes, &mut lock(&self.told), &*self.events);
             let newest = kept.0.renewed(snapshots, &self.filter);
             if newest.has_more_than(&kept.0) {
                 self.renew()?;
@@ -226,6 +230,15 @@ impl Library {
             // Of a bundle there may be several copies that lack different members.
             Piece::Bundle(_) => self.reading(|reader| reader.bundle(id, number)),
             Piece::Chunk(_) => Err(Error::damaged("entry", "its bundle is a chunk")),
+        }
+    }
+}
+
+/// Says of each snapshot that cannot be read so, once.
+fn tell_lost(notes: &Notes, told: &mut HashSet<SnapshotId>, events: &dyn Events) {
+    for (id, problem) in notes.lost() {
+        if told.insert(id) {
+            events.trouble(&format!("{}; going on without it", chain_text(problem)));
         }
     }
 }

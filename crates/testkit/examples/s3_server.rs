@@ -1,5 +1,6 @@
-//! An S3 server for benchmarks and for trying things: `s3_server [--dir D] [--port P]` keeps
-//! objects below D (else in memory), prints the endpoint and the keys, and runs until it is killed.
+//! An S3 server for benchmarks and for trying things: `s3_server [--dir D] [--port P] [--page K]`
+//! keeps objects below D (else in memory), lists at most so many keys at once, prints the endpoint
+//! and its keys, and runs until it is killed.
 
 use holdfast_testkit::s3::{S3Backend, S3Server, S3ServerOptions};
 

@@ -232,8 +232,8 @@ impl Budget {
         Self::Time(Duration::from_secs(seconds))
     }
 
-    /// As many seconds as the environment variable `HOLDFAST_FUZZ_SECONDS` says (`./test --long`
-    /// sets it), otherwise so many inputs.
+    /// As many seconds as the environment variable `HOLDFAST_FUZZ_SECONDS` says, otherwise so many
+    /// inputs.
     pub fn from_env_or(iterations: u64) -> Self {
         match std::env::var("HOLDFAST_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()) {
             Some(seconds) => Self::seconds(seconds),

@@ -60,7 +60,7 @@ pub fn look(
     }
     tell(work, &done);
     if done.is_damaged() {
-        let objects = plural(done.findings_total, "object is", "objects are");
+        let objects = plural(done.damaged(), "object is", "objects are");
         let at = shell_word(at);
         let problem = Problem::new(Class::Damage, format!("{objects} not as they must be"))
             .hint("keep the repository as it is, and make a copy before anything else")

@@ -52,6 +52,7 @@ pub(super) fn run(
         process: std::process::id(),
         time: times::now(),
         partial_every: Some(PARTIAL_EVERY),
+        renew_every: Some(PARTIAL_EVERY),
         writer: WriterOptions::default(),
     };
     let done = sync

@@ -46,6 +46,7 @@ pub(crate) fn run(context: &Context, options: &Cat) -> Result {
     let index = context.index(&repository)?;
     let reader = BlobReader::new(&repository, &index);
     let (snapshots, _) = context.snapshots(&repository)?;
+    let mut outcome = Outcome::Done;
     for spec in &specs {
         let snapshot = spec.find(snapshots.clone(), &filter)?;
         let path = spec.path.as_deref().unwrap_or(b"/");
@@ -57,7 +58,9 @@ pub(crate) fn run(context: &Context, options: &Cat) -> Result {
             Problem::new(Class::NoSuchPath, text).hint(format!("to see what it is: {line}"))
         })?;
         if !entry.error.is_empty() {
+            // What there is of it comes, and is not passed off as whole.
             context.ui.problem(&printable(path), &entry.error)?;
+            outcome = Outcome::Incomplete;
         }
         let mut out = context.ui.out();
         let mut unwritten = None;
@@ -75,5 +78,5 @@ pub(crate) fn run(context: &Context, options: &Cat) -> Result {
     for note in reader.healed_notes() {
         context.ui.note(&note)?;
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 use holdfast_app::select::Spec;
-use holdfast_app::text::{count, plural, printable, size};
+use holdfast_app::text::{plural, printable, size};
 use holdfast_app::{Problem, times};
 use holdfast_engine::Error;
 use holdfast_engine::ops::check::{CheckOptions, CheckReport, Finding, ReadData, Severity, check};
@@ -251,8 +251,8 @@ fn tell(context: &Context, report: &CheckReport, options: &CheckOptions) -> Resu
         ui.summary(&format!("{packs} without parity; to give them some: {repair}"))?;
     }
     if report.is_damaged() {
-        let many = count(report.findings_total);
-        ui.line(&format!("DAMAGE: {many} objects are not as they must be"))?;
+        let objects = plural(report.damaged(), "object is", "objects are");
+        ui.line(&format!("DAMAGE: {objects} not as they must be"))?;
         ui.line("  hint: keep the repository as it is, and make a copy before anything else")?;
         let repair = context.line("repair packs");
         ui.line(&format!("  hint: then store anew what can be had of damaged packs: {repair}"))?;

@@ -91,6 +91,15 @@ pub(crate) fn run(context: &Context, options: &Diff) -> Result {
         (None, Some(text)) => Some(Spec::parse(text)?),
         _ => None,
     };
+    if let Some(first) = &before_spec.path
+        && let Some(second) = after_spec.as_ref().and_then(|spec| spec.path.as_ref())
+        && first != second
+    {
+        let (first, second) = (printable(first), printable(second));
+        return Err(Problem::usage(format!("{first} and {second} are two different paths"))
+            .hint("say one path: what lies there is compared in both snapshots")
+            .into());
+    }
     let repository = context.open()?;
     let index = context.index(&repository)?;
     let reader = BlobReader::new(&repository, &index);

@@ -102,6 +102,10 @@ fn show(
         let why = format!("could not be read at the backup: {}", file.error);
         return context.ui.problem(&printable(path), &why);
     };
+    if !file.error.is_empty() {
+        // The checksum is that of what there is.
+        context.ui.problem(&printable(path), &format!("at the backup: {}", file.error))?;
+    }
     let mut line = Vec::with_capacity(path.len() + 70);
     let name = escaped(path);
     if name.is_some() {

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
 use holdfast_app::entries::mode_text;
-use holdfast_app::text::{count, printable, size};
+use holdfast_app::text::{count, plural, printable, shell_word, size};
 use holdfast_app::times::{local, rfc3339};
 use holdfast_app::{Class, Problem};
 use holdfast_engine::meta::Kind;
@@ -66,11 +66,9 @@ struct Summary {
 pub(crate) fn run(context: &Context, options: &History) -> Result {
     let path = options.what.as_bytes();
     if !path.starts_with(b"/") {
-        let shown = printable(path);
-        return Err(Problem::usage(format!("{shown} is no absolute path"))
-            .hint(format!("write it from the top, or look for it: {}", {
-                context.line(&format!("find {shown}"))
-            }))
+        let line = context.line(&format!("find {}", shell_word(&options.what)));
+        return Err(Problem::usage(format!("{} is no absolute path", printable(path)))
+            .hint(format!("write it from the top, or look for it: {line}"))
             .into());
     }
     let path = view::normalize(path);
@@ -87,7 +85,7 @@ pub(crate) fn run(context: &Context, options: &History) -> Result {
     if report.periods.is_empty() && report.unread == 0 {
         let text = format!("no snapshot holds {}", printable(&path));
         let name = printable(split(&path).1);
-        let line = context.line(&format!("find {}", holdfast_app::text::shell_word(name)));
+        let line = context.line(&format!("find {}", shell_word(name)));
         return Err(Problem::new(Class::NoSuchPath, text)
             .hint(format!("it may be elsewhere: {line}"))
             .into());
@@ -109,7 +107,8 @@ pub(crate) fn run(context: &Context, options: &History) -> Result {
     if report.unread == 0 {
         return Ok(Outcome::Done);
     }
-    let what = format!("{} snapshots could not be looked into", count(report.unread));
+    let many = plural(report.unread, "snapshot", "snapshots");
+    let what = format!("{many} could not be looked into");
     context.ui.warn(&format!("{what}: {}", context.line("check")))?;
     Ok(Outcome::Incomplete)
 }

@@ -20,7 +20,7 @@ use holdfast_engine::storage::ObjectName;
 use serde::Serialize;
 
 use crate::context::{Context, host};
-use crate::failure::{Failure, Outcome, Result};
+use crate::failure::{Outcome, Result};
 use crate::ui::table::{Align, Table};
 
 /// List, add, change and remove the secrets that open the repository
@@ -192,12 +192,18 @@ fn make_kit(
     file: Option<(&File, &Path)>,
 ) -> Result<()> {
     let kit::Kit { slot: id, text: page } = kit::make(repository, &host())?;
-    let written = match file {
+    let written: Result<()> = match file {
         Some((mut file, path)) => file
             .write_all(page.as_bytes())
             .and_then(|()| file.sync_all())
             .map_err(|e| catalogue::io("write", path, &e).into()),
-        None => context.ui.out().write_all(page.as_bytes()).map_err(Failure::from),
+        None => {
+            let mut out = context.ui.out();
+            // Even if the reader has had enough: what it got is no kit.
+            out.write_all(page.as_bytes())
+                .and_then(|()| out.flush())
+                .map_err(|e| catalogue::io("write to", "standard output", &e).into())
+        }
     };
     if let Err(failure) = written {
         repository.remove_slot(id)?;
@@ -213,18 +219,24 @@ fn make_kit(
 
 /// The slot that this secret opens.
 fn slot_of(repository: &Repository, secret: Option<&Secret>) -> Result<RecordId> {
+    // It opened just now; somebody removed it since.
+    let mut failure = Error::NoSuchSlot { id: "of this secret".into() };
     if let Some(secret) = secret {
         for slot in repository.slots()? {
             let name = ObjectName::key(slot.id);
-            let bytes = repository.storage().get(&name).map_err(Error::from)?;
-            let stored = KeySlot::parse(&bytes).map_err(|what| Error::damaged(&name, what))?;
-            if matches!(stored.unwrap(secret, repository.id(), slot.id), Ok(Some(_))) {
-                return Ok(slot.id);
+            let bytes = repository.storage().get(&name).map_err(Error::from);
+            let stored = bytes.and_then(|bytes| {
+                KeySlot::parse(&bytes).map_err(|what| Error::damaged(&name, what))
+            });
+            match stored.map(|stored| stored.unwrap(secret, repository.id(), slot.id)) {
+                Ok(Ok(Some(_))) => return Ok(slot.id),
+                Ok(_) => {}
+                // One that cannot be read may be another's.
+                Err(error) => failure = error,
             }
         }
     }
-    // It opened just now; somebody removed it since.
-    Err(Error::NoSuchSlot { id: "of this secret".into() }.into())
+    Err(failure.into())
 }
 
 fn ask(context: &Context, repository: &Repository) -> Result<Secret> {

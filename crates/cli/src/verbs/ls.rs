@@ -1,5 +1,6 @@
 //! `ls`: the snapshots of a repository, or the entries of one snapshot.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Write;
 
@@ -8,6 +9,8 @@ use holdfast_app::entries::{self, mode_text};
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, printable, size};
 use holdfast_app::times::local;
+use holdfast_engine::Error;
+use holdfast_engine::error::chain_text;
 use holdfast_engine::hash::BlobId;
 use holdfast_engine::meta::{Kind, Metadata};
 use holdfast_engine::repo::BlobReader;
@@ -153,16 +156,16 @@ fn list_entries(
         return Ok(Outcome::Done);
     }
     let below = if options.long && !options.recursive {
-        directory_sizes(reader, snapshot, path)?
+        directory_sizes(context, reader, snapshot, path)?
     } else {
-        Vec::new()
+        HashMap::new()
     };
     let mut out = context.ui.out();
     let mut each = |path: &[u8], entry: &Entry| -> Result<()> {
         let name = if options.recursive { path } else { split(path).1 };
         if options.long {
             let m = &entry.metadata;
-            let total = below.iter().find(|(name, _)| *name == entry.name).map(|(_, bytes)| *bytes);
+            let total = below.get(&entry.name).copied();
             write_long(&mut *out, m, total.unwrap_or(m.size), options.human)?;
         }
         out.write_all(printable(name).as_bytes())?;
@@ -181,18 +184,30 @@ fn list_entries(
     Ok(Outcome::Done)
 }
 
-/// Bytes below each directory in `path`, which the repository keeps ready.
+/// Bytes below each directory in `path`, which the repository keeps ready. Where they are lost, the
+/// entries are listed without them.
 fn directory_sizes(
+    context: &Context,
     reader: &BlobReader<'_>,
     snapshot: &SnapshotInfo,
     path: &[u8],
-) -> Result<Vec<(Vec<u8>, u64)>> {
+) -> Result<HashMap<Vec<u8>, u64>> {
     let Some(Located::Within { root, path }) = view::locate(&snapshot.record, path) else {
-        return Ok(Vec::new());
+        return Ok(HashMap::new());
     };
-    let Some(id) = BlobId::from_slice(&root.totals) else { return Ok(Vec::new()) };
-    let lines = totals::children(reader, &id, &path)?;
-    Ok(lines.into_iter().map(|l| (l.name, l.sum.unwrap_or_default().bytes)).collect())
+    let Some(id) = BlobId::from_slice(&root.totals) else { return Ok(HashMap::new()) };
+    match totals::children(reader, &id, &path) {
+        Ok(lines) => {
+            let bytes = lines.into_iter().map(|l| (l.name, l.sum.unwrap_or_default().bytes));
+            Ok(bytes.collect())
+        }
+        Err(error @ (Error::Damaged { .. } | Error::MissingBlob { .. })) => {
+            let (text, check) = (chain_text(&error), context.line("check"));
+            context.ui.warn(&format!("sizes of directories are not known: {text}; see {check}"))?;
+            Ok(HashMap::new())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn write_long(out: &mut impl Write, m: &Metadata, bytes: u64, human: bool) -> std::io::Result<()> {

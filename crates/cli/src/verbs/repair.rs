@@ -18,6 +18,7 @@ use holdfast_engine::repo::session::Writer;
 use holdfast_engine::repo::snapshots::Filter;
 use holdfast_engine::storage::ObjectName;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::backup::writer_options;
 use crate::args::OtherSecret;
@@ -221,6 +222,9 @@ fn index(context: &Context, all: bool, threads: usize) -> Result {
         if report.unreadable.is_empty() {
             let check = context.line("check");
             context.ui.summary(&format!("to see whether all is there now: {check}"))?;
+        } else {
+            let repair = context.line("repair snapshots --read-data");
+            context.ui.line(&format!("  hint: {repair}"))?;
         }
     }
     Ok(if report.unreadable.is_empty() { Outcome::Done } else { Outcome::Damage })
@@ -243,7 +247,6 @@ fn tell_index(context: &Context, report: &RepairIndexReport) -> Result<()> {
     if !report.unreadable.is_empty() {
         let many = plural(report.unreadable.len() as u64, "pack", "packs");
         ui.line(&format!("DAMAGE: {many} cannot be read, and nobody knows what was in them"))?;
-        ui.line(&format!("  hint: {}", context.line("repair snapshots --read-data")))?;
     }
     Ok(())
 }
@@ -360,7 +363,9 @@ fn tell_snapshots(context: &Context, report: &RepairSnapshotsReport) -> Result<(
 }
 
 fn config(context: &Context, path: &PathBuf) -> Result {
+    // It holds the key as well.
     let text = std::fs::read_to_string(path).map_err(|e| catalogue::io("read", path, &e))?;
+    let text = Zeroizing::new(text);
     let secret = secrets::read_key_file(path)?;
     let bytes = kit::config(&text, path)?.ok_or_else(|| {
         let shown = printable_os(path);

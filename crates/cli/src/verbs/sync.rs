@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::backup::writer_options;
 use crate::args::{OtherSecret, Selection};
-use crate::context::{Context, host};
+use crate::context::{Context, host, line_at};
 use crate::failure::{Failure, Outcome, Result};
 use crate::interrupt;
 use crate::ui::progress::Progress;
@@ -117,6 +117,7 @@ pub(crate) fn run(context: &Context, options: &Sync) -> Result {
         process: std::process::id(),
         time: now(),
         partial_every: Some(PARTIAL_EVERY),
+        renew_every: Some(PARTIAL_EVERY),
         writer: writer_options(context, options.compression.as_deref(), None)?,
     };
     let place = context.other(&options.other)?;
@@ -153,7 +154,7 @@ pub(crate) fn run(context: &Context, options: &Sync) -> Result {
         }
         let report = SyncReport::default();
         tell(context, options, (from, to), (&chosen, &missing), &report, started)?;
-        return Ok(Outcome::Done);
+        return Ok(if is_hurt { Outcome::Damage } else { Outcome::Done });
     }
     let report = if missing.is_empty() {
         SyncReport::default()
@@ -205,7 +206,6 @@ fn specs(options: &Sync) -> Result<Vec<Spec>> {
     Ok(specs)
 }
 
-/// What to say when the other repository does not open.
 /// Explains why the other repository, at `place`, could not be opened.
 pub(crate) fn of_other(failure: Failure, place: &OsStr) -> Failure {
     if matches!(failure, Failure::Output(_)) {
@@ -332,15 +332,7 @@ fn tell(
             Direction::To => context.at(),
             Direction::From => Some(&options.other),
         };
-        ui.warn(&format!("to see how far it goes: {}", line(at, "check --read-data")))?;
+        ui.warn(&format!("to see how far it goes: {}", line_at(at, "check --read-data")))?;
     }
     Ok(())
-}
-
-/// A command line for the repository that is read.
-fn line(at: Option<&OsStr>, rest: &str) -> String {
-    match at {
-        Some(at) => format!("holdfast at {} {rest}", holdfast_app::text::shell_word(at)),
-        None => format!("holdfast {rest}"),
-    }
 }

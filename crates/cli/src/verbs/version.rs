@@ -14,7 +14,7 @@ pub(crate) struct Version {}
 struct Answer {
     version: &'static str,
     commit: Option<&'static str>,
-    format: u32,
+    format: u8,
     system: &'static str,
     machine: &'static str,
 }
@@ -23,14 +23,11 @@ struct Answer {
 /// machine goes into the program, so that two builds of the same are the same.
 const COMMIT: Option<&str> = option_env!("HOLDFAST_COMMIT");
 
-/// The repository format that this program writes.
-const FORMAT: u32 = 1;
-
 pub(crate) fn run(context: &Context, _options: &Version) -> Result {
     let answer = Answer {
         version: env!("CARGO_PKG_VERSION"),
         commit: COMMIT,
-        format: FORMAT,
+        format: holdfast_engine::format::VERSION,
         system: std::env::consts::OS,
         machine: std::env::consts::ARCH,
     };

@@ -145,6 +145,12 @@ impl CheckReport {
         self.findings.iter().map(|finding| finding.severity).max()
     }
 
+    /// Objects with a finding that is more than a note. Of more than [`MAX_FINDINGS`] those that
+    /// were kept.
+    pub fn damaged(&self) -> u64 {
+        self.findings.iter().filter(|finding| finding.severity >= Severity::Damage).count() as u64
+    }
+
     /// Whether anything but notes was found.
     pub fn is_damaged(&self) -> bool {
         self.worst() >= Some(Severity::Damage)

@@ -74,7 +74,8 @@ pub struct DiffTotals {
     /// Bytes of files removed, and of changed ones before the change.
     pub bytes_removed: u64,
     /// Entries of the first of which nobody can tell whether they are still there, because their
-    /// directory could not be listed. Live sources only.
+    /// directory could not be listed, or whether they are the same, because they could not be
+    /// read. Live sources only.
     pub unknown: u64,
 }
 

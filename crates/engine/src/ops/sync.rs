@@ -15,6 +15,7 @@ use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::writer::WriterOptions;
 use crate::repo::{BlobReader, Index, Repository};
 use crate::source::SourceError;
+use crate::storage::StorageErrorKind;
 use crate::{Error, Result};
 
 use super::backup::{
@@ -36,6 +37,9 @@ pub struct SyncOptions {
     /// How often what was done so far is kept as a partial snapshot; `None`: only when the run is
     /// interrupted.
     pub partial_every: Option<Duration>,
+    /// How often the lease is renewed, so that a gc neither waits for this run nor takes it for
+    /// dead; `None`: never.
+    pub renew_every: Option<Duration>,
     /// How to write.
     pub writer: WriterOptions,
 }
@@ -208,6 +212,7 @@ impl<'a> Sync<'a> {
             host: record.host.clone(),
             kind: record.kind.clone(),
             partial_every: options.partial_every,
+            renew_every: options.renew_every,
             writer: options.writer,
             ..BackupOptions::default()
         };
@@ -269,8 +274,9 @@ fn parent_tree(snapshot: &SnapshotInfo, root: &Root, trust: Trust) -> Option<Par
     Some(ParentTree { root: tree, trust, time: snapshot.record.time })
 }
 
-/// What is damaged in the repository that is read, with the path that needs it. Any other error
-/// concerns the run and stays one; of what is read, the cause itself.
+/// What is damaged in the repository that is read, or lies where its medium fails, with the path
+/// that needs it. Any other error concerns the run and stays one; of what is read, the cause
+/// itself.
 fn damage_of(error: Error) -> Result<String> {
     let Error::Source(error) = error else { return Err(error) };
     let text = chain_text(&error);
@@ -278,6 +284,7 @@ fn damage_of(error: Error) -> Result<String> {
     match source.map(|cause| cause.downcast::<Error>()) {
         Some(Ok(cause)) => match *cause {
             Error::Damaged { .. } | Error::MissingBlob { .. } => Ok(text),
+            Error::Storage(ref e) if e.kind == StorageErrorKind::Io => Ok(text),
             cause => Err(cause),
         },
         Some(Err(cause)) => Err(SourceError { kind, operation, path, source: Some(cause) }.into()),

@@ -6,7 +6,7 @@ use crate::crypto::ObjectKind;
 use crate::format::envelope;
 use crate::format::keyslot::{Cost, KeySlot, Label, PASSPHRASE, Secret};
 use crate::hash::RecordId;
-use crate::storage::{Folder, ObjectName};
+use crate::storage::{Folder, ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
 use super::{Repository, random};
@@ -16,7 +16,7 @@ use super::{Repository, random};
 pub struct SlotInfo {
     /// Its id.
     pub id: RecordId,
-    /// "passphrase" or "key file".
+    /// "passphrase" or "key file"; "unknown" if it cannot be read.
     pub kind: &'static str,
     /// What its maker said of it. `None`: the slot is of another repository (an interrupted
     /// `create` leaves such ones) or damaged, and opens nothing here.
@@ -46,8 +46,12 @@ impl Repository {
             body_hash: slot.body_hash().to_vec(),
         };
         slot.label = self.seal(ObjectKind::SlotLabel, &name, &label.encode_to_vec())?;
-        self.storage.put(&name, &slot.to_bytes())?;
-        Ok(id)
+        match self.storage.put(&name, &slot.to_bytes()) {
+            Ok(()) => Ok(id),
+            // Nobody else has this name: the answer to a first try was lost.
+            Err(e) if e.kind == StorageErrorKind::AlreadyExists => Ok(id),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// All slots, oldest first.
@@ -57,8 +61,25 @@ impl Repository {
         let mut slots = Vec::new();
         for name in names {
             let Ok(id) = RecordId::from_hex(name.base()) else { continue };
-            let slot = KeySlot::parse(&self.storage.get(&name)?)
-                .map_err(|what| Error::damaged(&name, what))?;
+            let slot = match self.storage.get(&name) {
+                Ok(bytes) => KeySlot::parse(&bytes).ok(),
+                // Removed since the listing.
+                Err(e) if e.is_not_found() => continue,
+                Err(e)
+                    if matches!(
+                        e.kind,
+                        StorageErrorKind::Io | StorageErrorKind::PermissionDenied
+                    ) =>
+                {
+                    None
+                }
+                Err(e) => return Err(e.into()),
+            };
+            // One that is damaged hides none of the others, and can be removed.
+            let Some(slot) = slot else {
+                slots.push(SlotInfo { id, kind: "unknown", label: None, cost: None });
+                continue;
+            };
             let kind = ObjectKind::SlotLabel;
             let label = envelope::open(&self.keys, &self.id, kind, name.as_str(), slot.label);
             let label = label.ok().and_then(|label| Label::decode(&label[..]).ok());

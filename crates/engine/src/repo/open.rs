@@ -97,7 +97,10 @@ pub fn create(storage: Arc<dyn Storage>, options: CreateOptions) -> Result<Repos
     // The config comes last: until it stands there is no repository.
     match storage.put(&ObjectName::config(), &sealed) {
         Err(e) if e.kind == StorageErrorKind::AlreadyExists => {
-            return Err(Error::RepositoryExists { location: storage.location() });
+            // It is this one if the answer to a first try was lost.
+            if storage.get(&ObjectName::config())? != sealed {
+                return Err(Error::RepositoryExists { location: storage.location() });
+            }
         }
         other => other?,
     }

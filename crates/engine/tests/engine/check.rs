@@ -433,6 +433,11 @@ fn a_snapshot_compares_with_what_is_there() {
     let (found, totals) = live(&tree, LiveOptions::default());
     assert!(totals.unknown > 10);
     assert!(!found.keys().any(|path| path.starts_with(b"/data/many/d4/")));
+    // Nor whether a file that cannot be read is the same; only reading tells.
+    tree.trouble("big", Trouble::Unreadable);
+    assert_eq!(live(&tree, LiveOptions::default()).1.unknown, totals.unknown);
+    let found = live(&tree, LiveOptions { content: true, ..LiveOptions::default() }).1;
+    assert_eq!(found.unknown, totals.unknown + 1);
 }
 
 #[test]

@@ -54,11 +54,6 @@ impl S3Request {
         self.headers.iter().find(|(of, _)| of == name).map(|(_, value)| value.as_str())
     }
 
-    /// A part of the query.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(of, _)| of == name).map(|(_, value)| value.as_str())
-    }
-
     /// `name=value&…`, decoded.
     pub(super) fn query_text(&self) -> String {
         let pairs: Vec<_> = self.query.iter().map(|(n, v)| format!("{n}={v}")).collect();

@@ -195,11 +195,6 @@ impl S3Server {
         format!("127.0.0.1:{}", self.address.port())
     }
 
-    /// The same, with a name below which buckets can be.
-    pub fn named_endpoint(&self) -> String {
-        format!("localhost:{}", self.address.port())
-    }
-
     /// Where it listens, to put a [`Proxy`](crate::Proxy) in front.
     pub fn address(&self) -> SocketAddr {
         self.address

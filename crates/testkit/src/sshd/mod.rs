@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -130,11 +130,6 @@ impl Sshd {
     /// A directory of this fixture; tests may put files there.
     pub fn directory(&self) -> &Path {
         self.directory.path()
-    }
-
-    /// What the account sees as `/data` in a chroot.
-    pub fn chroot_data(&self) -> PathBuf {
-        self.directory.path().join("chroot/data")
     }
 
     /// The public half of a host key: `algorithm base64`.

@@ -85,7 +85,7 @@ impl Links {
     /// Gives a later name what the first came to; false if that never came to anything. The last
     /// name ends the memory of the file.
     pub(super) fn share(&mut self, key: LinkKey, entry: &mut Entry) -> bool {
-        let Some(linked) = self.0.get_mut(&key) else { return false };
+        let Some(linked) = self.0.get(&key) else { return false };
         let shared = match &linked.first {
             Some((metadata, content, extents, error)) => {
                 // Size and times must fit the content, which was read after this name was listed.
@@ -97,10 +97,17 @@ impl Links {
             }
             None => false,
         };
+        self.pass(key);
+        shared
+    }
+
+    /// Notes a later name that needs nothing of the first. The last name ends the memory of the
+    /// file.
+    pub(super) fn pass(&mut self, key: LinkKey) {
+        let Some(linked) = self.0.get_mut(&key) else { return };
         linked.left = linked.left.saturating_sub(1);
         if linked.left == 0 {
             self.0.remove(&key);
         }
-        shared
     }
 }

@@ -275,6 +275,9 @@ impl<'a> RootRun<'a> {
         let name = self.links.note(parent, &found, &mut entry);
         let old = before.map(|(old, _)| old);
         let state = if unchanged {
+            if let Name::Later(key) = name {
+                self.links.pass(key);
+            }
             if let Some(old) = old {
                 if is_file {
                     self.parts.tally.unchanged_bytes += found.metadata.size;

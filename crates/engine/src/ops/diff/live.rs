@@ -145,6 +145,7 @@ impl Merge<'_, '_> {
         let (old, new) = (&stored.entry, &mut live.entry);
         let same_kind = old.metadata.kind == new.metadata.kind;
         let is_link = new.metadata.kind == Kind::Symlink;
+        let mut is_unknown = false;
         new.xattrs.clone_from(&old.xattrs);
         new.xattrs_blob = old.xattrs_blob;
         new.target.clone_from(&old.target);
@@ -156,7 +157,10 @@ impl Merge<'_, '_> {
                         new.xattrs = details.xattrs;
                     }
                 }
-                Err(error) => self.output.monitor.problem(&error.path, &error.text()),
+                Err(error) => {
+                    self.output.monitor.problem(&error.path, &error.text());
+                    is_unknown = true;
+                }
             }
         }
         let by_stat = match new.metadata.kind {
@@ -170,11 +174,14 @@ impl Merge<'_, '_> {
             && same_kind
             && new.metadata.kind == Kind::File
             && old.metadata.size == new.metadata.size;
-        let content = if is_read {
-            self.content_differs(old, directory, found)?.unwrap_or(by_stat)
-        } else {
-            by_stat
-        };
+        let mut content = by_stat;
+        if is_read {
+            match self.content_differs(old, directory, found)? {
+                Some(differs) => content = differs,
+                None => is_unknown = true,
+            }
+        }
+        self.output.totals.unknown += u64::from(is_unknown);
         self.output.both(stored, live, content)
     }
 

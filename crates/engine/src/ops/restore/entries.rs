@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::destination::{Attributes, DestinationErrorKind};
+use crate::destination::{Attributes, DestinationErrorKind, DestinationResult};
 use crate::meta::{Kind, Metadata};
 use crate::tree::content::read_xattrs;
 use crate::tree::{Content, Entry};
@@ -366,7 +366,6 @@ fn write_link(
     item: &Item,
     replace: bool,
 ) -> Result<Option<bool>> {
-    let mut replace = replace;
     if let Some(first) = first_of(run, parts, window, item) {
         // The time is set last: a first one of the right size and time is complete.
         let found = run.destination.stat(&first)?;
@@ -379,15 +378,12 @@ fn write_link(
                 unchanged(run, worker, &item.entry);
                 return Ok(None);
             }
-            if replace {
-                run.destination.remove(&worker.path)?;
-            }
-            match run.destination.make_hard_link(&worker.path, &first) {
+            match make_link(run, &worker.path, &first, replace) {
                 Ok(()) => {
                     written(run, worker, &item.entry, replace);
                     return Ok(None);
                 }
-                Err(e) if e.kind == DestinationErrorKind::Unsupported => replace = false,
+                Err(e) if e.kind == DestinationErrorKind::Unsupported => {}
                 Err(e) => return Err(e.into()),
             }
         }
@@ -396,6 +392,17 @@ fn write_link(
         Next::Content => Ok(Some(replace)),
         _ => Ok(None),
     }
+}
+
+/// Makes a hard link. What stands there goes only once it is known that the link can be made.
+fn make_link(run: &Run<'_>, path: &[u8], first: &[u8], replace: bool) -> DestinationResult<()> {
+    if replace {
+        let trial = beside(path);
+        run.destination.make_hard_link(&trial, first)?;
+        run.destination.remove(&trial)?;
+        run.destination.remove(path)?;
+    }
+    run.destination.make_hard_link(path, first)
 }
 
 /// Where the first of an item's hard links is restored to, if this run restores it.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::common::blobs;
 use holdfast_engine::Error;
 use holdfast_engine::crypto::BlobKind;
-use holdfast_engine::destination::DestinationErrorKind;
+use holdfast_engine::destination::{DestinationErrorKind, Unset};
 use holdfast_engine::hash::BlobId;
+use holdfast_engine::meta::Xattr;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::restore::{Choice, RestoreOptions, restore};
 use holdfast_engine::repo::BlobReader;
@@ -177,6 +178,27 @@ fn no_space_ends_the_restore() {
     match fixture.restore(&at(&snapshot, "/data"), &destination) {
         Err(Error::Destination(e)) => assert_eq!(e.kind, DestinationErrorKind::NoSpace),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_cannot_be_set_is_told_and_the_rest_is_there() {
+    for path in ["small", "big", "link", "directory"] {
+        let mut tree = MemoryTree::new();
+        tree.file("small", "small").file("big", noise(1, 150_000));
+        tree.symlink("link", "small").directory("directory");
+        let xattr = Xattr { name: b"user.note".to_vec(), value: b"note".to_vec() };
+        tree.node_mut(path).xattrs = vec![xattr];
+        let fixture = Fixture::new();
+        let snapshot = fixture.backup(&[("/data", &tree)]);
+        let destination = MemoryDestination::new();
+        let cannot = Unset { xattrs: true, ..Unset::default() };
+        destination.set_unset(cannot);
+        let report = fixture.restore_all(&at(&snapshot, "/data"), &destination);
+        assert_eq!(report.unset, cannot, "{path}");
+        tree.node_mut(path).xattrs = Vec::new();
+        let root = CompareOptions { root: false, ..CompareOptions::default() };
+        destination.tree().assert_same(&tree, &root);
     }
 }
 

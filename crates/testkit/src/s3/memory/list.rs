@@ -186,8 +186,8 @@ pub(super) fn objects_v1(store: &Store, input: ListObjectsInput) -> S3Result<Lis
     })
 }
 
-/// Versions of one key are not divided between pages that count keys: a page is full when it has
-/// that many versions, and ends with all versions of its last key.
+/// Versions of one key are not divided between pages: a page is full when it has that many keys,
+/// and ends with all versions of the last of them.
 pub(super) fn versions(
     store: &Store,
     input: ListObjectVersionsInput,
