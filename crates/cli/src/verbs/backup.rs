@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 use holdfast_app::jobs::backup::{Settings, snapshot};
 use holdfast_app::open::SourceContext;
-use holdfast_app::roots;
+use holdfast_app::roots::{self, Origin};
 use holdfast_app::select::Spec;
-use holdfast_app::text::{parse_size, plural, size};
+use holdfast_app::text::{parse_size, plural, printable, size};
 use holdfast_app::{Class, Problem, catalogue};
 use holdfast_connectors::local::source::LocalSourceOptions;
+use holdfast_engine::Error;
 use holdfast_engine::compress::Level;
+use holdfast_engine::error::chain_text;
 use holdfast_engine::ops::backup::{BackupReport, Parent};
 use holdfast_engine::repo::snapshots::Filter;
 use holdfast_engine::repo::writer::WriterOptions;
@@ -169,12 +171,25 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
         excludes: source_options.excludes.clone(),
         writer,
     };
-    let mut outcome = Outcome::Done;
+    let (mut outcome, mut failed) = (Outcome::Done, None);
     for origin in plan.origins {
+        let name = shown(&origin);
         let progress = Progress::new(&context.ui);
         let result = snapshot(&repository, origin, &settings, &progress, interrupt::watch());
         progress.finish();
-        let report = result?;
+        let report = match result {
+            Ok(report) => report,
+            Err(Error::Interrupted) => return Err(Error::Interrupted.into()),
+            // The others may be well. What ended the first one that failed ends the command.
+            Err(error) => {
+                context.ui.problem(&name, "not backed up")?;
+                match failed {
+                    None => failed = Some(error),
+                    Some(_) => context.ui.warn(&chain_text(&error))?,
+                }
+                continue;
+            }
+        };
         tell(context, options, &report)?;
         if report.partial || interrupt::watch().is_raised() {
             return Ok(Outcome::Interrupted);
@@ -183,7 +198,14 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
             outcome = Outcome::Incomplete;
         }
     }
-    Ok(outcome)
+    failed.map_or(Ok(outcome), |error| Err(error.into()))
+}
+
+/// What an origin is called where several are backed up.
+fn shown(origin: &Origin) -> String {
+    let paths: Vec<_> = origin.roots.iter().map(|root| printable(&root.path)).collect();
+    let paths = paths.join(", ");
+    origin.host.as_ref().map_or(paths.clone(), |host| format!("{host}:{paths}"))
 }
 
 fn source_options(context: &Context, options: &Backup) -> Result<LocalSourceOptions> {

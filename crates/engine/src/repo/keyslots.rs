@@ -117,6 +117,16 @@ impl Repository {
         if others.count() == 0 {
             return Err(Error::LastSlot { id: id.short() });
         }
-        Ok(self.storage.delete(&ObjectName::key(id))?)
+        let name = ObjectName::key(id);
+        let slot = self.storage.get(&name);
+        self.storage.delete(&name)?;
+        // Somebody else may have removed the others at the same time: then nobody could open the
+        // repository again. Whoever sees that puts his own back.
+        let Ok(slot) = slot else { return Ok(()) };
+        if self.slots()?.iter().any(|slot| slot.label.is_some()) {
+            return Ok(());
+        }
+        self.storage.put(&name, &slot)?;
+        Err(Error::LastSlot { id: id.short() })
     }
 }

@@ -12,6 +12,7 @@ mod gc;
 mod hostile;
 mod index;
 mod index_scale;
+mod keyslots;
 mod layers;
 mod media;
 mod notes;
