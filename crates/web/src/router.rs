@@ -1,7 +1,7 @@
 //! Which address is answered by which page. Each area adds its own routes.
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use crate::state::Shared;
@@ -37,6 +37,6 @@ pub(crate) fn router(state: Shared) -> Router {
         .merge(api::routes(state.clone()))
         .merge(signed_in)
         .layer(from_fn_with_state(state.clone(), guard::same_site))
-        .layer(from_fn(guard::seal))
+        .layer(from_fn_with_state(state.clone(), guard::seal))
         .with_state(state)
 }

@@ -10,12 +10,13 @@ use holdfast_app::runner::Runner;
 use http::HeaderMap;
 
 use crate::accounts::{Accounts, Limiter};
-use crate::console::Options;
+use crate::console::{Options, with_port};
 use crate::live::Hub;
 use crate::opened::Shelf;
 use crate::pages::restore::preview::Looks;
 use crate::pages::storages::Trials;
 use crate::view::cookie;
+use crate::tls::Certificates;
 
 /// One console.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct State {
     /// Something in front of it speaks TLS, and says who asks.
     pub(crate) is_behind_proxy: bool,
     /// Events for open pages.
+    /// The certificate that it shows, if it speaks TLS itself.
+    pub(crate) tls: Option<Arc<Certificates>>,
     pub(crate) hub: Hub,
     /// Connection tests.
     pub(crate) trials: Trials,
@@ -56,11 +59,16 @@ impl State {
         accounts: Accounts,
         address: SocketAddr,
     ) -> Result<Shared, Problem> {
+        tls: Option<Arc<Certificates>>,
         let port = address.port();
         let own = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
         let mut hosts = own.to_vec();
         hosts.push(address.to_string());
         hosts.extend(options.hosts);
+        if tls.is_some() {
+            // Nobody stands in between who would hide the port.
+            hosts.extend(options.hosts.iter().map(|host| with_port(host, port)));
+        }
         Ok(Arc::new(Self {
             paths: options.runner.paths().clone(),
             runner: options.runner,
@@ -70,12 +78,13 @@ impl State {
             accounts,
             limiter: Limiter::default(),
             // Behind TLS no other host beside ours can set it either.
-            cookie: match options.is_behind_proxy {
+            cookie: match options.is_behind_proxy || tls.is_some() {
                 true => format!("__Host-holdfast-{port}"),
                 false => format!("holdfast-{port}"),
             },
             is_behind_proxy: options.is_behind_proxy,
             hub: Hub::new()?,
+            tls,
             trials: Trials::default(),
             shelf: Shelf::default(),
             looks: Looks::default(),
@@ -83,6 +92,11 @@ impl State {
     }
 
     /// Who asks: the other end of the connection, or whom the proxy in front names last.
+    /// Browsers speak TLS, to it or to what stands in front.
+    fn is_encrypted(&self) -> bool {
+        self.is_behind_proxy || self.tls.is_some()
+    }
+
     pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let named = headers.get_all("x-forwarded-for").iter().next_back();
         let named =
@@ -97,7 +111,7 @@ impl State {
 
     /// The `Set-Cookie` of a session; without an id, that ends it.
     pub(crate) fn set_cookie(&self, id: Option<&str>) -> String {
-        let secure = if self.is_behind_proxy { "; Secure" } else { "" };
+        let secure = if self.is_encrypted() { "; Secure" } else { "" };
         let (id, age) = id.map_or(("", "; Max-Age=0"), |id| (id, ""));
         format!("{}={id}; Path=/; HttpOnly; SameSite=Strict{secure}{age}", self.cookie)
     }

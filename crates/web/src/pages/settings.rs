@@ -19,6 +19,8 @@ use crate::words;
 
 /// Entries of the record that are shown.
 const RECORD: u32 = 100;
+/// What ends within this is marked, in nanoseconds: 14 days.
+const SOON: i64 = 14 * 86_400 * 1_000_000_000;
 
 /// The addresses of settings.
 pub(crate) fn routes() -> Router<Shared> {
@@ -54,6 +56,39 @@ struct TokenRow {
     used: String,
 }
 
+/// What encrypts on the way to browsers.
+#[derive(Debug)]
+enum Encryption {
+    /// Nothing: it is reached from this machine alone.
+    None,
+    /// What stands in front.
+    Proxy,
+    /// The console.
+    Own {
+        /// The file of the certificate, unless it was made here.
+        file: Option<String>,
+        fingerprint: String,
+        ends: String,
+        /// It ends soon, and nobody has renewed it.
+        is_ending: bool,
+    },
+}
+
+impl Encryption {
+    fn of(state: &State, now: i64) -> Self {
+        match &state.tls {
+            Some(tls) => Self::Own {
+                file: tls.file().map(holdfast_app::text::printable_os),
+                fingerprint: tls.fingerprint(),
+                ends: words::moment(tls.ends(), now),
+                is_ending: tls.ends() - now < SOON,
+            },
+            None if state.is_behind_proxy => Self::Proxy,
+            None => Self::None,
+        }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "settings.html")]
 struct Page {
@@ -64,6 +99,7 @@ struct Page {
     tokens: Vec<TokenRow>,
     scopes: [(&'static str, &'static str); 4],
     record: Vec<(String, String, String)>,
+    encryption: Encryption,
     config: String,
 }
 
@@ -100,6 +136,7 @@ async fn show(view: View) -> Result<Response, Failure> {
                 tokens: tokens.collect(),
                 scopes: Scope::ALL.map(|scope| (scope.name(), scope.words())),
                 record: record.collect(),
+                encryption: Encryption::of(state, now),
                 config: holdfast_app::text::printable_os(&state.paths.config),
             })
         })

@@ -17,3 +17,4 @@ mod site;
 mod storages;
 mod stored;
 mod traps;
+mod tls;
