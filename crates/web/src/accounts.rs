@@ -20,7 +20,7 @@ mod scope;
 
 pub(crate) use factor::{Codes, Offer};
 pub(crate) use limit::Limiter;
-pub(crate) use scope::{Program, Scope};
+pub(crate) use scope::{LIVES, Program, Scope};
 
 /// What helps who does not know the password any more.
 pub(crate) const FORGOTTEN: &str =
@@ -62,7 +62,8 @@ const TABLES: &str = "
         hash TEXT NOT NULL UNIQUE,
         scope TEXT NOT NULL,
         made INTEGER NOT NULL,
-        used INTEGER
+        used INTEGER,
+        expires INTEGER
     );
     CREATE TABLE IF NOT EXISTS record (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -108,6 +109,8 @@ pub(crate) struct Record {
     pub(crate) what: String,
 }
 
+    /// From when on it is refused; `None`: it is not.
+    pub(crate) expires: Option<i64>,
 /// The accounts of a state directory. Several processes may have them open.
 #[derive(Debug)]
 pub struct Accounts {
@@ -133,7 +136,11 @@ impl Accounts {
         let attempt = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(&path)?;
             runs::write_ahead(&connection)?;
-            connection.execute_batch(TABLES)?;
+            let transaction =
+                Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
+            transaction.execute_batch(TABLES)?;
+            scope::add_expiry(&transaction)?;
+            transaction.commit()?;
             Ok(connection)
         };
         let connection = attempt().map_err(|e| failed(&path, &e))?;
@@ -261,7 +268,7 @@ impl Accounts {
     /// The tokens of programs.
     pub(crate) fn tokens(&self) -> Result<Vec<Token>, Problem> {
         self.with(|c| {
-            let sql = "SELECT id, name, scope, made, used FROM tokens ORDER BY id";
+            let sql = "SELECT id, name, scope, made, used, expires FROM tokens ORDER BY id";
             let mut statement = c.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(Token {
@@ -280,6 +287,7 @@ impl Accounts {
     pub(crate) fn revoke(&self, id: i64) -> Result<(), Problem> {
         self.with(|c| c.execute("DELETE FROM tokens WHERE id = ?1", [id])).map(drop)
     }
+                    expires: row.get(5)?,
 
     /// Notes what was done.
     pub(crate) fn note(&self, address: &str, what: &str) -> Result<(), Problem> {
@@ -379,7 +387,7 @@ mod tests {
         assert!(accounts.is_open(&session.hash)?);
         accounts.with(|c| c.execute("UPDATE sessions SET seen = seen - ?1", [IDLE + SECOND]))?;
         assert!(!accounts.is_open(&session.hash)?, "open after its time");
-        let token = accounts.new_token("x", "run")?;
+        let token = accounts.new_token("x", "run", "")?;
         let found = accounts.program(&token)?.ok_or("no program")?;
         assert_eq!((found.name.as_str(), found.scope), ("x", Scope::Run));
         for name in ["console.sqlite", "console.sqlite-wal"] {
@@ -387,7 +395,7 @@ mod tests {
             let kept = String::from_utf8_lossy(&bytes);
             assert!(!kept.contains(&token) && !kept.contains(&id), "{name} gives secrets away");
         }
-        assert!(accounts.new_token("x", "all").is_err());
+        assert!(accounts.new_token("x", "all", "").is_err());
         accounts.revoke(accounts.tokens()?.first().ok_or("no token")?.id)?;
         assert!(accounts.program(&token)?.is_none());
         Ok(())

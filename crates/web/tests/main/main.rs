@@ -5,6 +5,7 @@ mod alerts;
 mod api;
 mod axe;
 mod browser;
+mod ends;
 mod first;
 mod guard;
 mod looking;
