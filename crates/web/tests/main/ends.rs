@@ -1,7 +1,40 @@
-//! What ends: tokens of programs whose time is over.
+//! What ends: sessions under pages that are open, and tokens of programs whose time is over.
+
+use std::time::Duration;
 
 use super::browser::{Screen, browse};
 use super::site::{Result, Site};
+
+/// How often the page asked for events.
+const STREAMS: &str = "return performance.getEntriesByType('resource')
+    .filter((entry) => entry.name.includes('/events?')).length";
+
+#[test]
+fn a_page_says_that_its_session_has_ended_and_leads_back() -> Result {
+    let site = Site::new()?;
+    let other = site.sign_in()?;
+    browse(&site, Screen::Desk, async |tab| {
+        tab.open("/runs").await?;
+        let hidden = "return document.getElementById('ended').checkVisibility()";
+        assert_eq!(tab.script(hidden).await?, false);
+        let status = site.submit(&other, "/settings/sessions/end", "", "")?.status;
+        assert_eq!(status, 303);
+        tab.see("This session has ended").await?;
+        tab.see("Sign in again").await?;
+        assert_eq!(tab.script("return 'offline' in document.body.dataset").await?, false);
+        tab.fits().await?;
+        tab.screenshot("session-ended").await?;
+        let before = tab.script(STREAMS).await?;
+        // Longer than the script waits before it asks again.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(tab.script(STREAMS).await?, before, "it goes on asking");
+        tab.click("Sign in again").await?;
+        tab.see("holdfast ui").await?;
+        let to = "return new URLSearchParams(location.search).get('to')";
+        assert_eq!(tab.script(to).await?, "/runs");
+        Ok(())
+    })
+}
 
 #[test]
 fn a_token_is_good_until_its_time_is_over() -> Result {
