@@ -1,6 +1,7 @@
 //! Who may use the console, in a database of the state directory: the password and the second
 //! factor, sessions, one-time tokens, tokens for programs, and a record of what was done. Tokens are
-//! kept as hashes: who reads the file cannot use them.
+//! kept as hashes: who reads the file cannot use them. Beside them stands what storages held when they
+//! were last measured.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -14,11 +15,13 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use tokio::sync::watch;
 
 mod factor;
+mod figures;
 mod limit;
 mod password;
 mod scope;
 
 pub(crate) use factor::{Codes, Offer};
+pub(crate) use figures::Measured;
 pub(crate) use limit::Limiter;
 pub(crate) use scope::{LIVES, Program, Scope};
 
@@ -70,7 +73,14 @@ const TABLES: &str = "
         time INTEGER NOT NULL,
         address TEXT NOT NULL,
         what TEXT NOT NULL
-    );";
+    );
+    CREATE TABLE IF NOT EXISTS measured (
+        storage TEXT PRIMARY KEY,
+        time INTEGER NOT NULL,
+        stored INTEGER NOT NULL,
+        snapshots INTEGER NOT NULL,
+        logical INTEGER NOT NULL
+    ) WITHOUT ROWID;";
 
 /// A session as handlers see it.
 #[derive(Debug, Clone)]
@@ -99,6 +109,8 @@ pub(crate) struct Token {
     pub(crate) scope: String,
     pub(crate) made: i64,
     pub(crate) used: Option<i64>,
+    /// From when on it is refused; `None`: it is not.
+    pub(crate) expires: Option<i64>,
 }
 
 /// What was done, and from where.
@@ -109,8 +121,6 @@ pub(crate) struct Record {
     pub(crate) what: String,
 }
 
-    /// From when on it is refused; `None`: it is not.
-    pub(crate) expires: Option<i64>,
 /// The accounts of a state directory. Several processes may have them open.
 #[derive(Debug)]
 pub struct Accounts {
@@ -277,6 +287,7 @@ impl Accounts {
                     scope: row.get(2)?,
                     made: row.get(3)?,
                     used: row.get(4)?,
+                    expires: row.get(5)?,
                 })
             })?;
             rows.collect()
@@ -287,7 +298,6 @@ impl Accounts {
     pub(crate) fn revoke(&self, id: i64) -> Result<(), Problem> {
         self.with(|c| c.execute("DELETE FROM tokens WHERE id = ?1", [id])).map(drop)
     }
-                    expires: row.get(5)?,
 
     /// Notes what was done.
     pub(crate) fn note(&self, address: &str, what: &str) -> Result<(), Problem> {

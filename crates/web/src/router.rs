@@ -11,6 +11,7 @@ use crate::{api, assets, guard, live, pages};
 pub(crate) fn router(state: Shared) -> Router {
     let signed_in = Router::new()
         .route("/", get(pages::home::show))
+        .route("/totals", get(pages::home::totals::show))
         .route("/events", get(live::events))
         .route("/appearance", post(pages::appearance::set))
         .route("/sign-out", post(pages::sign_in::leave))

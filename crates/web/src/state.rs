@@ -7,16 +7,17 @@ use std::sync::Arc;
 use holdfast_app::Problem;
 use holdfast_app::paths::Paths;
 use holdfast_app::runner::Runner;
+use holdfast_engine::ops::info::{RepositoryInfo, info};
 use http::HeaderMap;
 
 use crate::accounts::{Accounts, Limiter};
 use crate::console::{Options, with_port};
 use crate::live::Hub;
-use crate::opened::Shelf;
+use crate::opened::{Open, Shelf};
 use crate::pages::restore::preview::Looks;
 use crate::pages::storages::Trials;
-use crate::view::cookie;
 use crate::tls::Certificates;
+use crate::view::cookie;
 
 /// One console.
 #[derive(Debug)]
@@ -39,9 +40,9 @@ pub(crate) struct State {
     pub(crate) cookie: String,
     /// Something in front of it speaks TLS, and says who asks.
     pub(crate) is_behind_proxy: bool,
-    /// Events for open pages.
     /// The certificate that it shows, if it speaks TLS itself.
     pub(crate) tls: Option<Arc<Certificates>>,
+    /// Events for open pages.
     pub(crate) hub: Hub,
     /// Connection tests.
     pub(crate) trials: Trials,
@@ -58,17 +59,17 @@ impl State {
         options: Options,
         accounts: Accounts,
         address: SocketAddr,
-    ) -> Result<Shared, Problem> {
         tls: Option<Arc<Certificates>>,
+    ) -> Result<Shared, Problem> {
         let port = address.port();
         let own = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
         let mut hosts = own.to_vec();
         hosts.push(address.to_string());
-        hosts.extend(options.hosts);
         if tls.is_some() {
             // Nobody stands in between who would hide the port.
             hosts.extend(options.hosts.iter().map(|host| with_port(host, port)));
         }
+        hosts.extend(options.hosts);
         Ok(Arc::new(Self {
             paths: options.runner.paths().clone(),
             runner: options.runner,
@@ -83,20 +84,20 @@ impl State {
                 false => format!("holdfast-{port}"),
             },
             is_behind_proxy: options.is_behind_proxy,
-            hub: Hub::new()?,
             tls,
+            hub: Hub::new()?,
             trials: Trials::default(),
             shelf: Shelf::default(),
             looks: Looks::default(),
         }))
     }
 
-    /// Who asks: the other end of the connection, or whom the proxy in front names last.
     /// Browsers speak TLS, to it or to what stands in front.
     fn is_encrypted(&self) -> bool {
         self.is_behind_proxy || self.tls.is_some()
     }
 
+    /// Who asks: the other end of the connection, or whom the proxy in front names last.
     pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let named = headers.get_all("x-forwarded-for").iter().next_back();
         let named =
@@ -114,6 +115,14 @@ impl State {
         let secure = if self.is_encrypted() { "; Secure" } else { "" };
         let (id, age) = id.map_or(("", "; Max-Age=0"), |id| (id, ""));
         format!("{}={id}; Path=/; HttpOnly; SameSite=Strict{secure}{age}", self.cookie)
+    }
+
+    /// What a repository holds, found out now and remembered.
+    pub(crate) fn measure(&self, open: &Open) -> Result<RepositoryInfo, Problem> {
+        let found = info(&open.repository, open.index());
+        let found = found.map_err(|e| holdfast_app::catalogue::explain(&e, None))?;
+        self.accounts.remember(&open.name, Some(&found))?;
+        Ok(found)
     }
 
     /// What people call plans, as the configuration says now.
