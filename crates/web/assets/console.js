@@ -31,10 +31,10 @@ function topics() {
 }
 
 // What the page followed when it came is known up to its own position.
-const live = { stream: null, last: null, topics: "", followed: topics() };
+const live = { stream: null, last: null, topics: "", followed: topics(), ended: false };
 
 function follow() {
-  const wanted = document.hidden ? "" : topics();
+  const wanted = document.hidden || live.ended ? "" : topics();
   if (live.stream && live.topics === wanted) return;
   live.stream?.close();
   live.stream = null;
@@ -58,13 +58,37 @@ function follow() {
   };
   stream.onerror = () => {
     document.body.setAttribute("data-offline", "");
-    // A server that refuses ends the stream for good: try again later by ourselves.
+    // A server that refuses ends the stream for good: try again later by ourselves, unless nobody is
+    // signed in here any more.
     if (stream.readyState === EventSource.CLOSED) {
       live.stream = null;
-      setTimeout(follow, 5000);
+      signedIn().then((is) => { if (is) setTimeout(follow, 5000); });
     }
   };
   live.stream = stream;
+}
+
+// Whether the session is still good; where it is not, the page says so from now on.
+async function signedIn() {
+  if (live.ended) return false;
+  try {
+    const answer = await fetch("/events", { method: "HEAD", headers: { "x-fragment": "1" } });
+    if (answer.status === 401) ended();
+  } catch {
+    // The console does not answer, which says nothing of the session.
+  }
+  return !live.ended;
+}
+
+function ended() {
+  live.ended = true;
+  follow();
+  // It did answer.
+  document.body.removeAttribute("data-offline");
+  const banner = document.getElementById("ended");
+  if (!banner) return;
+  one("a", banner).href = "/sign-in?to=" + encodeURIComponent(location.pathname + location.search);
+  banner.hidden = false;
 }
 
 function change(message) {
@@ -89,6 +113,7 @@ async function refresh() {
   refreshing = true;
   try {
     const answer = await fetch(location.href);
+    if (answer.status === 401) return ended();
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.getElementById("main");
     if (isUsed()) return;
@@ -150,7 +175,11 @@ function arrived() {
   follow();
 }
 
-document.addEventListener("visibilitychange", follow);
+document.addEventListener("visibilitychange", () => {
+  follow();
+  // It may have ended while nobody looked.
+  if (!document.hidden) signedIn();
+});
 
 // ---- parts that are loaded by themselves ----
 // Whether the answer leads to another page.

@@ -1,6 +1,7 @@
 //! Who may use the console, in a database of the state directory: the password and the second
 //! factor, sessions, one-time tokens, tokens for programs, and a record of what was done. Tokens are
-//! kept as hashes: who reads the file cannot use them.
+//! kept as hashes: who reads the file cannot use them. Beside them stands what storages held when they
+//! were last measured.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -14,13 +15,15 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use tokio::sync::watch;
 
 mod factor;
+mod figures;
 mod limit;
 mod password;
 mod scope;
 
 pub(crate) use factor::{Codes, Offer};
+pub(crate) use figures::Measured;
 pub(crate) use limit::Limiter;
-pub(crate) use scope::{Program, Scope};
+pub(crate) use scope::{LIVES, Program, Scope};
 
 /// What helps who does not know the password any more.
 pub(crate) const FORGOTTEN: &str =
@@ -62,14 +65,22 @@ const TABLES: &str = "
         hash TEXT NOT NULL UNIQUE,
         scope TEXT NOT NULL,
         made INTEGER NOT NULL,
-        used INTEGER
+        used INTEGER,
+        expires INTEGER
     );
     CREATE TABLE IF NOT EXISTS record (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         time INTEGER NOT NULL,
         address TEXT NOT NULL,
         what TEXT NOT NULL
-    );";
+    );
+    CREATE TABLE IF NOT EXISTS measured (
+        storage TEXT PRIMARY KEY,
+        time INTEGER NOT NULL,
+        stored INTEGER NOT NULL,
+        snapshots INTEGER NOT NULL,
+        logical INTEGER NOT NULL
+    ) WITHOUT ROWID;";
 
 /// A session as handlers see it.
 #[derive(Debug, Clone)]
@@ -98,6 +109,8 @@ pub(crate) struct Token {
     pub(crate) scope: String,
     pub(crate) made: i64,
     pub(crate) used: Option<i64>,
+    /// From when on it is refused; `None`: it is not.
+    pub(crate) expires: Option<i64>,
 }
 
 /// What was done, and from where.
@@ -133,7 +146,11 @@ impl Accounts {
         let attempt = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(&path)?;
             runs::write_ahead(&connection)?;
-            connection.execute_batch(TABLES)?;
+            let transaction =
+                Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
+            transaction.execute_batch(TABLES)?;
+            scope::add_expiry(&transaction)?;
+            transaction.commit()?;
             Ok(connection)
         };
         let connection = attempt().map_err(|e| failed(&path, &e))?;
@@ -261,7 +278,7 @@ impl Accounts {
     /// The tokens of programs.
     pub(crate) fn tokens(&self) -> Result<Vec<Token>, Problem> {
         self.with(|c| {
-            let sql = "SELECT id, name, scope, made, used FROM tokens ORDER BY id";
+            let sql = "SELECT id, name, scope, made, used, expires FROM tokens ORDER BY id";
             let mut statement = c.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(Token {
@@ -270,6 +287,7 @@ impl Accounts {
                     scope: row.get(2)?,
                     made: row.get(3)?,
                     used: row.get(4)?,
+                    expires: row.get(5)?,
                 })
             })?;
             rows.collect()
@@ -379,7 +397,7 @@ mod tests {
         assert!(accounts.is_open(&session.hash)?);
         accounts.with(|c| c.execute("UPDATE sessions SET seen = seen - ?1", [IDLE + SECOND]))?;
         assert!(!accounts.is_open(&session.hash)?, "open after its time");
-        let token = accounts.new_token("x", "run")?;
+        let token = accounts.new_token("x", "run", "")?;
         let found = accounts.program(&token)?.ok_or("no program")?;
         assert_eq!((found.name.as_str(), found.scope), ("x", Scope::Run));
         for name in ["console.sqlite", "console.sqlite-wal"] {
@@ -387,7 +405,7 @@ mod tests {
             let kept = String::from_utf8_lossy(&bytes);
             assert!(!kept.contains(&token) && !kept.contains(&id), "{name} gives secrets away");
         }
-        assert!(accounts.new_token("x", "all").is_err());
+        assert!(accounts.new_token("x", "all", "").is_err());
         accounts.revoke(accounts.tokens()?.first().ok_or("no token")?.id)?;
         assert!(accounts.program(&token)?.is_none());
         Ok(())

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::middleware::from_fn;
 use holdfast_app::runner::Runner;
 use holdfast_app::{Class, Problem, catalogue};
 use holdfast_engine::monitor::Interrupt;
@@ -16,7 +18,9 @@ use tokio::runtime::Runtime;
 use crate::accounts::Accounts;
 use crate::opened::IDLE;
 use crate::state::{Shared, State};
-use crate::{pages, router};
+use crate::tls::door::{Door, Peer};
+use crate::tls::{Certificates, Tls, bare_name};
+use crate::{guard, pages, router};
 
 /// How often an interrupt is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -39,6 +43,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// Something in front of it speaks TLS, and names who asks in `X-Forwarded-For`.
     pub is_behind_proxy: bool,
+    /// It speaks TLS itself, with this.
+    pub tls: Option<Tls>,
     /// The console ends with a command that somebody typed, and plans with it.
     pub is_foreground: bool,
 }
@@ -46,6 +52,7 @@ pub struct Options {
 /// The console at work. Dropping it ends it.
 pub struct Console {
     address: SocketAddr,
+    root: String,
     state: Shared,
     note: Note,
     runtime: Option<Runtime>,
@@ -70,6 +77,10 @@ impl Console {
         let accounts = Accounts::open(&directory)?;
         check_exposure(&options, &accounts)?;
         let note = Note::take(&directory)?;
+        let tls = options.tls.clone();
+        let tls =
+            tls.map(|tls| Certificates::open(tls, &directory, names(&options))).transpose()?;
+        let tls = tls.map(Arc::new);
         let listener = TcpListener::bind(listen)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(|e| cannot_listen(listen, &e))?;
@@ -80,18 +91,31 @@ impl Console {
             .enable_all()
             .build()
             .map_err(|e| catalogue::io("start", "the console's threads", &e))?;
-        let state = State::new(options, accounts, address)?;
-        let app = router::router(state.clone());
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(|e| cannot_listen(listen, &e))?
+        let root = match &tls {
+            // What the certificate says is what is opened.
+            Some(_) => format!("https://{}", first_host(&options, address)),
+            None => format!("http://{}", reachable(address)),
         };
+        let state = State::new(options, accounts, address, tls.clone())?;
+        let app = router::router(state.clone());
+        let _inside = runtime.enter();
+        let listener =
+            tokio::net::TcpListener::from_std(listener).map_err(|e| cannot_listen(listen, &e))?;
+        match &tls {
+            Some(tls) => {
+                let door = Door::open(listener, tls.config()?);
+                let door = door.map_err(|e| cannot_listen(listen, &e))?;
+                let service =
+                    app.layer(from_fn(guard::met)).into_make_service_with_connect_info::<Peer>();
+                runtime.spawn(async move { axum::serve(door, service).await });
+            }
+            None => {
+                let service = app.into_make_service_with_connect_info::<SocketAddr>();
+                runtime.spawn(async move { axum::serve(listener, service).await });
+            }
+        }
         runtime.spawn(pages::runs::live::follow(state.clone()));
         runtime.spawn(pages::runs::live::watch(state.clone()));
-        runtime.spawn(async move {
-            let service = app.into_make_service_with_connect_info::<SocketAddr>();
-            axum::serve(listener, service).await
-        });
         let watched = state.clone();
         runtime.spawn(async move {
             loop {
@@ -100,8 +124,9 @@ impl Console {
                 let _ = tokio::task::spawn_blocking(move || state.shelf.sweep(IDLE)).await;
             }
         });
-        note.write(&Running { address })?;
-        Ok(Self { address, state, note, runtime: Some(runtime) })
+        note.write(&Running { address, root: Some(root.clone()) })?;
+        drop(_inside);
+        Ok(Self { address, root, state, note, runtime: Some(runtime) })
     }
 
     /// Where it listens.
@@ -109,9 +134,19 @@ impl Console {
         self.address
     }
 
+    /// What the addresses of its pages begin with, without a slash at the end.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// The certificate that it shows, if it speaks TLS itself.
+    pub fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.state.tls.clone()
+    }
+
     /// An address that opens the console once, without a password.
     pub fn one_time_url(&self) -> Result<String, Problem> {
-        one_time_url(&self.state.accounts, self.address)
+        one_time_url(&self.state.accounts, &self.root)
     }
 
     /// Serves until `interrupt` is raised.
@@ -132,14 +167,58 @@ impl Drop for Console {
     }
 }
 
-fn one_time_url(accounts: &Accounts, address: SocketAddr) -> Result<String, Problem> {
-    Ok(format!("http://{address}/open?token={}", accounts.new_once()?))
+fn one_time_url(accounts: &Accounts, root: &str) -> Result<String, Problem> {
+    Ok(format!("{root}/open?token={}", accounts.new_once()?))
+}
+
+/// An address that can be asked for: one that means all of this machine cannot.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// By which host browsers ask for a console that speaks TLS itself.
+fn first_host(options: &Options, address: SocketAddr) -> String {
+    match options.hosts.first() {
+        Some(host) => with_port(host, address.port()),
+        None => reachable(address).to_string(),
+    }
+}
+
+/// A host with its port, as browsers say it where no proxy stands in between.
+pub(crate) fn with_port(host: &str, port: u16) -> String {
+    let has_port = match host.rsplit_once(':') {
+        Some((_, end)) => end.parse::<u16>().is_ok() && host.parse::<Ipv6Addr>().is_err(),
+        None => false,
+    };
+    match has_port || port == 443 {
+        true => host.to_owned(),
+        false => format!("{host}:{port}"),
+    }
+}
+
+/// What a certificate of our own is made for.
+fn names(options: &Options) -> Vec<String> {
+    let ip = options.listen.ip();
+    let mut names: Vec<_> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
+    names.extend((!ip.is_unspecified()).then(|| ip.to_string()));
+    names.extend(options.hosts.iter().map(|host| bare_name(host)));
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Says where the console of a state directory is, for commands that come later.
 #[derive(Debug, Serialize, Deserialize)]
 struct Running {
     address: SocketAddr,
+    /// What its pages begin with; older versions spoke no TLS, and said nothing.
+    #[serde(default)]
+    root: Option<String>,
 }
 
 /// The file that says where a console is. It holds while the lock beside it is held: one that was
@@ -197,7 +276,7 @@ impl Note {
 /// A one-time address of the console that is at work for this state directory; `None` if none is.
 pub fn running(state: &Path) -> Result<Option<String>, Problem> {
     let text = std::fs::read_to_string(state.join("console.json")).unwrap_or_default();
-    let Ok(Running { address }) = serde_json::from_str(&text) else { return Ok(None) };
+    let Ok(Running { address, root }) = serde_json::from_str(&text) else { return Ok(None) };
     match Note::lock_file(state)?.try_lock_shared() {
         // Nobody has it.
         Ok(()) => return Ok(None),
@@ -206,10 +285,11 @@ pub fn running(state: &Path) -> Result<Option<String>, Problem> {
             return Err(catalogue::io("lock", state.join("console.lock"), &e));
         }
     }
-    if TcpStream::connect_timeout(&address, PATIENCE).is_err() {
+    if TcpStream::connect_timeout(&reachable(address), PATIENCE).is_err() {
         return Ok(None);
     }
-    one_time_url(&Accounts::open(state)?, address).map(Some)
+    let root = root.unwrap_or_else(|| format!("http://{address}"));
+    one_time_url(&Accounts::open(state)?, &root).map(Some)
 }
 
 /// Refuses to be where others can reach it without a password and something that encrypts.
@@ -224,10 +304,12 @@ fn check_exposure(options: &Options, accounts: &Accounts) -> Result<(), Problem>
             .cause("others could reach it, and it has no password")
             .hint("set one first: holdfast ui reset-password"));
     }
-    if !options.is_behind_proxy {
+    if !options.is_behind_proxy && options.tls.is_none() {
         return Err(refused()
             .cause("passwords would travel unencrypted")
-            .hint("put a proxy with TLS in front of it, and say --behind-proxy --host NAME")
+            .hint("give it a certificate: --tls-cert FILE --tls-key FILE --host NAME")
+            .hint("or have it make one that browsers warn of: --tls-self-signed --host NAME")
+            .hint("or put a proxy with TLS in front of it, and say --behind-proxy --host NAME")
             .hint("or use 127.0.0.1, and reach it from elsewhere through ssh -L"));
     }
     Ok(())

@@ -65,20 +65,24 @@ impl From<&Problem> for Note {
     fn from(problem: &Problem) -> Self {
         let mut raw = problem.causes.clone();
         raw.extend(problem.stage.map(|stage| format!("stage: {stage}")));
-        let mut title = problem.message.clone();
-        if let Some(first) = title.get(..1) {
-            // Names of hosts and files keep their letters; sentences begin large.
-            let word = title.split(' ').next().unwrap_or_default();
-            if word.chars().all(|c| c.is_ascii_lowercase()) {
-                title = first.to_ascii_uppercase() + title.get(1..).unwrap_or_default();
-            }
-        }
+        let hints = problem.hints.iter().filter_map(|hint| hints::said(hint));
         Self {
             class: problem.class.name(),
-            title,
-            hints: problem.hints.iter().filter_map(|hint| hints::said(hint)).collect(),
+            title: sentence(&problem.message),
+            hints: hints.map(|hint| sentence(&hint)).collect(),
             raw: raw.join("\n"),
         }
+    }
+}
+
+/// A text as a sentence begins: large. Names of hosts, files and options keep their letters.
+fn sentence(text: &str) -> String {
+    let word = text.split(' ').next().unwrap_or_default().trim_end_matches(',');
+    match text.split_at_checked(1) {
+        Some((first, rest)) if word.chars().all(|c| c.is_ascii_lowercase()) => {
+            first.to_ascii_uppercase() + rest
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -116,4 +120,32 @@ struct Bare {
 pub(crate) fn bare(problem: &Problem, cookies: &str) -> Response {
     let page = Bare { theme: view::theme(cookies), note: Note::from(problem) };
     (status(problem.class), view::html(&page)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_begins_as_sentences_do() {
+        let problem = Problem::usage("nas.example.com: no answer")
+            .hint("check user name and password")
+            .hint("if it is only slow: -o timeout=2m")
+            .hint("then, later")
+            .hint("nas.example.com may be down")
+            .hint("");
+        let note = Note::from(&problem);
+        assert_eq!(note.title, "nas.example.com: no answer");
+        let expected = [
+            "Check user name and password",
+            "If it is only slow: «Timeout» in the form of the storage: 2m",
+            "Then, later",
+            "nas.example.com may be down",
+            "",
+        ];
+        assert_eq!(note.hints, expected);
+        assert_eq!(sentence("ssh-add is needed"), "ssh-add is needed");
+        assert_eq!(sentence("nas: no answer"), "nas: no answer");
+        assert_eq!(sentence("there is no page"), "There is no page");
+    }
 }

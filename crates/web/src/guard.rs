@@ -18,6 +18,8 @@ use crate::failure::{self, Failure, Shown};
 use crate::pages::sign_in;
 use crate::record::{self, Unchanged};
 use crate::state::Shared;
+use crate::tls::bare_name;
+use crate::tls::door::Peer;
 use crate::view::View;
 
 /// The most that a form may hold, in bytes: long exclude lists and pasted keys fit.
@@ -27,13 +29,27 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     connect-src 'self'; form-action 'self'; frame-src 'self'; frame-ancestors 'none'; \
     base-uri 'none'";
 
+const UNKNOWN: &str = "the address that it names is not the console's (holdfast serve --host NAME lets \
+    browsers ask for another name)";
+
 /// The header in which our script sends the session's token.
 pub(crate) const TOKEN: &str = "x-csrf";
 
+/// How long browsers are to know that there is TLS here.
+const STRICT: &str = "max-age=31536000";
+
 /// Headers of every answer. A handler may set its own policy (previews do).
-pub(crate) async fn seal(request: Request, next: Next) -> Response {
+pub(crate) async fn seal(State(state): State<Shared>, request: Request, next: Next) -> Response {
+    let host = text(request.headers(), &header::HOST).unwrap_or_default();
+    // Browsers hold a name to it for all its ports: this machine's own name has others. Where nobody
+    // vouches for the certificate, they would let nobody past the warning any more.
+    let is_strict = state.tls.as_ref().is_some_and(|tls| !tls.is_self_signed())
+        && bare_name(host) != "localhost";
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
+    if is_strict {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(STRICT));
+    }
     let fixed = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -59,7 +75,7 @@ pub(crate) async fn same_site(
     let headers = request.headers();
     let Some(host) = text(headers, &header::HOST) else { return refuse("it names no host") };
     if !state.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host)) {
-        return refuse("the address that it names is not the console's");
+        return refuse(UNKNOWN);
     }
     if changes(request.method()) {
         let origin = text(headers, &header::ORIGIN);
@@ -155,6 +171,15 @@ async fn with_token(request: Request, session: &Session) -> Result<Request, Prob
         return Err(refused());
     }
     Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// Says who is at the other end of an encrypted connection as of any other.
+pub(crate) async fn met(mut request: Request, next: Next) -> Response {
+    if let Some(ConnectInfo(Peer(peer))) = request.extensions().get::<ConnectInfo<Peer>>().copied()
+    {
+        request.extensions_mut().insert(ConnectInfo(peer));
+    }
+    next.run(request).await
 }
 
 /// Who asks.

@@ -64,7 +64,7 @@ pub(crate) fn said(hint: &str) -> Option<String> {
         ["run", plan, ..] => format!("{before}Run now, in the plan {plan}"),
         ["plan", "show" | "edit", plan, ..] => format!("{before}see the plan {plan}"),
         _ => {
-            let before = before.trim_end().trim_end_matches(':');
+            let before = before.trim_end().trim_end_matches([':', ',']);
             let comma = if before.is_empty() { "" } else { ", " };
             format!("{before}{comma}on the command line: holdfast {command}")
         }
@@ -138,6 +138,11 @@ mod tests {
             (
                 "to mend it: holdfast at @nas repair index",
                 "to mend it, on the command line: holdfast at @nas repair index",
+            ),
+            (
+                "on a machine where it opens, holdfast key list shows which secrets there are",
+                "on a machine where it opens, on the command line: holdfast key list shows which \
+                 secrets there are",
             ),
             ("check user name and password", "check user name and password"),
         ] {

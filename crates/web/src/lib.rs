@@ -1,6 +1,7 @@
 //! The console in the browser: server-rendered pages over what `holdfast-app` does.
 //!
-//! [`Console`] is the server. Inside: `guard` lets requests in (host, origin, session, token),
+//! [`Console`] is the server. Inside: `guard` lets requests in (host, origin, session, token), `tls` are
+//! connections that it encrypts itself,
 //! `view` is what every page needs, `opened` are the
 //! repositories that pages look into, `live` are the events that pages follow, `pages/` hold one file
 //! a page. Handlers are thin; what takes longer than a moment runs on a blocking thread.
@@ -20,8 +21,10 @@ mod posted;
 mod record;
 mod router;
 mod state;
+mod tls;
 mod view;
 mod words;
 
 pub use accounts::Accounts;
 pub use console::{Console, Options, running, to_snapshots};
+pub use tls::{Certificates, Tls};

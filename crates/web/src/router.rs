@@ -1,7 +1,7 @@
 //! Which address is answered by which page. Each area adds its own routes.
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use crate::state::Shared;
@@ -11,6 +11,7 @@ use crate::{api, assets, guard, live, pages};
 pub(crate) fn router(state: Shared) -> Router {
     let signed_in = Router::new()
         .route("/", get(pages::home::show))
+        .route("/totals", get(pages::home::totals::show))
         .route("/events", get(live::events))
         .route("/appearance", post(pages::appearance::set))
         .route("/sign-out", post(pages::sign_in::leave))
@@ -37,6 +38,6 @@ pub(crate) fn router(state: Shared) -> Router {
         .merge(api::routes(state.clone()))
         .merge(signed_in)
         .layer(from_fn_with_state(state.clone(), guard::same_site))
-        .layer(from_fn(guard::seal))
+        .layer(from_fn_with_state(state.clone(), guard::seal))
         .with_state(state)
 }

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use holdfast_app::Problem;
 use holdfast_app::paths::Paths;
 use holdfast_app::runner::Runner;
+use holdfast_engine::ops::info::{RepositoryInfo, info};
 use http::HeaderMap;
 
 use crate::accounts::{Accounts, Limiter};
-use crate::console::Options;
+use crate::console::{Options, with_port};
 use crate::live::Hub;
-use crate::opened::Shelf;
+use crate::opened::{Open, Shelf};
 use crate::pages::restore::preview::Looks;
 use crate::pages::storages::Trials;
+use crate::tls::Certificates;
 use crate::view::cookie;
 
 /// One console.
@@ -38,6 +40,8 @@ pub(crate) struct State {
     pub(crate) cookie: String,
     /// Something in front of it speaks TLS, and says who asks.
     pub(crate) is_behind_proxy: bool,
+    /// The certificate that it shows, if it speaks TLS itself.
+    pub(crate) tls: Option<Arc<Certificates>>,
     /// Events for open pages.
     pub(crate) hub: Hub,
     /// Connection tests.
@@ -55,11 +59,16 @@ impl State {
         options: Options,
         accounts: Accounts,
         address: SocketAddr,
+        tls: Option<Arc<Certificates>>,
     ) -> Result<Shared, Problem> {
         let port = address.port();
         let own = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
         let mut hosts = own.to_vec();
         hosts.push(address.to_string());
+        if tls.is_some() {
+            // Nobody stands in between who would hide the port.
+            hosts.extend(options.hosts.iter().map(|host| with_port(host, port)));
+        }
         hosts.extend(options.hosts);
         Ok(Arc::new(Self {
             paths: options.runner.paths().clone(),
@@ -70,16 +79,22 @@ impl State {
             accounts,
             limiter: Limiter::default(),
             // Behind TLS no other host beside ours can set it either.
-            cookie: match options.is_behind_proxy {
+            cookie: match options.is_behind_proxy || tls.is_some() {
                 true => format!("__Host-holdfast-{port}"),
                 false => format!("holdfast-{port}"),
             },
             is_behind_proxy: options.is_behind_proxy,
+            tls,
             hub: Hub::new()?,
             trials: Trials::default(),
             shelf: Shelf::default(),
             looks: Looks::default(),
         }))
+    }
+
+    /// Browsers speak TLS, to it or to what stands in front.
+    fn is_encrypted(&self) -> bool {
+        self.is_behind_proxy || self.tls.is_some()
     }
 
     /// Who asks: the other end of the connection, or whom the proxy in front names last.
@@ -97,9 +112,17 @@ impl State {
 
     /// The `Set-Cookie` of a session; without an id, that ends it.
     pub(crate) fn set_cookie(&self, id: Option<&str>) -> String {
-        let secure = if self.is_behind_proxy { "; Secure" } else { "" };
+        let secure = if self.is_encrypted() { "; Secure" } else { "" };
         let (id, age) = id.map_or(("", "; Max-Age=0"), |id| (id, ""));
         format!("{}={id}; Path=/; HttpOnly; SameSite=Strict{secure}{age}", self.cookie)
+    }
+
+    /// What a repository holds, found out now and remembered.
+    pub(crate) fn measure(&self, open: &Open) -> Result<RepositoryInfo, Problem> {
+        let found = info(&open.repository, open.index());
+        let found = found.map_err(|e| holdfast_app::catalogue::explain(&e, None))?;
+        self.accounts.remember(&open.name, Some(&found))?;
+        Ok(found)
     }
 
     /// What people call plans, as the configuration says now.

@@ -19,6 +19,8 @@ pub struct Unit {
     pub is_root: bool,
     /// What else stands on its command line.
     pub arguments: Vec<String>,
+    /// It listens on a port that belongs to root.
+    pub low_port: bool,
     /// Variables that were set when it was made, and must be when it runs.
     pub environment: Vec<(String, String)>,
 }
@@ -56,23 +58,29 @@ impl Unit {
         let environment: String = set
             .map(|(name, value)| format!("Environment={}\n", quoted(&format!("{name}={value}"))))
             .collect();
+        let low_port = if self.low_port { " CAP_NET_BIND_SERVICE" } else { "" };
+        // Without a certificate of the console a SIGHUP ends the service.
+        let has_certificate = self.arguments.iter().any(|word| word.starts_with("--tls-"));
+        let reload = if has_certificate { "ExecReload=/bin/kill -HUP $MAINPID\n" } else { "" };
         let (of_machine, target) = match self.is_root {
             true => (
-                "StateDirectory=holdfast\nStateDirectoryMode=0700\nCacheDirectory=holdfast\n\
+                format!(
+                    "StateDirectory=holdfast\nStateDirectoryMode=0700\nCacheDirectory=holdfast\n\
                  CacheDirectoryMode=0700\nConfigurationDirectory=holdfast\n\
                  ProtectKernelTunables=yes\nProtectKernelModules=yes\nProtectKernelLogs=yes\n\
                  ProtectControlGroups=yes\nProtectClock=yes\nProtectHostname=yes\n\
                  CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER \
-                 CAP_FSETID CAP_MKNOD CAP_SETFCAP CAP_KILL CAP_SETUID CAP_SETGID\n",
+                 CAP_FSETID CAP_MKNOD CAP_SETFCAP CAP_KILL CAP_SETUID CAP_SETGID{low_port}\n"
+                ),
                 "multi-user.target",
             ),
-            false => ("", "default.target"),
+            false => (String::new(), "default.target"),
         };
         format!(
             "{MARK}; changes of yours are best made with\n# systemctl edit holdfast\n\
              [Unit]\nDescription=Holdfast backups: scheduler and console\n\
              Wants=network-online.target\nAfter=network-online.target\n\n\
-             [Service]\nType=simple\nExecStart={command}\n{environment}Restart=on-failure\nRestartSec=30\n\
+             [Service]\nType=simple\nExecStart={command}\n{reload}{environment}Restart=on-failure\nRestartSec=30\n\
              TimeoutStopSec=90\nKillMode=mixed\nNice=10\nIOSchedulingClass=best-effort\n\
              IOSchedulingPriority=7\nUMask=0077\nNoNewPrivileges=yes\nLockPersonality=yes\n\
              RestrictRealtime=yes\nRestrictNamespaces=yes\n\
@@ -123,6 +131,7 @@ mod tests {
             program: "/opt/my $tools/holdfast".into(),
             is_root: false,
             arguments: vec!["--concurrent".into(), "3".into()],
+            low_port: false,
             environment: vec![("HOLDFAST_CONFIG".into(), "/x/50%$.toml".into())],
         };
         let path = unit.path(Some(dir.path()))?;
@@ -137,6 +146,11 @@ mod tests {
         assert!(
             root.contains("\nStateDirectory=holdfast\n") && root.contains("\nProtectClock=yes\n")
         );
+        assert!(!text.contains("ExecReload") && !root.contains("CAP_NET_BIND_SERVICE"));
+        let arguments = vec!["--tls-self-signed".to_owned()];
+        let encrypted = Unit { is_root: true, low_port: true, arguments, ..unit.clone() }.text();
+        assert!(encrypted.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"), "{encrypted}");
+        assert!(encrypted.contains(" CAP_NET_BIND_SERVICE\n"), "{encrypted}");
         std::fs::write(&path, "[Service]\n")?;
         assert!(unit.install(&path).is_err_and(|p| p.class == Class::AlreadyExists));
         Ok(())

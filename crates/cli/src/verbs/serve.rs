@@ -1,17 +1,19 @@
 //! `serve`: the service, which runs plans when they are due.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use holdfast_app::Problem;
+use holdfast_app::location::absolute;
 use holdfast_app::runner::broadcast::{self, error::TryRecvError};
 use holdfast_app::runner::{Event, Options, Runner, What};
 use holdfast_app::service::unit::Unit;
 use holdfast_app::service::{Service, SystemClock, Told};
 use holdfast_app::text::{plural, printable_os};
-use holdfast_web::Console;
+use holdfast_web::{Certificates, Console, Tls};
 use serde::Serialize;
 
 use super::ui::PORT;
@@ -24,6 +26,8 @@ use crate::ui::Ui;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it looks for something to tell.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often the files of the certificate are looked at.
+const REREAD: Duration = Duration::from_secs(60);
 
 /// Run plans when they are due, for good
 ///
@@ -33,20 +37,38 @@ const LOOK: Duration = Duration::from_millis(100);
 #[command(after_help = "Examples:
   holdfast serve
   sudo holdfast serve --install-unit       (of the machine: files of everybody)
-  holdfast serve --install-unit            (of yourself)")]
+  holdfast serve --install-unit            (of yourself)
+  holdfast serve --listen 0.0.0.0:9847 --host backup.example.com \\
+      --tls-cert /etc/letsencrypt/live/backup.example.com/fullchain.pem \\
+      --tls-key /etc/letsencrypt/live/backup.example.com/privkey.pem")]
 pub(crate) struct Serve {
     /// Runs at once; the others wait
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     concurrent: u16,
     /// Serve the console here: an address and a port
     ///
-    /// Elsewhere than on this machine itself only with a password, and behind a proxy that speaks
-    /// TLS.
+    /// Elsewhere than on this machine itself only with a password, and with TLS: its own, or that of
+    /// a proxy in front.
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = Console::loopback(PORT))]
     listen: SocketAddr,
     /// Serve no console
-    #[arg(long, conflicts_with_all = ["listen", "behind_proxy", "host"])]
+    #[arg(long, conflicts_with_all = ["listen", "behind_proxy", "host", "tls_cert", "tls_self_signed"])]
     no_console: bool,
+    /// Speak TLS with the certificate in this file (PEM), followed by those between it and its
+    /// authority
+    ///
+    /// It is read anew, with its key, within a minute after the files changed, and at SIGHUP.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM), not encrypted, readable by no stranger
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Speak TLS with a certificate made here, of which browsers warn
+    ///
+    /// It is kept in the state directory. Compare the fingerprint that is shown at the start with the
+    /// one that the browser shows.
+    #[arg(long, conflicts_with = "tls_cert")]
+    tls_self_signed: bool,
     /// A proxy in front speaks TLS to browsers, and names them in X-Forwarded-For
     #[arg(long)]
     behind_proxy: bool,
@@ -86,13 +108,18 @@ pub(crate) fn run(context: &Context, options: &Serve) -> Result {
             machine: host(),
             hosts: options.host.clone(),
             is_behind_proxy: options.behind_proxy,
+            tls: options.tls(),
             is_foreground: false,
         })?),
     };
+    let certificates = console.as_ref().and_then(Console::certificates);
     if let Some(console) = &console {
-        let text =
-            format!("the console is at http://{}; to open it: holdfast ui", console.address());
+        let text = format!("the console is at {}; to open it: holdfast ui", console.root());
         context.ui.note(&text)?;
+    }
+    if let Some(certificates) = &certificates {
+        interrupt::reread_on_hangup();
+        tell_fingerprint(&context.ui, certificates)?;
     }
     let mut events = runner.subscribe();
     let ui = &context.ui;
@@ -100,6 +127,7 @@ pub(crate) fn run(context: &Context, options: &Serve) -> Result {
     std::thread::scope(|scope| {
         // The console, where there is one, is served beside this by a thread of its own.
         scope.spawn(|| watch(ui, &runner, &mut events, &ended));
+        scope.spawn(|| renew(ui, certificates.as_deref(), &ended));
         service.run(&|| interrupt.is_raised(), &mut |told| {
             let _ = tell(ui, &told);
         });
@@ -108,6 +136,51 @@ pub(crate) fn run(context: &Context, options: &Serve) -> Result {
         ended.store(true, Ordering::SeqCst);
     });
     Ok(Outcome::Done)
+}
+
+impl Serve {
+    /// With what the console speaks TLS itself.
+    fn tls(&self) -> Option<Tls> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let (certificate, key) = (absolute(certificate), absolute(key));
+                Some(Tls::Files { certificate, key })
+            }
+            _ => self.tls_self_signed.then_some(Tls::SelfSigned),
+        }
+    }
+}
+
+/// What somebody needs who is to trust a certificate that nobody vouches for.
+fn tell_fingerprint(ui: &Ui, certificates: &Certificates) -> std::io::Result<()> {
+    if !certificates.is_self_signed() {
+        return Ok(());
+    }
+    ui.note("browsers will warn of its certificate, which nobody vouches for; its SHA-256 is")?;
+    ui.note(&format!("  {}", certificates.fingerprint()))
+}
+
+/// Looks for a new certificate now and then, and when it is asked to.
+fn renew(ui: &Ui, certificates: Option<&Certificates>, ended: &AtomicBool) {
+    let Some(certificates) = certificates else { return };
+    let mut looked = Instant::now();
+    while !ended.load(Ordering::SeqCst) {
+        std::thread::sleep(LOOK);
+        let is_asked = interrupt::was_hung_up();
+        if !is_asked && looked.elapsed() < REREAD {
+            continue;
+        }
+        looked = Instant::now();
+        // Where nothing can be told, the certificate counts all the same.
+        let _ = match certificates.refresh() {
+            Ok(true) => ui
+                .note("the console shows a new certificate")
+                .and_then(|()| tell_fingerprint(ui, certificates)),
+            Ok(false) if is_asked => ui.note("the certificate of the console has not changed"),
+            Ok(false) => Ok(()),
+            Err(problem) => tell(ui, &Told::Wrong(problem)),
+        };
+    }
 }
 
 /// Tells of runs until the service has ended and nothing is left to tell.
@@ -181,6 +254,17 @@ fn install(context: &Context, options: &Serve) -> Result {
     } else if options.listen != Console::loopback(PORT) {
         arguments.extend(["--listen".to_owned(), options.listen.to_string()]);
     }
+    if let Some(Tls::Files { certificate, key }) = options.tls() {
+        for (option, path) in [("--tls-cert", certificate), ("--tls-key", key)] {
+            let path = path.into_os_string().into_string().map_err(|path| {
+                Problem::usage(format!("a unit cannot name {}", printable_os(path)))
+            })?;
+            arguments.extend([option.to_owned(), path]);
+        }
+    }
+    if options.tls_self_signed {
+        arguments.push("--tls-self-signed".into());
+    }
     if options.behind_proxy {
         arguments.push("--behind-proxy".into());
     }
@@ -190,16 +274,23 @@ fn install(context: &Context, options: &Serve) -> Result {
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), variable(name)?.into_string().ok()?)))
         .collect();
-    if let Some(config) =
-        context.global.config.as_ref().and_then(|path| {
-            holdfast_app::location::absolute(path).into_os_string().into_string().ok()
-        })
+    if let Some(config) = context
+        .global
+        .config
+        .as_ref()
+        .and_then(|path| absolute(path).into_os_string().into_string().ok())
     {
         environment.retain(|(name, _)| name != "HOLDFAST_CONFIG");
         environment.push(("HOLDFAST_CONFIG".into(), config));
     }
     let is_root = rustix::process::geteuid().is_root();
-    let unit = Unit { program, is_root, arguments, environment };
+    let unit = Unit {
+        program,
+        is_root,
+        arguments,
+        environment,
+        low_port: !options.no_console && options.listen.port() < 1024,
+    };
     if options.print_unit {
         unit.text().lines().try_for_each(|line| context.ui.line(line))?;
         return Ok(Outcome::Done);

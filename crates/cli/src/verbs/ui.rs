@@ -90,6 +90,7 @@ pub(crate) fn run(context: &Context, options: &Ui) -> Result {
         machine: host(),
         hosts: Vec::new(),
         is_behind_proxy: false,
+        tls: None,
         is_foreground: service.is_some(),
     })?;
     let interrupt = interrupt::watch();

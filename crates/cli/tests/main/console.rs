@@ -90,3 +90,45 @@ fn a_password_that_was_forgotten_is_set_anew_in_a_terminal() {
     assert!(seen.contains("has a new password") && !seen.contains("horse"), "{seen}");
     exposed().fails_with("unencrypted");
 }
+
+#[test]
+fn the_console_speaks_tls_itself_and_rereads_its_certificate_on_sighup() {
+    let sandbox = Sandbox::new();
+    sandbox.run_bare("serve --tls-cert x.pem").fails_with("--tls-key");
+    sandbox.run_bare("serve --tls-cert no.pem --tls-key no.pem").fails_with("no.pem");
+    let mut command = sandbox.command();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--tls-self-signed"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (sender, told) = std::sync::mpsc::channel();
+    let err = BufReader::new(child.stderr.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        err.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+    });
+    let wait_for = |what: &str| loop {
+        let line = told.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("{what}: {e}"));
+        if line.contains(what) {
+            return line;
+        }
+    };
+    assert!(wait_for("the console is at").contains("https://127.0.0.1:"));
+    wait_for("its SHA-256 is");
+    let fingerprint = wait_for(":");
+    let opened = sandbox.run_bare("ui --no-open --json").ok();
+    let url = opened.events()[0]["url"].as_str().unwrap().to_owned();
+    assert!(url.starts_with("https://127.0.0.1:"), "{url}");
+    let signal = |name: &str| {
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args([name, pid.as_str()]).status().unwrap().success());
+    };
+    signal("-HUP");
+    wait_for("has not changed");
+    // Where it is gone, another one is made.
+    std::fs::remove_file(sandbox.path("state/console-tls.pem")).unwrap();
+    signal("-HUP");
+    wait_for("shows a new certificate");
+    wait_for("its SHA-256 is");
+    assert_ne!(wait_for(":"), fingerprint);
+    signal("-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    reader.join().unwrap();
+}

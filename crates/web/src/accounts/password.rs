@@ -118,7 +118,7 @@ mod tests {
         let accounts = Accounts::open(dir.path())?;
         accounts.set_password("correct horse")?;
         accounts.offer_factor("tern")?;
-        let (once, token) = (accounts.new_once()?, accounts.new_token("x", "read")?);
+        let (once, token) = (accounts.new_once()?, accounts.new_token("x", "read", "")?);
         let session = accounts.open_session("", "")?;
         // As if the factor had been confirmed.
         accounts.with(|c| c.execute("UPDATE account SET secret = pending", []))?;

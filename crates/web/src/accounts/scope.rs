@@ -1,7 +1,7 @@
-//! Tokens of programs, and what they may do. Each scope includes those before it.
+//! Tokens of programs: what they may do, and until when. Each scope includes those before it.
 
-use holdfast_app::{Problem, times};
-use rusqlite::{OptionalExtension, params};
+use holdfast_app::{Class, Problem, times};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Accounts, hash, secret};
 
@@ -48,6 +48,23 @@ impl Scope {
     }
 }
 
+/// How long a token may be good: what a form sends, and what it says. The first is what counts where
+/// nothing is said.
+pub(crate) const LIVES: [(&str, &str); 4] =
+    [("365", "for a year"), ("90", "for 90 days"), ("30", "for 30 days"), ("never", "for good")];
+
+/// A day in nanoseconds.
+const DAY: i64 = 86_400 * 1_000_000_000;
+
+/// Accounts of earlier versions know no end of a token: theirs have none.
+pub(super) fn add_expiry(connection: &Connection) -> rusqlite::Result<()> {
+    let sql = "SELECT COUNT(*) FROM pragma_table_info('tokens') WHERE name = 'expires'";
+    if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+        connection.execute("ALTER TABLE tokens ADD COLUMN expires INTEGER", [])?;
+    }
+    Ok(())
+}
+
 /// A program that showed a token.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
@@ -58,8 +75,9 @@ pub(crate) struct Program {
 }
 
 impl Accounts {
-    /// Makes a token for a program: what it has to send. `scope` is the name of one.
-    pub(crate) fn new_token(&self, name: &str, scope: &str) -> Result<String, Problem> {
+    /// Makes a token for a program: what it has to send. `scope` is the name of one, `life` is one of
+    /// [`LIVES`] or empty.
+    pub(crate) fn new_token(&self, name: &str, scope: &str, life: &str) -> Result<String, Problem> {
         if name.trim().is_empty() {
             return Err(Problem::usage("the token has no name")
                 .hint("name what will use it, such as «dashboard»"));
@@ -68,26 +86,94 @@ impl Accounts {
             return Err(Problem::usage("nothing says what the token may do")
                 .hint(format!("its scope is one of {}", Scope::ALL.map(Scope::name).join(", "))));
         };
+        let [(standard, _), ..] = LIVES;
+        let life = if life.is_empty() { standard } else { life };
+        if !LIVES.iter().any(|(known, _)| *known == life) {
+            return Err(Problem::usage("nothing says how long the token is good")
+                .hint(format!("its days are one of {}", LIVES.map(|(days, _)| days).join(", "))));
+        }
+        let now = times::now();
+        let expires = life.parse::<i64>().ok().map(|days| now + days * DAY);
         let token = format!("hf_{}", secret()?);
         self.with(|c| {
             c.execute(
-                "INSERT INTO tokens (name, hash, scope, made) VALUES (?1, ?2, ?3, ?4)",
-                params![name.trim(), hash(&token), scope.name(), times::now()],
+                "INSERT INTO tokens (name, hash, scope, made, expires) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![name.trim(), hash(&token), scope.name(), now, expires],
             )
         })?;
         Ok(token)
     }
 
-    /// Whose token this is; `None` if it is nobody's.
+    /// Whose token this is; `None` if it is nobody's. Errors: [`Class::Authentication`] if its time is
+    /// over.
     pub(crate) fn program(&self, token: &str) -> Result<Option<Program>, Problem> {
-        let sql = "UPDATE tokens SET used = ?2 WHERE hash = ?1 RETURNING name, scope";
+        let (hash, now) = (hash(token), times::now());
+        let sql =
+            "UPDATE tokens SET used = ?2 WHERE hash = ?1 AND (expires IS NULL OR expires > ?2)
+                   RETURNING name, scope";
         let found = self.with(|c| {
-            c.query_row(sql, params![hash(token), times::now()], |row| {
-                Ok((row.get(0)?, row.get::<_, String>(1)?))
-            })
-            .optional()
+            c.query_row(sql, params![hash, now], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+                .optional()
         })?;
-        // A scope that this version does not know allows nothing.
-        Ok(found.and_then(|(name, scope)| Some(Program { name, scope: Scope::from_name(&scope)? })))
+        if let Some((name, scope)) = found {
+            // A scope that this version does not know allows nothing.
+            return Ok(Scope::from_name(&scope).map(|scope| Program { name, scope }));
+        }
+        let sql = "SELECT name, expires FROM tokens WHERE hash = ?1";
+        let old = self.with(|c| {
+            let row =
+                |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?));
+            c.query_row(sql, [hash], row).optional()
+        })?;
+        old.map_or(Ok(None), |(name, ended)| {
+            let text = format!("the token {name} expired on {}", times::local(ended));
+            Err(Problem::new(Class::Authentication, text)
+                .hint("make another token in the console's settings"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_end_and_those_of_earlier_versions_do_not() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        // As the table was.
+        let before = Connection::open(dir.path().join("console.sqlite"))?;
+        before.execute_batch(
+            "CREATE TABLE tokens (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,
+             hash TEXT NOT NULL UNIQUE, scope TEXT NOT NULL, made INTEGER NOT NULL, used INTEGER);",
+        )?;
+        let sql = "INSERT INTO tokens (name, hash, scope, made) VALUES ('old', ?1, 'read', 1)";
+        before.execute(sql, [hash("hf_old")])?;
+        drop(before);
+        drop(Accounts::open(dir.path())?);
+        let accounts = Accounts::open(dir.path())?;
+        let later = |days: i64| {
+            let sql = "UPDATE tokens SET expires = expires - ?1";
+            accounts.with(|c| c.execute(sql, [days * DAY]))
+        };
+        let standard = accounts.new_token("a", "read", "")?;
+        let month = accounts.new_token("b", "read", "30")?;
+        let ever = accounts.new_token("c", "read", "never")?;
+        let name = |token: &str| match accounts.program(token) {
+            Ok(program) => program.map(|p| p.name),
+            Err(problem) => Some(problem.message),
+        };
+        later(29)?;
+        let good: Vec<_> = [&*standard, &*month, &*ever, "hf_old", "hf_no"].map(name).into();
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(good, [some("a"), some("b"), some("c"), some("old"), None]);
+        later(2)?;
+        assert!(name(&month).is_some_and(|text| text.starts_with("the token b expired on ")));
+        assert!(accounts.program(&month).is_err_and(|p| p.class == Class::Authentication));
+        assert_eq!(name(&standard), some("a"));
+        later(365 - 30)?;
+        assert!(accounts.program(&standard).is_err());
+        assert_eq!([name(&ever), name("hf_old")], [some("c"), some("old")]);
+        assert!(accounts.new_token("d", "read", "12").is_err());
+        Ok(())
     }
 }

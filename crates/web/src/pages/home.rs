@@ -1,5 +1,7 @@
 //! Home: is all well, what happened, what comes next, and what is to do.
 
+pub(crate) mod totals;
+
 use askama::Template;
 use axum::response::{IntoResponse, Redirect, Response};
 use holdfast_app::plans::{Part, Plan};
@@ -8,6 +10,7 @@ use holdfast_app::text::plural;
 use holdfast_app::{Config, Problem, times};
 use jiff::tz::TimeZone;
 
+use self::totals::Totals;
 use crate::failure::{Failure, Note};
 use crate::state::State;
 use crate::view::{Frame, Nav, View, html};
@@ -66,6 +69,7 @@ struct Home {
     proofs: Vec<Proof>,
     /// Name and title of the storages that plans write to.
     storages: Vec<(String, String)>,
+    totals: Totals,
     from: String,
     /// The console runs only as long as a command does.
     is_foreground: bool,
@@ -115,14 +119,16 @@ fn home(state: &State, frame: Frame) -> Result<Option<Home>, Problem> {
         format!("Newest backup {}, {}.", words::moment(time, now), words::relative(time, now))
     });
     let first = now - i64::from(DAYS - 1) * 86_400 * 1_000_000_000;
+    let storages = storages(&config, &plans);
     Ok(Some(Home {
+        totals: Totals::of(state, &plans, &storages, now)?,
         frame,
         verdict: verdict(&standings, now),
         newest,
         attention,
         next: next(&plans, now)?,
         proofs: proofs(history, &plans, now)?,
-        storages: storages(&config, &plans),
+        storages,
         from: words::day(first),
         rows,
         is_foreground: state.is_foreground,

@@ -9,14 +9,13 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
+use holdfast_app::Problem;
 use holdfast_app::jobs::Job;
 use holdfast_app::jobs::check::Check;
 use holdfast_app::jobs::gc::Gc;
 use holdfast_app::runs::{By, Page as Runs};
 use holdfast_app::text::{count, duration, plural, printable, size};
 use holdfast_app::times::now;
-use holdfast_app::{Problem, catalogue};
-use holdfast_engine::ops::info::info;
 use http::HeaderMap;
 
 use self::chart::Chart;
@@ -117,10 +116,7 @@ struct Figures {
 
 /// `GET /repository/{at}/figures`: a part of the page, for which the storage is listed.
 async fn figures(view: View, Path(at): Path<String>) -> Result<Response, Refused> {
-    let found = with(&view, &at, false, move |_, open| {
-        info(&open.repository, open.index()).map_err(|e| catalogue::explain(&e, None))
-    })
-    .await?;
+    let found = with(&view, &at, false, move |state, open| state.measure(open)).await?;
     let times = |ratio: f64| format!("{ratio:.1} ×");
     let saved = found.logical.bytes.saturating_sub(found.plain());
     let figures = vec![

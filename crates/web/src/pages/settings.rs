@@ -9,16 +9,18 @@ use axum::routing::{get, post};
 use holdfast_app::{Class, Problem, times};
 use http::{HeaderMap, header};
 
-use crate::accounts::{Codes, FORGOTTEN, Offer, Scope, seconds};
+use crate::accounts::{Codes, FORGOTTEN, LIVES, Offer, Scope, seconds};
 use crate::failure::Failure;
 use crate::pages::go;
 use crate::posted::Posted;
 use crate::state::{Shared, State};
 use crate::view::{Frame, Nav, View, html};
-use crate::words;
+use crate::words::{self, Sign};
 
 /// Entries of the record that are shown.
 const RECORD: u32 = 100;
+/// What ends within this is marked, in nanoseconds: 14 days.
+const SOON: i64 = 14 * 86_400 * 1_000_000_000;
 
 /// The addresses of settings.
 pub(crate) fn routes() -> Router<Shared> {
@@ -52,6 +54,42 @@ struct TokenRow {
     may: &'static str,
     made: String,
     used: String,
+    until: String,
+    /// What there is to say of that.
+    sign: Option<Sign>,
+}
+
+/// What encrypts on the way to browsers.
+#[derive(Debug)]
+enum Encryption {
+    /// Nothing: it is reached from this machine alone.
+    None,
+    /// What stands in front.
+    Proxy,
+    /// The console.
+    Own {
+        /// The file of the certificate, unless it was made here.
+        file: Option<String>,
+        fingerprint: String,
+        ends: String,
+        /// It ends soon, and nobody has renewed it.
+        is_ending: bool,
+    },
+}
+
+impl Encryption {
+    fn of(state: &State, now: i64) -> Self {
+        match &state.tls {
+            Some(tls) => Self::Own {
+                file: tls.file().map(holdfast_app::text::printable_os),
+                fingerprint: tls.fingerprint(),
+                ends: words::moment(tls.ends(), now),
+                is_ending: tls.ends() - now < SOON,
+            },
+            None if state.is_behind_proxy => Self::Proxy,
+            None => Self::None,
+        }
+    }
 }
 
 #[derive(Template)]
@@ -62,8 +100,12 @@ struct Page {
     has_factor: bool,
     sessions: Vec<SessionRow>,
     tokens: Vec<TokenRow>,
+    /// Names of those whose time is over, or soon will be.
+    ending: String,
+    lives: [(&'static str, &'static str); 4],
     scopes: [(&'static str, &'static str); 4],
     record: Vec<(String, String, String)>,
+    encryption: Encryption,
     config: String,
 }
 
@@ -88,8 +130,12 @@ async fn show(view: View) -> Result<Response, Failure> {
                 made: when(token.made),
                 used: token.used.map_or_else(|| "never".into(), |time| words::relative(time, now)),
                 may: Scope::from_name(&token.scope).map_or("nothing", Scope::words),
+                until: token.expires.map_or_else(|| "for good".into(), when),
+                sign: token.expires.and_then(|time| expiry(time, now)),
                 name: token.name,
             });
+            let tokens: Vec<_> = tokens.collect();
+            let ending = tokens.iter().filter(|token| token.sign.is_some());
             let record = accounts.record(RECORD)?.into_iter();
             let record = record.map(|entry| (when(entry.time), entry.address, entry.what));
             Ok::<_, Problem>(Page {
@@ -97,14 +143,27 @@ async fn show(view: View) -> Result<Response, Failure> {
                 has_password: accounts.has_password()?,
                 has_factor: accounts.has_factor()?,
                 sessions: sessions.collect(),
-                tokens: tokens.collect(),
+                ending: ending.map(|token| token.name.clone()).collect::<Vec<_>>().join(", "),
+                tokens,
+                lives: LIVES,
                 scopes: Scope::ALL.map(|scope| (scope.name(), scope.words())),
                 record: record.collect(),
+                encryption: Encryption::of(state, now),
                 config: holdfast_app::text::printable_os(&state.paths.config),
             })
         })
         .await?;
     Ok(html(&page))
+}
+
+/// How the end of a token is shown: not at all while it is far.
+fn expiry(ends: i64, now: i64) -> Option<Sign> {
+    let sign = |class, icon, word| Sign { class, icon, word, turns: false };
+    match ends - now {
+        ..=0 => Some(sign("bad", "i-bad", "Expired")),
+        left if left < SOON => Some(sign("warn", "i-warn", "Expires soon")),
+        _ => None,
+    }
 }
 
 /// A browser's name out of what it says of itself.
@@ -208,7 +267,9 @@ struct Made {
 /// `POST /settings/tokens`
 async fn token(view: View, posted: Posted) -> Result<Response, Failure> {
     let token = view
-        .blocking(move |state| state.accounts.new_token(posted.text("name"), posted.text("scope")))
+        .blocking(move |state| {
+            state.accounts.new_token(posted.text("name"), posted.text("scope"), posted.text("days"))
+        })
         .await?;
     Ok(html(&Made { token }))
 }

@@ -20,7 +20,6 @@ use holdfast_app::config::keys::Kind;
 use holdfast_app::text::{plural, shell_word, size};
 use holdfast_app::times::local;
 use holdfast_app::{Class, Config, Location, Options, Problem, Resolved};
-use holdfast_engine::ops::info::info;
 use http::HeaderMap;
 use serde::Deserialize;
 
@@ -199,9 +198,14 @@ fn free(state: &State, name: &str) -> Result<Option<u64>, Problem> {
 
 /// Bytes that the repository of a storage takes there.
 fn stored(state: &State, name: &str) -> Result<u64, Problem> {
-    let open = state.shelf.open(&state.paths, name, false)?;
-    let found = info(&open.repository, open.index());
-    let found = found.map_err(|e| holdfast_app::catalogue::explain(&e, None))?;
+    let open = match state.shelf.open(&state.paths, name, false) {
+        Err(problem) if problem.class == Class::NoRepository => {
+            state.accounts.remember(name, None)?;
+            return Err(problem);
+        }
+        open => open?,
+    };
+    let found = state.measure(&open)?;
     Ok(found.stored + found.index)
 }
 

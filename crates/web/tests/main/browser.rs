@@ -42,7 +42,7 @@ pub(crate) fn browse(
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let client = client(screen).await?;
-        let root = format!("http://{}", site.console.address());
+        let root = site.console.root().to_owned();
         let tab = Tab { client: client.clone(), root };
         let result = AssertUnwindSafe(async {
             client.goto(&site.console.one_time_url()?).await?;
@@ -182,8 +182,12 @@ async fn client(screen: Screen) -> Result<Client> {
             "deviceMetrics": { "width": 360, "height": 740, "pixelRatio": 2.0, "touch": true }
         });
     }
-    let capabilities =
-        serde_json::json!({ "browserName": "chrome", "goog:chromeOptions": options });
+    let capabilities = serde_json::json!({
+        "browserName": "chrome",
+        "goog:chromeOptions": options,
+        // As somebody who has compared the fingerprint.
+        "acceptInsecureCerts": true,
+    });
     let serde_json::Value::Object(capabilities) = capabilities else { return Err("no map".into()) };
     let driver = driver()?;
     let mut builder = ClientBuilder::new(HttpConnector::new());

@@ -8,7 +8,7 @@ use data_encoding::BASE32_NOPAD;
 use holdfast_app::paths::Paths;
 use holdfast_app::runner::{self, Runner};
 use holdfast_app::runs::{By, History, NewRun, Outcome, Report};
-use holdfast_web::{Accounts, Console, Options};
+use holdfast_web::{Accounts, Console, Options, Tls};
 use totp_rs::{Algorithm, TOTP};
 
 use super::browser::{Screen, browse};
@@ -193,7 +193,7 @@ fn a_part_of_a_page_is_no_place_to_sign_in() -> Result {
 #[test]
 fn the_console_is_nowhere_else_without_password_and_encryption() -> Result {
     let home = tempfile::tempdir()?;
-    let start = |listen: &str, is_behind_proxy: bool| -> Result<Console> {
+    let begin = |listen: &str, is_behind_proxy: bool, tls: Option<Tls>| -> Result<Console> {
         let at = |name: &str| home.path().join(name);
         let paths = Paths { config: at("c.toml"), state: at("state"), cache: None, home: None };
         Ok(Console::start(Options {
@@ -202,17 +202,27 @@ fn the_console_is_nowhere_else_without_password_and_encryption() -> Result {
             machine: "tern".into(),
             hosts: vec!["backup.example".into()],
             is_behind_proxy,
+            tls,
             is_foreground: false,
         })?)
     };
+    let start = |listen: &str, is_behind_proxy: bool| begin(listen, is_behind_proxy, None);
     let refusal = |listen: &str, proxy: bool| match start(listen, proxy) {
         Ok(_) => String::new(),
         Err(e) => e.to_string(),
     };
     assert!(refusal("0.0.0.0:0", true).contains("has no password"));
     assert!(refusal("127.0.0.1:0", true).contains("has no password"));
+    let own = begin("0.0.0.0:0", false, Some(Tls::SelfSigned));
+    assert!(own.err().is_some_and(|e| e.to_string().contains("has no password")));
     Accounts::open(&home.path().join("state"))?.set_password("correct horse")?;
     assert!(refusal("0.0.0.0:0", false).contains("unencrypted"));
+    let own = begin("0.0.0.0:0", false, Some(Tls::SelfSigned))?;
+    let (root, port) = (own.root().to_owned(), own.address().port());
+    assert_eq!(root, format!("https://backup.example:{port}"));
+    let told = holdfast_web::running(&home.path().join("state"))?;
+    assert!(told.is_some_and(|url| url.starts_with(&format!("{root}/open?"))));
+    drop(own);
     let console = start("127.0.0.1:0", true)?;
     let mut stream = TcpStream::connect(console.address())?;
     stream

@@ -86,7 +86,7 @@ fn a_run_that_failed_says_why_and_what_to_do_here() -> Result {
         tab.open("/plans").await?;
         tab.click("Run now: nas").await?;
         tab.see("Failed").await?;
-        tab.see("check that the SSH service runs there, and that the port is right").await?;
+        tab.see("Check that the SSH service runs there, and that the port is right").await?;
         tab.see("Details: refused").await?;
         tab.screenshot("run-failed-sftp").await?;
         for run in [1, 2] {

@@ -189,16 +189,16 @@ fn b5_what_commonly_goes_wrong_is_named_with_what_to_do() -> Result {
         tab.click("Test connection").await?;
         tab.see("The test failed").await?;
         tab.see("connect: failed").await?;
-        tab.see("check that the SSH service runs there").await?;
+        tab.see("Check that the SSH service runs there").await?;
         // It is no word that goes by: who was away reads it as well.
         tokio::time::sleep(std::time::Duration::from_secs(6)).await;
-        tab.see("a firewall may refuse it").await?;
+        tab.see("A firewall may refuse it").await?;
         typed(tab, &server, "silent", silent.port()).await?;
         tab.fill("password", PASSWORD).await?;
         tab.fill("timeout", "2s").await?;
         tab.click("Test connection").await?;
         tab.see("The test failed").await?;
-        tab.see("check that the machine is on").await?;
+        tab.see("Check that the machine is on").await?;
         // What may be read and not written can be a source; what may not be read, nothing.
         typed(tab, &server, "foreign", server.port()).await?;
         tab.fill("password", PASSWORD).await?;

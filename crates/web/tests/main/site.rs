@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use holdfast_app::paths::Paths;
 use holdfast_app::runner::{self, Runner};
 use holdfast_app::runs::{History, Run};
-use holdfast_web::{Console, Options};
+use holdfast_web::{Console, Options, Tls};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -54,6 +54,19 @@ impl Site {
         is_behind_proxy: bool,
         before: impl FnOnce(&Paths) -> Result,
     ) -> Result<Self> {
+        Self::start(is_behind_proxy, None, before)
+    }
+
+    /// One that speaks TLS itself.
+    pub(crate) fn with_tls(tls: Tls) -> Result<Self> {
+        Self::start(false, Some(tls), |_| Ok(()))
+    }
+
+    fn start(
+        is_behind_proxy: bool,
+        tls: Option<Tls>,
+        before: impl FnOnce(&Paths) -> Result,
+    ) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let at = |name: &str| home.path().join(name);
         let paths = Paths {
@@ -72,6 +85,7 @@ impl Site {
             machine: "tern".into(),
             hosts: Vec::new(),
             is_behind_proxy,
+            tls,
             is_foreground: true,
         })?;
         Ok(Self { console, paths, home })

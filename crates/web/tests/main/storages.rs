@@ -75,7 +75,7 @@ fn an_sftp_storage_is_tested_trusted_and_saved() -> Result {
         tab.click("Test connection").await?;
         tab.click("Trust this key").await?;
         tab.see("sign-in: failed").await?;
-        tab.see("check user name and password").await?;
+        tab.see("Check user name and password").await?;
         tab.screenshot("storage-sftp-refused").await?;
         tab.fill("password", "right one").await?;
         tab.click("Test connection").await?;
