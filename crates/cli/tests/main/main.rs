@@ -3,6 +3,7 @@
 
 mod archive;
 mod backup;
+mod channels;
 mod config;
 mod console;
 mod errors;
