@@ -177,7 +177,7 @@ fn slips_are_named_with_what_was_meant() {
         ("schedule = \"soon\"", "schedule \"soon\" is no schedule: soon is none", "daily at"),
         ("schedule = 6", "must be text", "daily at"),
         ("timezone = \"Mars/Base\"", "no time zone", "Europe"),
-        ("keep = { dayly = 7 }", "dayly cannot be", "weekly"),
+        ("keep = { dayly = 7 }", "keep has no rule dayly: did you mean daily?", "weekly"),
         ("keep = { daily = 0 }", "0 keeps nothing", "weekly"),
         ("check = { dta = \"5%\" }", "did you mean data?", "5%"),
         ("check = { data = \"101%\" }", "in percent", "5%"),

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::args::Global;
 use crate::context::{Context, home};
-use crate::failure::{Outcome, Result};
+use crate::failure::{Failure, Outcome, Result};
 use crate::ui::prompt::Terminal;
 
 /// Rebuild plans and named locations from a repository
@@ -60,7 +60,12 @@ struct Summary<'a> {
 pub(crate) fn run(context: &Context, options: &Recover) -> Result {
     let Some(location) = &options.location else { return recover(context, options) };
     let global = Global { at: Some(location.clone()), ..context.global.clone() };
-    recover(&Context::new(global), options)
+    let inner = Context::new(global);
+    // What to type next names the place that was named here.
+    recover(&inner, options).map_err(|failure| match failure {
+        Failure::Output(_) => failure,
+        failure => failure.explain(inner.at()).into(),
+    })
 }
 
 fn recover(context: &Context, options: &Recover) -> Result {

@@ -10,6 +10,7 @@ mod errors;
 mod finding;
 mod full;
 mod gc;
+mod golden;
 mod import;
 mod keys;
 mod limits;
