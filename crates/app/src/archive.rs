@@ -131,9 +131,11 @@ impl OutputFile {
             Some(_) if !overwrite => return Err(taken(path)),
             _ => {
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let parent = parent.unwrap_or(Path::new("."));
+                parent.metadata().map_err(|e| catalogue::io("write into", parent, &e))?;
                 let mut builder = tempfile::Builder::new();
                 builder.prefix(".holdfast-archive-");
-                let made = builder.tempfile_in(parent.unwrap_or(Path::new(".")));
+                let made = builder.tempfile_in(parent);
                 Output::Temporary(made.map_err(|e| failed(&e))?)
             }
         };

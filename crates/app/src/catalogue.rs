@@ -83,8 +83,12 @@ pub fn explain(error: &Error, at: Option<&OsStr>) -> Problem {
                 ))
                 .hint("or say --force to forget it all the same")
         }
-        Error::NoSuchPath { snapshot, .. } => Problem::new(Class::NoSuchPath, message)
-            .hint(format!("to see what it holds: {}", command.line(&format!("ls {snapshot}:/")))),
+        Error::NoSuchPath { snapshot, .. } => {
+            // Where two snapshots were looked into, each may be named.
+            let first = snapshot.split(' ').next().unwrap_or_default();
+            let line = command.line(&format!("ls {first}:/"));
+            Problem::new(Class::NoSuchPath, message).hint(format!("to see what it holds: {line}"))
+        }
         Error::Fenced => {
             Problem::new(Class::Fenced, message).hint("nothing is lost: run the same command again")
         }
@@ -112,7 +116,13 @@ pub fn io(operation: &str, path: impl AsRef<OsStr>, error: &std::io::Error) -> P
     };
     let what = describe(class, operation, &shown);
     let problem = Problem::new(class, what).cause(error);
-    if class == Class::NoSuchPath { problem.hint("check the path") } else { problem }
+    match (class, error.kind()) {
+        (Class::NoSuchPath, _) => problem.hint("check the path"),
+        (Class::AlreadyExists, _) => problem.hint("choose another name, or take it away first"),
+        (_, E::NotADirectory) => problem.hint(NOT_A_DIRECTORY),
+        (_, E::IsADirectory) => problem.hint("it is a directory: name a file"),
+        _ => problem,
+    }
 }
 
 /// A request to an SFTP server failed. `operation` is "read", "write", …
@@ -253,9 +263,18 @@ fn storage(error: &StorageError) -> Problem {
         ),
         Class::ReadOnly => problem.hint("mount it writable, or choose another place"),
         Class::NoSuchPath => problem.hint("check that the disk with the repository is mounted"),
+        Class::Io if is_below_a_file(error) => problem.hint(NOT_A_DIRECTORY),
         Class::Io => problem.hint("look at the system's log (dmesg) for errors of the medium"),
         _ => problem,
     }
+}
+
+/// What to do where a file stands in the way.
+const NOT_A_DIRECTORY: &str = "it is a file, or lies below one: name a directory";
+
+fn is_below_a_file(error: &StorageError) -> bool {
+    let cause = error.source.as_deref().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotADirectory)
 }
 
 fn source(error: &SourceError) -> Problem {
@@ -293,6 +312,7 @@ fn destination(error: &DestinationError) -> Problem {
         }
         Class::NoSpace => problem
             .hint("free some space and run the same command again: it goes on where it ended"),
+        Class::AlreadyExists => problem.hint("restore to another directory, or take it away first"),
         _ => problem,
     }
 }

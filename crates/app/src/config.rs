@@ -9,6 +9,7 @@ pub mod import;
 pub mod keys;
 pub mod options;
 pub mod reference;
+pub(crate) mod secret;
 pub(crate) mod values;
 
 use std::fmt;
@@ -17,7 +18,8 @@ use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, Item, TableLike};
 
 pub use self::edit::{Changed, name_of};
-pub(crate) use self::edit::{put, rename_key};
+pub(crate) use self::edit::{put, rename_key, to_keep};
+pub(crate) use self::export::bare;
 pub use self::file::locate;
 use self::keys::{Form, Key, Kind};
 pub use self::options::Options;
@@ -139,6 +141,11 @@ impl Config {
     /// Whether commands of plans may run: only who edits the file decides that.
     pub fn allows_hooks(&self) -> bool {
         self.document.get("hooks").and_then(Item::as_bool).unwrap_or(false)
+    }
+
+    /// What paths in it are relative to.
+    pub(crate) fn base(&self) -> &Base {
+        &self.base
     }
 
     pub(crate) fn document(&self) -> &DocumentMut {
@@ -313,7 +320,7 @@ impl<'a> Entry<'a> {
 
     fn setting(&self, key: &Key, form: Form, item: &Item) -> Result<values::Setting, String> {
         let value = item.as_value().ok_or("must be a value, not a table")?;
-        values::read(key, form, value, &self.config.base)
+        values::read(form.value(key.value), value, &self.config.base)
     }
 }
 

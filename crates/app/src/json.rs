@@ -5,6 +5,7 @@ use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::format::snapshot::{self, Root};
 use holdfast_engine::hash::to_hex;
 use holdfast_engine::meta::Metadata;
+use holdfast_engine::ops::diff::{self, ChangeKind, DiffTotals};
 use holdfast_engine::ops::find::{FoundVersion, SnapshotRun};
 use holdfast_engine::ops::gc::{Amount, GcPlan};
 use holdfast_engine::ops::info::{KindInfo, RepositoryInfo};
@@ -181,6 +182,63 @@ impl Version {
             snapshots: version.snapshots.iter().map(|run| run.count).sum(),
             runs: version.snapshots.iter().map(Run::from).collect(),
         }
+    }
+}
+
+/// What differs at a path.
+#[derive(Debug, Serialize)]
+pub struct Change {
+    change: &'static str,
+    #[serde(flatten)]
+    path: Path,
+    content: bool,
+    metadata: bool,
+    kind: bool,
+    size_before: Option<u64>,
+    size_after: Option<u64>,
+}
+
+impl From<&diff::Change> for Change {
+    fn from(change: &diff::Change) -> Self {
+        let (name, content, metadata, kind) = match change.kind {
+            ChangeKind::Added => ("added", false, false, false),
+            ChangeKind::Removed => ("removed", false, false, false),
+            ChangeKind::Modified { content, metadata, kind } => {
+                ("modified", content, metadata, kind)
+            }
+        };
+        let size = |entry: &Option<holdfast_engine::tree::Entry>| {
+            entry.as_ref().map(|entry| entry.metadata.size)
+        };
+        Self {
+            change: name,
+            path: Path::new(&change.path),
+            content,
+            metadata,
+            kind,
+            size_before: size(&change.before),
+            size_after: size(&change.after),
+        }
+    }
+}
+
+/// Differences in all.
+#[derive(Debug, Serialize)]
+pub struct Differences {
+    added: u64,
+    removed: u64,
+    changed: u64,
+    touched: u64,
+    unknown: u64,
+    bytes_added: u64,
+    bytes_removed: u64,
+}
+
+impl From<&DiffTotals> for Differences {
+    fn from(totals: &DiffTotals) -> Self {
+        let DiffTotals { added, removed, changed, touched, bytes_added, bytes_removed, unknown } =
+            *totals;
+        Self { added, removed, changed, touched, unknown, bytes_added, bytes_removed }
     }
 }
 

@@ -17,7 +17,7 @@ mod send;
 #[cfg(test)]
 mod tests;
 
-pub use channel::{Channel, ChannelKey, Kind};
+pub use channel::{Channel, ChannelKey, KEYS, Kind};
 
 /// Attempts for each message, and the wait before the second.
 const TRIES: u32 = 2;
@@ -172,8 +172,11 @@ impl Config {
         self.channel_tables().any(|(known, _)| known == name)
     }
 
-    /// The channel of this name, checked.
+    /// The channel of this name, checked. Its secrets are fetched when something is sent; that
+    /// variables of the environment are set is looked at here.
     pub fn channel(&self, name: &str) -> Result<Channel, Problem> {
-        channel::read(name, self.channel_table(name)?, &|variable| std::env::var(variable).ok())
+        let channel = channel::read(name, self.channel_table(name)?, self.base())?;
+        channel.check_variables()?;
+        Ok(channel)
     }
 }

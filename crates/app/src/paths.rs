@@ -87,7 +87,8 @@ impl Paths {
         if place.place == Place::Stream {
             return Err(place.refused("repository"));
         }
-        let explain = |error: holdfast_engine::Error| catalogue::explain(&error, None);
+        let at = place.name.as_ref().map_or_else(|| place.to_string(), |name| format!("@{name}"));
+        let explain = |error| catalogue::explain(&error, Some(at.as_ref()));
         let storage = open_storage(place, access)?;
         let probe = open::probe(&*storage).map_err(explain)?;
         let secret = Sources::default().with_options(&place.options).find()?;

@@ -193,6 +193,15 @@ impl Retention {
     /// written as `1y6m`, tags with commas between those that must be there together.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Problem> {
         let value = value.trim();
+        if !Self::NAMES.contains(&name) {
+            let shown = crate::text::printable(name.as_bytes());
+            let problem = Problem::usage(format!("there is no rule {shown}"));
+            let names = Self::NAMES.iter().map(ToString::to_string);
+            return Err(match crate::config::keys::nearest_of(name, names) {
+                Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
+                None => problem.hint(format!("a rule is one of {}", Self::NAMES.join(", "))),
+            });
+        }
         self.try_set(name, value).map_err(|what| {
             Problem::usage(format!("the rule {name} cannot be {value:?}")).hint(what)
         })

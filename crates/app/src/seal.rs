@@ -8,11 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 
+use crate::access::Access;
 use crate::config::keys::{self, Form, Type};
 use crate::config::{Config, name_of};
 use crate::location::Location;
 use crate::plans::Plan;
 use crate::problem::{Class, Problem};
+
+mod hosts;
+
+pub use hosts::{AcceptedKey, HostKeys};
 
 /// The table that names the secrets that were left out.
 const SECRETS: &str = "secret";
@@ -26,8 +31,8 @@ const HOOKS: &str = "hooks";
 /// Says that there were some.
 const COMMANDS: &str = "commands";
 
-/// The plan of this machine and its locations as TOML.
-pub fn seal(config: &Config, plan: &Plan) -> Result<String, Problem> {
+/// The plan of this machine, its locations, and the host keys that `access` knows of them as TOML.
+pub fn seal(config: &Config, plan: &Plan, access: &Access) -> Result<String, Problem> {
     let mut document = DocumentMut::new();
     let mut secrets = Table::new();
     let mut locations = implicit();
@@ -61,6 +66,7 @@ pub fn seal(config: &Config, plan: &Plan) -> Result<String, Problem> {
     }
     plans.insert(&plan.name, Item::Table(table));
     document.insert(HOST, Item::Value(crate::jobs::host().into()));
+    hosts::seal(config, plan, access, &mut document);
     document.insert("repository", Item::Table(locations));
     document.insert("plan", Item::Table(plans));
     if !secrets.is_empty() {
@@ -84,11 +90,15 @@ fn is_plain(key: &keys::Key, form: Form) -> bool {
         && key.name != "repository_key_file"
 }
 
+/// Everything that a plan reaches, as locations.
+fn places_of(plan: &Plan) -> impl Iterator<Item = String> {
+    let all = plan.sources.iter().cloned();
+    all.chain([plan.repository_location()]).chain(plan.mirror_locations())
+}
+
 /// The names of the locations that a plan uses, each once.
 fn locations_of(plan: &Plan) -> BTreeSet<String> {
-    let all = plan.sources.iter().cloned();
-    let all = all.chain([plan.repository_location()]).chain(plan.mirror_locations());
-    let names = all.filter_map(|text| match Location::parse(text.as_ref()) {
+    let names = places_of(plan).filter_map(|text| match Location::parse(text.as_ref()) {
         Ok(Location::Named { name, .. }) => Some(name),
         _ => None,
     });
@@ -109,6 +119,8 @@ pub struct Sealed {
     locations: BTreeMap<String, Table>,
     /// Secrets that are missing: names of options, by location.
     secrets: BTreeMap<String, Vec<String>>,
+    /// Accepted host keys of its places over SFTP.
+    host_keys: Vec<AcceptedKey>,
 }
 
 /// The newest that snapshots say of each plan of each machine, by their names; of one that cannot be
@@ -161,13 +173,15 @@ fn open(text: &str, time: i64) -> Result<Vec<Sealed>, String> {
         };
         secrets.insert(name, words.filter(is_secret).map(String::from).collect::<Vec<_>>());
     }
+    let host_keys = hosts::open(&document);
     let mut found = Vec::new();
     for table in tables("plan") {
         let (name, item) = table?;
         let mut plan = as_table(item)?;
         let had_hooks = plan.remove(HOOKS).is_some() || value(COMMANDS).is_some();
         let (host, locations, secrets) = (host.clone(), locations.clone(), secrets.clone());
-        found.push(Sealed { host, name, time, plan, had_hooks, locations, secrets });
+        let host_keys = host_keys.clone();
+        found.push(Sealed { host, name, time, plan, had_hooks, locations, secrets, host_keys });
     }
     Ok(found)
 }
@@ -201,7 +215,8 @@ impl Sealed {
         plans.insert(&self.name, Item::Table(self.plan.clone()));
         document.insert("repository", Item::Table(locations));
         document.insert("plan", Item::Table(plans));
-        document.to_string()
+        let keys = self.host_keys.iter().map(|key| format!("# host key of {}\n", key.shown()));
+        document.to_string() + &keys.collect::<String>()
     }
 
     /// Adds its plan and locations to `config`, where there is nothing of these names yet; all of
@@ -285,7 +300,8 @@ mod tests {
     #[test]
     fn a_plan_comes_back_without_secrets_and_commands() -> Result<(), Box<dyn std::error::Error>> {
         let (_dir, before) = config(CONFIG)?;
-        let text = seal(&before, &before.plan("home")?)?;
+        let access = Access::new(std::sync::Arc::new(crate::ask::Nobody));
+        let text = seal(&before, &before.plan("home")?, &access)?;
         for secret in ["hunter", "env:KEY", "ssh -x", "/state/k", "hooks", "evil", "other"] {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
@@ -323,6 +339,52 @@ mod tests {
         let again = recover()?;
         assert_eq!(again.kept, ["location nas", "location s3", "plan home"]);
         assert!(again.plans.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn host_keys_come_back_where_the_machine_knows_none() -> Result<(), Box<dyn std::error::Error>>
+    {
+        const ED: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA";
+        let key = |letter: char| format!("{ED}{}", letter.to_string().repeat(42));
+        let text = "[repository.nas]\nlocation = \"sftp://a@nas:2222/x\"\nproxy_jump = \"gate\"\n\
+                    [repository.run]\nlocation = \"sftp://b@run/x\"\nssh_command = \"ssh\"\n\
+                    [plan.home]\nsources = [\"sftp://c@src/x\", \"@run:/y\"]\nrepository = \"nas\"\n";
+        let (dir, config) = config(text)?;
+        let mut access = Access::new(std::sync::Arc::new(crate::ask::Nobody));
+        access.home = Some(dir.path().into());
+        let file = dir.path().join("known_hosts");
+        access.known_hosts = Some(file.clone());
+        let line = |host: &str, letter| format!("{host} {}\n", key(letter));
+        let known = [line("[nas]:2222", 'a'), line("gate", 'b'), line("*", 'c'), line("x", 'd')];
+        std::fs::write(&file, format!("{}@revoked * {}\n", known.concat(), key('c')))?;
+        let sealed = seal(&config, &config.plan("home")?, &access)?;
+        let keys = || Ok::<_, String>(open(&sealed, 7)?.remove(0));
+        let lines = |keys: &[AcceptedKey]| keys.iter().map(AcceptedKey::shown).collect::<Vec<_>>();
+        assert_eq!(keys()?.host_keys.len(), 2, "{sealed}");
+        assert!(keys()?.shown().contains("# host key of [nas]:2222: ssh-ed25519 SHA256:"));
+        // A machine that knows one of them otherwise, and one not at all.
+        std::fs::write(&file, line("gate", 'e'))?;
+        let mut done = HostKeys::default();
+        keys()?.accept_host_keys(&config, &access, &mut done)?;
+        assert!(lines(&done.accepted).concat().contains("nas") && done.accepted.len() == 1);
+        assert!(lines(&done.differing).concat().contains("gate") && done.differing.len() == 1);
+        let now = std::fs::read_to_string(&file)?;
+        assert_eq!(now, line("gate", 'e') + &line("[nas]:2222", 'a'));
+        // Once more nothing is left to do, and what no place needs is no matter.
+        let odd = sealed.replace("gate ssh", "other ssh");
+        let mut again = HostKeys::default();
+        open(&odd, 7)?.remove(0).accept_host_keys(&config, &access, &mut again)?;
+        assert!(again.accepted.is_empty() && again.differing.is_empty());
+        assert_eq!(lines(&again.unused).len(), 1);
+        assert_eq!(std::fs::read_to_string(&file)?, now);
+        // What is no key of one host is none, and an old record has no such keys.
+        for bad in ["* ", "a,b ", "@revoked x ", "", "a\\nb "] {
+            let odd = sealed.replace("gate ssh", &format!("{bad}ssh"));
+            assert_eq!(open(&odd, 7)?.remove(0).host_keys.len(), 1, "{bad}");
+        }
+        let old = sealed.replace("known_hosts =", "of_tomorrow =");
+        assert!(open(&old, 7)?.remove(0).host_keys.is_empty());
         Ok(())
     }
 

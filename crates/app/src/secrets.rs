@@ -157,6 +157,9 @@ pub fn read_key_file(path: &Path) -> Result<Secret, Problem> {
         if e.kind() == std::io::ErrorKind::NotFound {
             return problem.hint("check the path; `create` and `key add` make new key files");
         }
+        if e.kind() == std::io::ErrorKind::IsADirectory {
+            return problem.hint("it is a directory: name a file in it");
+        }
         problem
     })?;
     let bytes = Zeroizing::new(bytes);

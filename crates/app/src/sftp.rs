@@ -8,7 +8,7 @@ use holdfast_connectors::sftp::client::FileKind;
 use holdfast_connectors::sftp::pool::{Pool, Retry, SftpError, SftpOptions};
 use holdfast_connectors::sftp::source::{SftpSource, SftpSourceError, SftpSourceOptions};
 use holdfast_connectors::sftp::ssh::{
-    HostKeyQuestion, Interaction, KeyboardQuestion, Secret, SshOptions,
+    self, HostKeyQuestion, HostRecord, Interaction, KeyboardQuestion, Secret, SshOptions,
 };
 use holdfast_engine::meta::{Kind, Metadata};
 use holdfast_engine::ops::backup::RootSource;
@@ -134,11 +134,7 @@ pub fn connection(
     let text = |name| options.text(name).map(String::from);
     let path = |name| options.path(name).map(Into::into);
     let secret = |name| Ok::<_, Problem>(options.secret(name)?.map(Secret::from));
-    let defaults = SshOptions::default();
     let ssh = SshOptions {
-        host: place.host.clone(),
-        port: place.port,
-        username: place.user.clone(),
         password: secret("password")?,
         key: secret("key")?,
         key_file: path("key_file"),
@@ -147,16 +143,7 @@ pub fn connection(
         public_key_file: path("public_key_file"),
         use_agent: options.flag("use_agent"),
         agent_socket: path("agent_socket"),
-        allow_insecure_ciphers: options.is_on("allow_insecure_ciphers"),
-        ssh_command: options.command("ssh_command").map(command_text),
-        known_hosts_file: path("known_hosts_file"),
-        host_key: text("host_key"),
-        proxy_jump: text("proxy_jump"),
-        timeout: options.duration("timeout").unwrap_or(defaults.timeout),
-        accept_new_host_key: access.accept_new_host_key,
-        own_known_hosts: access.known_hosts.clone(),
-        home: access.home.clone(),
-        ..defaults
+        ..host(place, options, access)
     };
     let defaults = SftpOptions::default();
     let connections = options.number("connections").and_then(|n| usize::try_from(n).ok());
@@ -167,6 +154,37 @@ pub fn connection(
         disable_hash_check: options.is_on("disable_hash_check"),
         shell_path: text("shell_path"),
         ..defaults
+    })
+}
+
+/// What says which host is meant and how it is known; nothing that is secret.
+fn host(place: &SftpPlace, options: &Options, access: &Access) -> SshOptions {
+    let text = |name| options.text(name).map(String::from);
+    let defaults = SshOptions::default();
+    SshOptions {
+        host: place.host.clone(),
+        port: place.port,
+        username: place.user.clone(),
+        allow_insecure_ciphers: options.is_on("allow_insecure_ciphers"),
+        ssh_command: options.command("ssh_command").map(command_text),
+        known_hosts_file: options.path("known_hosts_file").map(Into::into),
+        host_key: text("host_key"),
+        proxy_jump: text("proxy_jump"),
+        timeout: options.duration("timeout").unwrap_or(defaults.timeout),
+        accept_new_host_key: access.accept_new_host_key,
+        own_known_hosts: access.known_hosts.clone(),
+        home: access.home.clone(),
+        ..defaults
+    }
+}
+
+/// What this machine knows of the host of a place and of its jump hosts. Nothing is connected, and no
+/// secret is fetched; no place of SFTP has none.
+pub fn host_records(place: &Resolved, access: &Access) -> Result<Vec<HostRecord>, Problem> {
+    let Place::Sftp(at) = &place.place else { return Ok(Vec::new()) };
+    ssh::host_records(&host(at, &place.options, access)).map_err(|error| {
+        let error = SftpError::Ssh(Arc::new(error));
+        catalogue::sftp(&error, "look up the host key of", &place.to_string())
     })
 }
 

@@ -237,6 +237,17 @@ impl Context {
         Ok(config)
     }
 
+    /// Changes the configuration, and warns if others can read it.
+    pub(crate) fn edit_config<T>(
+        &self,
+        change: impl FnOnce(&mut Config) -> std::result::Result<T, Problem>,
+    ) -> Result<T> {
+        let path = self.config_path()?;
+        let answer = Config::edit(&path, home(), change)?;
+        self.warn_of(&Config::load(&path, home())?)?;
+        Ok(answer)
+    }
+
     /// Warns if others can read the configuration.
     pub(crate) fn warn_of(&self, config: &Config) -> Result<()> {
         Ok(config.warning().map_or(Ok(()), |text| self.ui.warn(&text))?)

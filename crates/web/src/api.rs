@@ -3,12 +3,16 @@
 //! address is an [`Operation`], from which both its gate and its description are made.
 
 mod ask;
+mod compare;
 mod describe;
+mod download;
+mod edit;
 mod files;
 mod metrics;
 mod plans;
 mod repository;
 mod restore;
+mod shapes;
 mod snapshots;
 mod storages;
 mod told;
@@ -44,8 +48,10 @@ struct Operation {
     query: Vec<Field>,
     /// What may stand in the body.
     body: Vec<Field>,
-    /// What the answer holds; nothing, if it is no JSON.
+    /// What the answer holds, if it is JSON.
     answer: Vec<Field>,
+    /// What else the answer may be; empty for JSON.
+    media: &'static [&'static str],
     handler: MethodRouter<Shared>,
 }
 
@@ -68,6 +74,24 @@ impl Operation {
         Self::new(Method::Post, path, scope, summary, routing::post(handler))
     }
 
+    fn put<T: 'static>(
+        path: &'static str,
+        scope: Scope,
+        summary: &'static str,
+        handler: impl Handler<T, Shared>,
+    ) -> Self {
+        Self::new(Method::Put, path, scope, summary, routing::put(handler))
+    }
+
+    fn delete<T: 'static>(
+        path: &'static str,
+        scope: Scope,
+        summary: &'static str,
+        handler: impl Handler<T, Shared>,
+    ) -> Self {
+        Self::new(Method::Delete, path, scope, summary, routing::delete(handler))
+    }
+
     fn new(
         method: Method,
         path: &'static str,
@@ -76,7 +100,11 @@ impl Operation {
         handler: MethodRouter<Shared>,
     ) -> Self {
         let (query, body, answer) = (Vec::new(), Vec::new(), Vec::new());
-        Self { method, path, scope, summary, query, body, answer, handler }
+        Self { method, path, scope, summary, query, body, answer, media: &[], handler }
+    }
+
+    fn media(self, media: &'static [&'static str]) -> Self {
+        Self { media, ..self }
     }
 
     fn query(self, fields: &[Field]) -> Self {
@@ -95,9 +123,12 @@ impl Operation {
 /// All of them.
 fn operations() -> Vec<Operation> {
     let mut all = plans::operations();
+    all.extend(edit::operations());
     all.extend(storages::operations());
     all.extend(snapshots::operations());
     all.extend(files::operations());
+    all.extend(download::operations());
+    all.extend(compare::operations());
     all.extend(restore::operations());
     all.extend(repository::operations());
     all.extend(told::operations());

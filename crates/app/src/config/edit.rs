@@ -47,7 +47,7 @@ pub fn name_of(text: &str) -> Result<(String, Option<String>), Problem> {
     let name = parts.join("-");
     if !starts_well(&name) || text.contains(char::is_control) {
         let shown = printable(text.as_bytes());
-        return Err(Problem::usage(format!("{shown:?} is no name for a location")).hint(
+        return Err(Problem::usage(format!("{shown:?} is no name")).hint(
             "a name has letters, digits, `-`, `_` and `.`, and begins with a letter or digit",
         ));
     }
@@ -137,10 +137,7 @@ impl Config {
                 let what = if key.name == "host" { "host" } else { "user" };
                 crate::location::url::name(value.as_bytes(), what)?.into()
             }
-            _ if values::type_of(key, form) == Type::Path => {
-                values::write(key, form, &path_to_keep(value)?).map_err(refused)?
-            }
-            _ => values::write(key, form, value).map_err(refused)?,
+            _ => to_keep(form.value(key.value), value)?.map_err(refused)?,
         };
         let mut changed = match self.existing(text) {
             Ok(name) => Changed { name, ..Changed::default() },
@@ -313,6 +310,14 @@ impl Config {
         }
         found
     }
+}
+
+/// What to write into the file for a value that was typed. The inner error says what it must be.
+pub(crate) fn to_keep(kind: Type, text: &str) -> Result<Result<Value, String>, Problem> {
+    Ok(match kind {
+        Type::Path => values::write(kind, &path_to_keep(text)?),
+        _ => values::write(kind, text),
+    })
 }
 
 /// A path typed on a command line is relative to where it was typed, and must mean the same

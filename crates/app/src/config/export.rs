@@ -1,6 +1,6 @@
 //! The configuration to take away: as it is, or without any secret.
 
-use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::{Config, MASK};
 use crate::problem::Problem;
@@ -38,18 +38,14 @@ impl Config {
         let mut channels = implicit();
         for name in self.channel_names() {
             let mut table = Table::new();
-            for (key, item) in self.items("channel", &name) {
-                let known = self.channel_kind(&name).ok();
-                let known = known.and_then(|kind| kind.keys().find(|known| known.name == key));
-                let text = item.as_str().unwrap_or_default();
-                let is_open = match known {
-                    Some(known) => !known.is_secret || text.starts_with("env:"),
-                    // It may be a misspelt secret.
-                    None => key == "type",
-                };
-                match item.as_value().filter(|_| is_open) {
-                    Some(value) => drop(table.insert(key, Item::Value(bare(value)))),
-                    None => left_out.push(format!("channel.{name}.{key}")),
+            if let Ok(kind) = self.channel_kind(&name) {
+                table.insert("type", Item::Value(kind.name().into()));
+            }
+            for line in self.channel_lines(&name)? {
+                if line.text == MASK {
+                    left_out.push(format!("channel.{name}.{}", line.name));
+                } else if let Ok(value) = line.value.parse::<Value>() {
+                    table.insert(&line.name, Item::Value(value));
                 }
             }
             channels.insert(&name, Item::Table(table));
@@ -74,13 +70,6 @@ impl Config {
         }
         Ok(format!("{text}\n{clean}"))
     }
-
-    /// The keys of a table of a kind, as they are written.
-    fn items(&self, kind: &str, name: &str) -> impl Iterator<Item = (&str, &Item)> {
-        let tables = self.document.get(kind).and_then(Item::as_table_like);
-        let table = tables.and_then(|tables| tables.get(name)).and_then(Item::as_table_like);
-        table.into_iter().flat_map(TableLike::iter)
-    }
 }
 
 fn implicit() -> Table {
@@ -96,7 +85,7 @@ fn undecorated(value: &Value) -> Value {
 }
 
 /// A value without the comments around it.
-fn bare(value: &Value) -> Value {
+pub(crate) fn bare(value: &Value) -> Value {
     match value {
         Value::Array(array) => {
             let values = array.iter().map(undecorated);
@@ -118,7 +107,7 @@ mod tests {
         let text = "default = \"nas\" # hidden-1\nhooks = true\n# password = \"hidden-2\"\n\
                     [repository.nas]\nlocation = \"sftp://a@nas/b\"\npassword = \"hidden-3\"\n\
                     key_passphrase_command = [\"pass\", \"show\"]\npasword = \"hidden-4\"\n\
-                    [channel.phone]\ntype = \"ntfy\"\nurl = \"https://hidden-5\"\ntoken = \"env:T\"\n\
+                    [channel.phone]\ntype = \"ntfy\"\nurl = \"https://hidden-5\"\ntoken_file = \"/t\"\n\
                     [channel.mail]\ntype = \"mail\"\nto = [\"a@b\", # hidden-6\n \"c@d\"]\n\
                     [plan.home]\nsources = [\"/a\", # hidden-7\n \"/b\"]\nrepository = \"nas\"\n\
                     tags = []\n[plan.odd]\nnothing = \"hidden-8\"\n";
@@ -134,7 +123,7 @@ mod tests {
             "# left out: plan.odd, which cannot be read\n",
             "default = \"nas\"",
             "hooks = true",
-            "token = \"env:T\"",
+            "token_file = \"/t\"",
             "to = [\"a@b\", \"c@d\"]",
             "key_passphrase_command = [\"pass\", \"show\"]",
         ] {

@@ -117,6 +117,26 @@ pub enum Form {
     Command,
 }
 
+impl Form {
+    /// What is written in this form of an option that holds a `value`.
+    pub fn value(self, value: Type) -> Type {
+        match self {
+            Self::Value => value,
+            Self::File => Type::Path,
+            Self::Command => Type::Words,
+        }
+    }
+
+    /// The name of a secret in this form.
+    pub fn name(self, secret: &str) -> String {
+        match self {
+            Self::Value => secret.to_owned(),
+            Self::File => format!("{secret}_file"),
+            Self::Command => format!("{secret}_command"),
+        }
+    }
+}
+
 const ANY: &[Kind] = &[];
 const SFTP: &[Kind] = &[Kind::Sftp];
 const S3: &[Kind] = &[Kind::S3];

@@ -3,26 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::keys::{self, Form, Key, Kind, Type};
+use super::secret;
+pub use super::secret::is_reference;
 use super::values::{self, Base, Setting};
-use crate::catalogue;
-use crate::command::{CommandLine, without_newline};
-use crate::keyring;
+use crate::command::CommandLine;
 use crate::problem::{Class, Problem};
-
-/// A file that holds a secret has no more bytes.
-const SECRET_FILE_MAX: u64 = 1 << 20;
-
-/// A secret's value that names a variable of the environment.
-const VARIABLE: &str = "env:";
-/// A secret's value that names what the desktop's keyring has.
-const KEYRING: &str = "keyring:";
 
 /// Options of one location.
 #[derive(Clone, Default)]
@@ -77,8 +68,9 @@ impl Options {
                     "or keep it in the configuration: holdfast config repository set NAME {name}"
                 )));
             }
-            let setting = values::write(key, form, text)
-                .and_then(|value| values::read(key, form, &value, &base))
+            let kind = form.value(key.value);
+            let setting = values::write(kind, text)
+                .and_then(|value| values::read(kind, &value, &base))
                 .map_err(|what| Problem::usage(format!("-o {name} {what}")))?;
             options.set(name.trim(), key, setting);
         }
@@ -207,46 +199,15 @@ impl Options {
     /// A secret, from wherever it is kept: fetched now, so that a command of the user may run.
     /// `Ok(None)`: it is not given.
     pub fn secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, Problem> {
-        let Some(setting) = self.setting(name, Type::is_secret) else {
-            return self.secret_elsewhere(name);
-        };
-        let Setting::Text(text) = setting else { return Ok(None) };
-        if let Some(kept) = text.strip_prefix(KEYRING) {
-            let found = keyring::look_up(kept)
-                .map_err(|missing| self.unreadable(name, &missing.cause).hint(missing.hint))?;
-            return Ok(Some(with_lines(name, found)));
-        }
-        let Some(variable) = text.strip_prefix(VARIABLE) else {
-            return Ok(Some(with_lines(name, text.clone())));
-        };
-        let found = std::env::var_os(variable).and_then(|value| value.into_string().ok());
-        let found = found.filter(|value| !value.is_empty()).ok_or_else(|| {
-            let shown = crate::text::printable(variable.as_bytes());
-            self.unreadable(name, &format!("the variable {shown} is not set"))
-        })?;
-        Ok(Some(with_lines(name, Zeroizing::new(found))))
-    }
-
-    fn secret_elsewhere(&self, name: &str) -> Result<Option<Zeroizing<String>>, Problem> {
-        let file = format!("{name}_file");
-        let is_form = keys::find(&file).is_some_and(|(_, form)| form == Form::File);
-        let text = if let Some(path) = self.settings.get(&file).filter(|_| is_form) {
-            let Setting::Path(path) = path else { return Ok(None) };
-            read_secret_file(path).map_err(|problem| Problem {
-                message: format!("{}: {}", self.named(&file), problem.message),
-                ..problem
-            })?
-        } else if let Some(command) = self.command(&format!("{name}_command")) {
-            command.output().map_err(|cause| {
-                self.unreadable(&format!("{name}_command"), &cause)
-                    .hint("run the command by itself to see what is wrong")
-            })?
-        } else {
-            return Ok(None);
-        };
-        if text.is_empty() {
-            return Err(self.unreadable(name, "it is empty"));
-        }
+        debug_assert!(keys::find(name).is_some_and(|(key, _)| key.value.is_secret()), "{name}");
+        let forms = [Form::Value, Form::File, Form::Command].map(|form| (form.name(name), form));
+        // The file of a key is an option of its own.
+        let of_this =
+            |(written, form): &&(String, Form)| keys::find(written).is_some_and(|f| f.1 == *form);
+        let mut forms = forms.iter().filter(of_this);
+        let found = forms.find_map(|(form, _)| self.settings.get_key_value(form));
+        let Some((form, setting)) = found else { return Ok(None) };
+        let text = secret::fetch(&self.named(form), setting)?;
         Ok(Some(with_lines(name, text)))
     }
 
@@ -256,16 +217,6 @@ impl Options {
             owner => format!("{name} of {owner}"),
         }
     }
-
-    fn unreadable(&self, name: &str, cause: &str) -> Problem {
-        Problem::new(Class::KeyUnreadable, format!("{} gives no secret", self.named(name)))
-            .cause(cause)
-    }
-}
-
-/// Whether a secret's value says where the secret is, and is none itself.
-pub fn is_reference(text: &str) -> bool {
-    text.starts_with(VARIABLE) || text.starts_with(KEYRING)
 }
 
 /// The option that `name` means.
@@ -308,17 +259,6 @@ fn with_lines(name: &str, text: Zeroizing<String>) -> Zeroizing<String> {
         false => Zeroizing::new(text.replace("\\r", "").replace("\\n", "\n")),
     };
     Zeroizing::new(format!("{}\n", text.trim()))
-}
-
-fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, Problem> {
-    let failed = |e: std::io::Error| Problem {
-        class: Class::KeyUnreadable,
-        ..catalogue::io("read", path, &e)
-    };
-    let mut text = Zeroizing::new(String::new());
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(SECRET_FILE_MAX).read_to_string(&mut text).map_err(failed)?;
-    Ok(Zeroizing::new(without_newline(&text).to_owned()))
 }
 
 #[cfg(test)]

@@ -55,8 +55,9 @@ mod tests {
 
 <!-- The tables are made from the program's own: UPDATE_DOCS=1 cargo test -p holdfast-app -->
 
-One file in TOML holds named locations and which of them is the default. Edit it by hand or with
-`holdfast config repository …` (`holdfast config remote …` is the same); comments and order stay.
+One file in TOML holds named locations, which of them is the default, plans, and channels of
+notifications. Edit it by hand, or with `holdfast config repository …` (`holdfast config remote …` is
+the same), `holdfast plan …` and `holdfast channel …`; comments and order stay.
 
 | Where | When |
 |---|---|
@@ -152,8 +153,20 @@ Relative paths begin at the directory of the file, and `~/` is your home directo
         }
         text.push_str(
             "\nFor SFTP, `location` may also be the path alone, with `host`, `port` and `username` \
-             beside it.\n\n## Plans\n\n`[plan.NAME]` tables are kept as they are; this version does \
-             not run them.\n",
+             beside it.\n\n## Channels\n\n`[channel.NAME]` tables say how people are told how \
+             runs ended; `type` is what a\nchannel is. A secret here can be written in every way that is \
+             shown above, and is\nfetched when a message is sent. [plans.md](plans.md) has examples.\n\n\
+             | Key | Type | Of | What |\n|---|---|---|---|\n",
+        );
+        for key in crate::notify::KEYS {
+            let kinds: Vec<_> = key.kinds().iter().map(|kind| kind.name()).collect();
+            let value = if key.is_secret { "secret" } else { "text" };
+            let (name, about) = (key.name, key.about);
+            text.push_str(&format!("| `{name}` | {value} | {} | {about} |\n", kinds.join(", ")));
+        }
+        text.push_str(
+            "\n## Plans\n\n`[plan.NAME]` tables say what is backed up by itself, when and where to: \
+             [plans.md](plans.md).\n",
         );
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
         if std::env::var_os("UPDATE_DOCS").is_some() {

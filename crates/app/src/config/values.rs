@@ -7,13 +7,13 @@ use std::time::Duration;
 use toml_edit::Value;
 use zeroize::Zeroizing;
 
-use super::keys::{Form, Key, Type};
+use super::keys::Type;
 use crate::command::CommandLine;
 use crate::text::parse_size;
 
 /// A value that was checked against its type.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Setting {
+pub(crate) enum Setting {
     Text(Zeroizing<String>),
     Path(PathBuf),
     Flag(bool),
@@ -44,21 +44,12 @@ impl Base {
     }
 }
 
-/// The type of what is written in this form.
-pub(super) fn type_of(key: &Key, form: Form) -> Type {
-    match form {
-        Form::Value => key.value,
-        Form::File => Type::Path,
-        Form::Command => Type::Words,
-    }
-}
-
 /// Reads a value of the file. The error says what it must be.
-pub(super) fn read(key: &Key, form: Form, value: &Value, base: &Base) -> Result<Setting, String> {
+pub(crate) fn read(kind: Type, value: &Value, base: &Base) -> Result<Setting, String> {
     let text = value.as_str();
     let whole = value.as_integer().and_then(|number| u64::try_from(number).ok());
-    Ok(match type_of(key, form) {
-        kind @ (Type::Text | Type::Lines | Type::Secret | Type::SecretLines) => {
+    Ok(match kind {
+        Type::Text | Type::Lines | Type::Secret | Type::SecretLines => {
             let text = text.ok_or("must be text in quotes")?;
             if text.is_empty() {
                 return Err("must not be empty".into());
@@ -110,17 +101,17 @@ pub(super) fn read(key: &Key, form: Form, value: &Value, base: &Base) -> Result<
 }
 
 /// What to write into the file for `text`, as it was typed. The error says what it must be.
-pub(super) fn write(key: &Key, form: Form, text: &str) -> Result<Value, String> {
+pub(crate) fn write(kind: Type, text: &str) -> Result<Value, String> {
     let plain = text.trim();
     let whole = || plain.parse::<u64>().ok().and_then(|number| i64::try_from(number).ok());
-    let value = match type_of(key, form) {
+    let value = match kind {
         Type::Bool => flag(plain).map(Value::from),
         Type::Number(..) | Type::Duration | Type::Rate => whole().map(Value::from),
         Type::Words if plain.starts_with('[') => plain.parse::<Value>().ok(),
         _ => None,
     };
     let value = value.unwrap_or_else(|| Value::from(text));
-    read(key, form, &value, &Base::default()).map(|_| value)
+    read(kind, &value, &Base::default()).map(|_| value)
 }
 
 /// Reads `true`, `yes`, `on`, `1` and their opposites.
@@ -161,14 +152,14 @@ mod tests {
 
     fn written(name: &str, text: &str) -> Result<String, String> {
         let (key, form) = find(name).ok_or("unknown")?;
-        write(key, form, text).map(|value| value.to_string())
+        write(form.value(key.value), text).map(|value| value.to_string())
     }
 
     fn as_read(name: &str, toml: &str) -> Result<Setting, String> {
         let (key, form) = find(name).ok_or("unknown")?;
         let value: Value = toml.parse().map_err(|_| "toml")?;
         let base = Base { home: Some("/home/a".into()), directory: "/etc/holdfast".into() };
-        read(key, form, &value, &base)
+        read(form.value(key.value), &value, &base)
     }
 
     #[test]

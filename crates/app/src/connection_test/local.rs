@@ -11,6 +11,11 @@ use crate::text::size;
 
 pub(super) fn test(path: &Path, steps: &Steps<'_>) -> Result<(), Problem> {
     steps.begin("directory");
+    if path.is_file() {
+        std::fs::File::open(path).map_err(|e| catalogue::io("read", path, &e))?;
+        steps.end(Outcome::Limited, "a file: it can be a source, and nothing else");
+        return Ok(());
+    }
     let directory = path.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
     std::fs::read_dir(directory).map_err(|e| catalogue::io("list", directory, &e))?;
     let shown = path.display();

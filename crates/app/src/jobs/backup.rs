@@ -92,7 +92,7 @@ pub fn run(work: &Work<'_>, options: &Backup) -> Result<Report, Problem> {
     };
     let sealed = options.plan.as_ref().map(|name| {
         let config = work.paths.load_config()?;
-        seal(&config, &config.plan(name)?)
+        seal(&config, &config.plan(name)?, &access)
     });
     settings.plan = sealed.transpose()?.unwrap_or_default();
     let mut report = Report::default();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
@@ -11,6 +10,7 @@ use lettre::{SmtpTransport, Transport};
 use serde_json::json;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use zeroize::Zeroizing;
 
 use super::Message;
 use super::channel::{Channel, Kind, Security};
@@ -66,7 +66,8 @@ pub(super) fn send(channel: &Channel, message: &Message) -> Result<(), Problem> 
                 Event::Success | Event::Warnings => "",
                 Event::Failure | Event::Missed => "/fail",
             };
-            let url = format!("{}{end}", channel.url.trim_end_matches('/'));
+            let url = channel.url()?;
+            let url = Zeroizing::new(format!("{}{end}", url.trim_end_matches('/')));
             request(channel, &url, &message.subject, &[])
         }
     }
@@ -87,7 +88,7 @@ fn ascii(text: &str) -> String {
 }
 
 fn post(channel: &Channel, body: &str, headers: &[(&str, &str)]) -> Result<(), Problem> {
-    request(channel, &channel.url, body, headers)
+    request(channel, &channel.url()?, body, headers)
 }
 
 fn request(
@@ -100,7 +101,7 @@ fn request(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    if let Some(token) = &channel.token {
+    if let Some(token) = channel.token()? {
         request = request.header("Authorization", format!("Bearer {}", token.as_str()));
     }
     match request.send(body) {
@@ -143,31 +144,26 @@ fn agent() -> Result<Agent, Problem> {
 }
 
 fn mail(channel: &Channel, message: &Message) -> Result<(), Problem> {
-    let address = |text: &str| -> Result<Mailbox, Problem> {
-        text.parse().map_err(|e| {
-            let text = printable(text.as_bytes());
-            failed(channel, &format!("{text:?} is no address of mail: {e}"))
-        })
-    };
-    let mut mail = lettre::Message::builder()
-        .from(address(&channel.from)?)
+    let mail = channel.mail.as_ref().ok_or_else(|| failed(channel, "it is no mail"))?;
+    let mut built = lettre::Message::builder()
+        .from(mail.from.clone())
         .subject(message.subject.as_str())
         .header(ContentType::TEXT_PLAIN);
-    for to in &channel.to {
-        mail = mail.to(address(to)?);
+    for to in &mail.to {
+        built = built.to(to.clone());
     }
-    let mail = mail.body(message.text.clone()).map_err(|e| failed(channel, &e.to_string()))?;
-    let (host, port) = match channel.server.rsplit_once(':') {
+    let built = built.body(message.text.clone()).map_err(|e| failed(channel, &e.to_string()))?;
+    let (host, port) = match mail.server.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
             let port =
                 port.parse().map_err(|_| failed(channel, "the port of its server is no number"))?;
             (host.trim_matches(['[', ']']).to_owned(), Some(port))
         }
-        _ => (channel.server.clone(), None),
+        _ => (mail.server.clone(), None),
     };
     let parameters =
         || TlsParameters::new(host.clone()).map_err(|e| failed(channel, &e.to_string()));
-    let (tls, usual) = match channel.security {
+    let (tls, usual) = match mail.security {
         Security::StartTls => (Tls::Required(parameters()?), 587),
         Security::Tls => (Tls::Wrapper(parameters()?), 465),
         Security::None => (Tls::None, 25),
@@ -176,10 +172,10 @@ fn mail(channel: &Channel, message: &Message) -> Result<(), Problem> {
         .tls(tls)
         .port(port.unwrap_or(usual))
         .timeout(Some(TIMEOUT));
-    if let Some((user, password)) = &channel.user {
-        server = server.credentials(Credentials::new(user.clone(), password.to_string()));
+    if let Some((user, password)) = mail.user()? {
+        server = server.credentials(Credentials::new(user.to_owned(), password.to_string()));
     }
-    server.build().send(&mail).map(drop).map_err(|e| {
+    server.build().send(&built).map(drop).map_err(|e| {
         let cause = std::error::Error::source(&e).map(|cause| format!(": {cause}"));
         failed(channel, &format!("{e}{}", cause.unwrap_or_default()))
     })

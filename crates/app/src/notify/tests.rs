@@ -200,12 +200,52 @@ fn what_does_not_come_through_is_in_the_log_without_the_secret() -> Test {
 }
 
 #[test]
+fn secrets_come_from_wherever_they_are_kept_when_something_is_sent() -> Test {
+    let (web, told) = http("200 OK")?;
+    let kept = tempfile::tempdir()?;
+    let (url, ran) = (kept.path().join("url"), kept.path().join("ran"));
+    std::fs::write(&url, format!("http://{web}/s3cret\n"))?;
+    let text = format!(
+        "[channel.a]\ntype = \"ntfy\"\nurl_file = \"{}\"\n\
+         token_command = \"echo >> {}; echo t0k\"\n\
+         [channel.b]\ntype = \"slack\"\nurl_command = [\"echo\", \"ftp://s3cret\"]\n\
+         [channel.c]\ntype = \"slack\"\nurl_file = \"/nonexistent\"\n\
+         [channel.d]\ntype = \"slack\"\nurl_command = [\"false\"]\n",
+        url.display(),
+        ran.display()
+    );
+    let (_dir, config, history) = config(&text)?;
+    // Whoever looks at a channel starts nothing.
+    config.channel("a")?;
+    config.check_channel("a")?;
+    assert!(!ran.exists());
+    test(&config, &history, "a")?;
+    let said = told.recv_timeout(Duration::from_secs(20))?.to_ascii_lowercase();
+    assert!(said.starts_with("post /s3cret ") && said.contains("bearer t0k"), "{said}");
+    assert!(ran.exists());
+    for (name, part) in [
+        ("b", "[channel.b]: url must begin with"),
+        ("c", "url_file of the channel c"),
+        ("d", "url_command of the channel d gives no secret"),
+    ] {
+        let problem = test(&config, &history, name).err().ok_or(name)?;
+        assert!(problem.to_string().contains(part), "{name}: {problem}");
+        assert!(!problem.to_string().contains("s3cret"), "{problem}");
+    }
+    Ok(())
+}
+
+#[test]
 fn channels_that_make_no_sense_are_refused_with_what_was_meant() -> Test {
     for (lines, part) in [
         ("", "its type is not set"),
         ("type = \"sms\"", "\"sms\" is no type"),
         ("type = \"ntfy\"", "url is not set"),
         ("type = \"ntfy\"\nurl = \"ftp://x\"", "must begin with https"),
+        ("type = \"ntfy\"\nurl = \"https://x\"\nurl_file = \"/x\"", "in several forms"),
+        ("type = \"ntfy\"\nurl = \"env:HOLDFAST_NOT_SET\"", "url of the channel x"),
+        ("type = \"ntfy\"\nurl_file = \"\"", "url_file must be a path"),
+        ("type = \"mail\"\nserver = \"x\"\nfrom = \"nobody\"", "no address of mail"),
         ("type = \"slack\"\nurl = \"https://x\"\ntoken = \"x\"", "no key of a slack channel"),
         ("type = \"mail\"\nurll = \"x\"", "no key of a mail channel"),
         ("type = \"mail\"\nserver = \"x\"\nfrom = \"a@x\"", "to is not set"),

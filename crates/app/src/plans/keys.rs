@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use toml_edit::{Item, TableLike, Value};
+use toml_edit::{InlineTable, Item, TableLike, Value};
 
 use self::read::{
     check, drill, flag, follows, hooks, keep, line, lines, notify, overlap, retry, schedule, size,
@@ -302,6 +302,25 @@ impl Plan {
         })
     }
 
+    /// Sets a key as JSON has it, in the form of [`to_json`](Self::to_json); null means what holds
+    /// anyway.
+    pub fn set_json(&mut self, key: &str, value: &serde_json::Value) -> Result<(), Problem> {
+        let known = find(key)?;
+        if value.is_null() {
+            return self.unset(key);
+        }
+        let wrong = |what: String| {
+            let example = known.example.parse().map(|value| to_json(&value).to_string());
+            let problem = Problem::usage(format!("{key} {what}"));
+            match example {
+                Ok(example) => problem.hint(format!("for instance \"{key}\": {example}")),
+                Err(_) => problem,
+            }
+        };
+        let item = from_json(value).ok_or_else(|| wrong("holds what a plan cannot say".into()))?;
+        (known.read)(self, &Item::Value(item)).map_err(wrong)
+    }
+
     /// What holds anyway, in place of what a key says.
     pub fn unset(&mut self, key: &str) -> Result<(), Problem> {
         let known = find(key)?;
@@ -333,6 +352,29 @@ impl Plan {
         }
         text
     }
+}
+
+/// A value of the file from one of JSON. Fields of objects that are null are left out.
+fn from_json(value: &serde_json::Value) -> Option<Value> {
+    Some(match value {
+        serde_json::Value::Null => return None,
+        serde_json::Value::Bool(flag) => Value::from(*flag),
+        serde_json::Value::Number(number) => match number.as_i64() {
+            Some(whole) => Value::from(whole),
+            None => Value::from(number.as_f64()?),
+        },
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(items) => {
+            Value::Array(items.iter().map(from_json).collect::<Option<_>>()?)
+        }
+        serde_json::Value::Object(fields) => {
+            let mut table = InlineTable::new();
+            for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+                table.insert(name, from_json(value)?);
+            }
+            Value::InlineTable(table)
+        }
+    })
 }
 
 fn to_json(value: &Value) -> serde_json::Value {

@@ -54,6 +54,36 @@ fn config(text: &str) -> Result<Config, Problem> {
 }
 
 #[test]
+fn what_json_says_of_a_plan_is_what_the_file_says() -> Result<(), Box<dyn std::error::Error>> {
+    let mut plan = Plan::new("home");
+    for key in keys::KEYS {
+        plan.set(key.name, key.example)?;
+    }
+    let json = plan.to_json();
+    let mut again = Plan::new("home");
+    for (key, value) in json.as_object().ok_or("no object")?.iter().filter(|(k, _)| *k != "name") {
+        again.set_json(key, value)?;
+    }
+    assert_eq!(again, plan);
+    again.set_json("keep", &serde_json::Value::Null)?;
+    again.set_json("check", &serde_json::json!({ "data": "5%", "schedule": null }))?;
+    assert!(again.keep.pairs().is_empty());
+    assert_eq!(again.check, Some(Check { data: 5, schedule: None }));
+    for (key, value, word) in [
+        ("jittr", serde_json::json!("1m"), "did you mean jitter?"),
+        ("keep", serde_json::json!({ "dayly": 7 }), "\"keep\": {"),
+        ("exclude", serde_json::json!([null]), "cannot say"),
+        ("schedule", serde_json::json!("soon"), "no schedule"),
+        ("enabled", serde_json::json!("yes"), "true or false"),
+    ] {
+        let problem = again.set_json(key, &value).err().ok_or(key)?;
+        let text = format!("{problem} {}", problem.hints.join(" "));
+        assert!(text.contains(word), "{key}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
 fn every_key_is_read_and_written_back() -> Outcome {
     let plan = config(FULL)?.plan("home")?;
     assert_eq!(plan.repository_location(), "@nas");
@@ -147,7 +177,7 @@ fn slips_are_named_with_what_was_meant() {
         ("schedule = \"soon\"", "schedule \"soon\" is no schedule: soon is none", "daily at"),
         ("schedule = 6", "must be text", "daily at"),
         ("timezone = \"Mars/Base\"", "no time zone", "Europe"),
-        ("keep = { dayly = 7 }", "dayly cannot be", "weekly"),
+        ("keep = { dayly = 7 }", "keep has no rule dayly: did you mean daily?", "weekly"),
         ("keep = { daily = 0 }", "0 keeps nothing", "weekly"),
         ("check = { dta = \"5%\" }", "did you mean data?", "5%"),
         ("check = { data = \"101%\" }", "in percent", "5%"),

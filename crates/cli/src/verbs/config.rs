@@ -14,7 +14,7 @@ use serde::Serialize;
 use self::import::Import;
 use self::key::GenerateKey;
 use self::set::Set;
-use crate::context::{Context, home};
+use crate::context::Context;
 use crate::failure::{Outcome, Result};
 use crate::ui::table::{Align, Table};
 
@@ -133,7 +133,7 @@ pub(crate) fn run(context: &Context, options: &Config) -> Result {
 fn repository(context: &Context, what: &Repository) -> Result {
     match what {
         Repository::Create { name } => {
-            let changed = edit(context, |config| config.create(name))?;
+            let changed = context.edit_config(|config| config.create(name))?;
             let word = shell_word(&changed.name);
             context.ui.summary(&format!("made the location {}", changed.name))?;
             context.ui.summary(&format!(
@@ -143,7 +143,7 @@ fn repository(context: &Context, what: &Repository) -> Result {
         }
         Repository::Set(options) => set::run(context, options),
         Repository::Unset { name, key } => {
-            let changed = edit(context, |config| config.unset(name, key))?;
+            let changed = context.edit_config(|config| config.unset(name, key))?;
             context.ui.summary(&format!("took {key} out of {}", changed.name))?;
             done(context, &changed)
         }
@@ -158,7 +158,7 @@ fn repository(context: &Context, what: &Repository) -> Result {
             super::test::run_on(context, &context.place(format!("@{name}").as_ref())?)
         }
         Repository::Remove { name } => {
-            let changed = edit(context, |config| config.remove(name))?;
+            let changed = context.edit_config(|config| config.remove(name))?;
             context.ui.summary(&format!(
                 "removed {} from the configuration; what is stored there stays",
                 changed.name
@@ -169,7 +169,7 @@ fn repository(context: &Context, what: &Repository) -> Result {
             done(context, &changed)
         }
         Repository::Rename { old, new } => {
-            let changed = edit(context, |config| config.rename(old, new))?;
+            let changed = context.edit_config(|config| config.rename(old, new))?;
             context.ui.summary(&format!("{} is now called {}", old.trim(), changed.name))?;
             if changed.default {
                 context.ui.summary("  the default follows")?;
@@ -182,17 +182,6 @@ fn repository(context: &Context, what: &Repository) -> Result {
         }
         Repository::Default { name, unset } => default(context, name.as_deref(), *unset),
     }
-}
-
-/// Changes the file, and warns if others can read it.
-fn edit<T>(
-    context: &Context,
-    change: impl FnOnce(&mut File) -> std::result::Result<T, Problem>,
-) -> Result<T> {
-    let path = context.config_path()?;
-    let answer = File::edit(&path, home(), change)?;
-    context.warn_of(&File::load(&path, home())?)?;
-    Ok(answer)
 }
 
 fn done(context: &Context, changed: &Changed) -> Result {
@@ -307,12 +296,12 @@ fn show(context: &Context, name: Option<&str>) -> Result {
 fn default(context: &Context, name: Option<&str>, unset: bool) -> Result {
     let default = match name {
         Some(name) => {
-            let name = edit(context, |config| config.set_default(name))?.name;
+            let name = context.edit_config(|config| config.set_default(name))?.name;
             context.ui.summary(&format!("the default repository is @{name}"))?;
             Some(name)
         }
         None if unset => {
-            let was = edit(context, |config| Ok(config.unset_default()))?;
+            let was = context.edit_config(|config| Ok(config.unset_default()))?;
             let text = match was {
                 Some(name) => format!("@{name} is no default any more"),
                 None => "there was no default".into(),

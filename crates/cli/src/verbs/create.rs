@@ -47,7 +47,7 @@ pub(crate) fn run(context: &Context, options: &Create) -> Result {
     let storage = context.storage()?;
     let repository = make(context, storage, options.parity)?;
     let sources = context.secret_sources()?;
-    let key_file = sources.key_file().filter(|(_, makes)| *makes).map(|(path, _)| path);
+    let key_file = sources.key_file().map(|(path, _)| path);
     if let Some(path) = key_file {
         context.ui.summary(&format!("  keep a copy of {} somewhere else", printable_os(path)))?;
     }

@@ -10,7 +10,7 @@ use clap::Args;
 use holdfast_app::location::absolute;
 use holdfast_app::select::Spec;
 use holdfast_app::text::{count, printable, size};
-use holdfast_app::{Class, Problem, Resolved, roots};
+use holdfast_app::{Class, Problem, Resolved, json, roots};
 use holdfast_connectors::local::source::LocalSourceOptions;
 use holdfast_engine::ops::diff::{
     Change, ChangeKind, DiffOptions, DiffTotals, LiveOptions, LiveRoot, diff, diff_live,
@@ -18,13 +18,11 @@ use holdfast_engine::ops::diff::{
 use holdfast_engine::repo::BlobReader;
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use holdfast_engine::{Error, Result as EngineResult};
-use serde::Serialize;
 
 use crate::args::Selection;
 use crate::context::{Context, host};
 use crate::failure::{Failure, Outcome, Result};
 use crate::interrupt;
-use crate::ui::json;
 use crate::ui::progress::Progress;
 
 /// Compare two snapshots, or a snapshot with files as they are now
@@ -57,29 +55,6 @@ pub(crate) struct Diff {
     exit_code: bool,
     #[command(flatten)]
     selection: Selection,
-}
-
-#[derive(Serialize)]
-struct Row<'a> {
-    change: &'a str,
-    #[serde(flatten)]
-    path: json::Path,
-    content: bool,
-    metadata: bool,
-    kind: bool,
-    size_before: Option<u64>,
-    size_after: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct Summary {
-    added: u64,
-    removed: u64,
-    changed: u64,
-    touched: u64,
-    unknown: u64,
-    bytes_added: u64,
-    bytes_removed: u64,
 }
 
 pub(crate) fn run(context: &Context, options: &Diff) -> Result {
@@ -203,30 +178,14 @@ fn show(context: &Context, change: &Change) -> std::io::Result<()> {
     if !context.ui.is_json() {
         return writeln!(context.ui.out(), "{letter} {}", printable(&change.path));
     }
-    let (name, content, metadata, kind) = match change.kind {
-        ChangeKind::Added => ("added", false, false, false),
-        ChangeKind::Removed => ("removed", false, false, false),
-        ChangeKind::Modified { content, metadata, kind } => ("modified", content, metadata, kind),
-    };
-    let row = Row {
-        change: name,
-        path: json::Path::new(&change.path),
-        content,
-        metadata,
-        kind,
-        size_before: change.before.as_ref().map(|entry| entry.metadata.size),
-        size_after: change.after.as_ref().map(|entry| entry.metadata.size),
-    };
-    context.ui.row("change", &row)
+    context.ui.row("change", &json::Change::from(change))
 }
 
 fn tell(context: &Context, totals: &DiffTotals) -> Result<()> {
     let DiffTotals { added, removed, changed, touched, unknown, .. } = *totals;
     let DiffTotals { bytes_added, bytes_removed, .. } = *totals;
     if context.ui.is_json() {
-        let summary =
-            Summary { added, removed, changed, touched, unknown, bytes_added, bytes_removed };
-        return Ok(context.ui.event("summary", &summary)?);
+        return Ok(context.ui.event("summary", &json::Differences::from(totals))?);
     }
     context.ui.summary(&format!(
         "{} added, {} removed, {} changed, {} touched; {} more, {} less",

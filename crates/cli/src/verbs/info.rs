@@ -70,7 +70,13 @@ fn tell_repository(context: &Context, info: &RepositoryInfo) -> Result<()> {
     }
     line("compression", format!("{:.2}", info.compression()))?;
     line("deduplication", format!("{:.2}", info.deduplication()))?;
-    Ok(line("in all", format!("{:.2} times smaller than its snapshots", info.savings()))?)
+    let savings = info.savings();
+    // What every repository holds weighs more than the first few files.
+    let in_all = match savings < 1.0 && savings > 0.0 {
+        true => format!("{:.2} times larger than its snapshots", 1.0 / savings),
+        false => format!("{savings:.2} times smaller than its snapshots"),
+    };
+    Ok(line("in all", in_all)?)
 }
 
 fn tell_snapshot(context: &Context, snapshot: &SnapshotInfo) -> Result<()> {

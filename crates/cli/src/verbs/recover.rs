@@ -8,7 +8,7 @@ use clap::Args;
 use holdfast_app::ask::Nobody;
 use holdfast_app::open::open_storage;
 use holdfast_app::paths::Paths;
-use holdfast_app::seal::{Recovered, Sealed, find};
+use holdfast_app::seal::{AcceptedKey, HostKeys, Recovered, Sealed, find};
 use holdfast_app::text::{plural, printable, shell_word};
 use holdfast_app::times::local;
 use holdfast_app::{Ask, Class, Config, Problem, Resolved, unattended};
@@ -17,13 +17,13 @@ use serde::Serialize;
 
 use crate::args::Global;
 use crate::context::{Context, home};
-use crate::failure::{Outcome, Result};
+use crate::failure::{Failure, Outcome, Result};
 use crate::ui::prompt::Terminal;
 
 /// Rebuild plans and named locations from a repository
 ///
-/// Each run of a plan stores the plan and its locations in its snapshot, without secrets and without
-/// anything that would run a command. This shows what the newest snapshots say, asks whether to add
+/// Each run of a plan stores the plan, its locations and their accepted host keys in its snapshot,
+/// without secrets and without anything that would run a command. This shows what the newest snapshots say, asks whether to add
 /// it to the configuration, and asks for the secrets. What is there already stays as it is.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -54,12 +54,18 @@ struct Summary<'a> {
     secrets: Vec<String>,
     channels: &'a [String],
     hooks: &'a [String],
+    host_keys: Vec<String>,
 }
 
 pub(crate) fn run(context: &Context, options: &Recover) -> Result {
     let Some(location) = &options.location else { return recover(context, options) };
     let global = Global { at: Some(location.clone()), ..context.global.clone() };
-    recover(&Context::new(global), options)
+    let inner = Context::new(global);
+    // What to type next names the place that was named here.
+    recover(&inner, options).map_err(|failure| match failure {
+        Failure::Output(_) => failure,
+        failure => failure.explain(inner.at()).into(),
+    })
 }
 
 fn recover(context: &Context, options: &Recover) -> Result {
@@ -88,7 +94,7 @@ fn recover(context: &Context, options: &Recover) -> Result {
     }
     if options.dry_run {
         ui.summary("dry run: nothing was changed")?;
-        return tell(context, &Recovered::default(), true);
+        return tell(context, &Recovered::default(), &HostKeys::default(), true);
     }
     let question =
         format!("Add {} to the configuration?", plural(found.len() as u64, "plan", "plans"));
@@ -128,6 +134,8 @@ fn recover(context: &Context, options: &Recover) -> Result {
     done.kept
         .iter()
         .try_for_each(|kept| ui.note(&format!("the {kept} is there already, and stays")))?;
+    let is_refused = |sealed: &&Sealed| refused.iter().any(|(plan, _)| *plan == sealed.name);
+    let host_keys = accept_host_keys(context, found.iter().filter(|sealed| !is_refused(sealed)))?;
     ask_secrets(context, &done)?;
     enroll(context, &repository, &done)?;
     for plan in &done.hooks {
@@ -138,7 +146,37 @@ fn recover(context: &Context, options: &Recover) -> Result {
     for channel in &done.channels {
         ui.warn(&format!("notifications go to {channel}, which the configuration lacks"))?;
     }
-    tell(context, &done, false)
+    tell(context, &done, &host_keys, false)
+}
+
+/// The host keys that were accepted for the places of these plans are known here from now on.
+fn accept_host_keys<'a>(
+    context: &Context,
+    plans: impl Iterator<Item = &'a Sealed>,
+) -> Result<HostKeys> {
+    let (config, access) = (context.paths()?.load_config()?, context.access());
+    let mut done = HostKeys::default();
+    for sealed in plans {
+        if let Err(problem) = sealed.accept_host_keys(&config, &access, &mut done) {
+            context.ui.warn(&problem.to_string())?;
+        }
+    }
+    for key in &done.accepted {
+        context.ui.summary(&format!("accepted the host key of {}", key.shown()))?;
+    }
+    for key in &done.differing {
+        context.ui.warn(&format!(
+            "the host key of {} was left out: this machine knows another for that host",
+            key.shown()
+        ))?;
+    }
+    for key in &done.unused {
+        context.ui.note(&format!(
+            "the host key of {} was left out: by no name that this machine knows is it needed",
+            key.shown()
+        ))?;
+    }
+    Ok(done)
 }
 
 /// Leaves the plans of one machine: the one that was named, or this one. Where several others are
@@ -254,11 +292,13 @@ fn is_repository(
     }))
 }
 
-fn tell(context: &Context, done: &Recovered, dry_run: bool) -> Result {
+fn tell(context: &Context, done: &Recovered, hosts: &HostKeys, dry_run: bool) -> Result {
     if context.ui.is_json() {
         let secrets = done.secrets.iter().map(|(name, key)| format!("{name}.{key}")).collect();
         let Recovered { locations, plans, kept, channels, hooks, .. } = done;
-        let summary = Summary { dry_run, plans, locations, kept, secrets, channels, hooks };
+        let host_keys = hosts.accepted.iter().map(AcceptedKey::shown).collect();
+        let summary =
+            Summary { dry_run, plans, locations, kept, secrets, channels, hooks, host_keys };
         context.ui.event("summary", &summary)?;
     }
     if !done.plans.is_empty() {

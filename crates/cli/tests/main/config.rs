@@ -121,7 +121,7 @@ fn titles_become_names_and_names_can_change() {
     create("Office NAS SFTP").fails(1, "there is a location office-nas-sftp already");
     set(&sandbox, "Office NAS SFTP", "location", "repo").ok();
     for bad in ["", "!!", "a\nb", "/"] {
-        create(bad).fails(2, "is no name for a location");
+        create(bad).fails(2, "is no name");
     }
     let config = std::fs::read_to_string(sandbox.config()).unwrap();
     let plan = "\n# what we keep\n[plan.home] # every night\nsources = [\"/home\", \"@office-nas-sftp:/x\"] # both\n\

@@ -3,12 +3,14 @@
 
 mod archive;
 mod backup;
+mod channels;
 mod config;
 mod console;
 mod errors;
 mod finding;
 mod full;
 mod gc;
+mod golden;
 mod import;
 mod keys;
 mod limits;

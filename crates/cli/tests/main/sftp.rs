@@ -322,3 +322,53 @@ fn c4_sync_to_a_server_and_back() {
     remote.run(&format!("at near restore -to {back} latest:{src}")).ok();
     assert_eq!(files(&remote.sandbox.path("src")), files(&remote.sandbox.path("back")));
 }
+
+#[test]
+fn accepted_host_keys_come_back_with_the_plan() {
+    let remote = Remote::new();
+    let sandbox = &remote.sandbox;
+    std::fs::remove_file(sandbox.path("home/.ssh/known_hosts")).unwrap();
+    let far = sandbox.text("far");
+    let (user, port) = (remote.sshd.user(), remote.sshd.port());
+    let set = |key: &str, value: &str| {
+        sandbox.run_words(["config", "repository", "set", "nas", key, value]).ok();
+    };
+    set("location", &format!("sftp://{user}@127.0.0.1:{port}{far}"));
+    set("key_file", "home/.ssh/id_ed25519");
+    set("repository_key_file", "home/far-key");
+    sandbox.run_bare("at @nas ls").fails(1, "its host key is not known");
+    sandbox.run_bare("at @nas create --accept-new-host-key").ok();
+    sandbox.run_bare("plan create home --to @nas src").ok();
+    sandbox.run_bare("run home").ok();
+    let known_hosts = sandbox.config().with_file_name("known_hosts");
+    let known = std::fs::read_to_string(&known_hosts).unwrap();
+    assert!(known.starts_with(&format!("[127.0.0.1]:{port} ssh-")), "{known}");
+    for lost in ["home/.config", "state", "cache"] {
+        std::fs::remove_dir_all(sandbox.path(lost)).unwrap();
+    }
+    // The disk of the server was brought here.
+    let line = format!("--key-file home/far-key recover {far} --yes --json");
+    let shown = sandbox.run_bare(&line.replace("--yes", "--dry-run")).ok();
+    assert!(
+        shown.err.contains(&format!("# host key of [127.0.0.1]:{port}: ssh-")),
+        "{}",
+        shown.err
+    );
+    assert!(!known_hosts.exists());
+    let recovered = sandbox.run_bare(&line).ok();
+    let summary = recovered.events().pop().unwrap();
+    assert_eq!(summary["host_keys"].as_array().map(Vec::len), Some(1), "{summary}");
+    assert_eq!(std::fs::read_to_string(&known_hosts).unwrap(), known);
+    // Nobody is asked, and nothing need be accepted.
+    sandbox.run_bare("run home").ok();
+    // What this machine knows otherwise stays, and is told.
+    let other = sandbox.path("home/.ssh/id_ed25519.pub");
+    let other = std::fs::read_to_string(other).unwrap();
+    let words: Vec<_> = other.split(' ').take(2).collect();
+    let mine = format!("[127.0.0.1]:{port} {}\n", words.join(" "));
+    std::fs::write(&known_hosts, &mine).unwrap();
+    std::fs::remove_file(sandbox.config()).unwrap();
+    let again = sandbox.run_bare(&line).ok();
+    assert!(again.out.contains("this machine knows another for that host"), "{}", again.out);
+    assert_eq!(std::fs::read_to_string(&known_hosts).unwrap(), mine);
+}

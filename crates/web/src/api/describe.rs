@@ -3,12 +3,15 @@
 use serde_json::{Map, Value, json};
 
 use super::Operation;
+use super::shapes::PROBLEM;
 
 /// How an operation is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     Get,
     Post,
+    Put,
+    Delete,
 }
 
 /// What a field holds.
@@ -16,15 +19,40 @@ pub(super) enum Method {
 pub(super) enum Type {
     Text,
     Whole,
-    Flag,
-    List,
-    Texts,
-    Object,
     Number,
+    Flag,
+    Texts,
+    /// An object of these fields.
+    Object(&'static [Field]),
+    /// Several of them.
+    Objects(&'static [Field]),
+    /// An object whose names are not fixed.
+    Map(&'static Self),
+    /// One of several types.
+    Either(&'static [Self]),
+}
+
+impl Type {
+    fn schema(self) -> Value {
+        let several = |items: Value| json!({ "type": "array", "items": items });
+        match self {
+            Self::Text => json!({ "type": "string" }),
+            Self::Whole => json!({ "type": "integer" }),
+            Self::Number => json!({ "type": "number" }),
+            Self::Flag => json!({ "type": "boolean" }),
+            Self::Texts => several(Self::Text.schema()),
+            Self::Object(fields) => object(fields),
+            Self::Objects(fields) => several(object(fields)),
+            Self::Map(of) => json!({ "type": "object", "additionalProperties": of.schema() }),
+            Self::Either(types) => {
+                json!({ "anyOf": types.iter().map(|of| of.schema()).collect::<Vec<_>>() })
+            }
+        }
+    }
 }
 
 /// A field of a query, a body or an answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Field {
     name: &'static str,
     kind: Type,
@@ -46,21 +74,23 @@ pub(super) const fn must(name: &'static str, kind: Type, about: &'static str) ->
 pub(super) const RUN: Field = may("run", Type::Whole, "Number of the run that does it");
 
 impl Field {
+    /// What it is called.
+    #[cfg(test)]
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn schema(&self) -> Value {
-        let name = match self.kind {
-            Type::Text => "string",
-            Type::Whole => "integer",
-            Type::Flag => "boolean",
-            Type::List | Type::Texts => "array",
-            Type::Object => "object",
-            Type::Number => "number",
-        };
-        let kind = if self.is_needed { json!(name) } else { json!([name, "null"]) };
-        match self.kind {
-            Type::Texts => json!({ "type": kind, "items": { "type": "string" } }),
-            Type::List => json!({ "type": kind, "items": {} }),
-            _ => json!({ "type": kind }),
+        let mut schema = self.kind.schema();
+        if self.is_needed {
+            return schema;
         }
+        if let Some(kind) = schema.get_mut("type") {
+            *kind = json!([kind.take(), "null"]);
+        } else if let Some(any) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+            any.push(json!({ "type": "null" }));
+        }
+        schema
     }
 
     /// With what it is for.
@@ -105,9 +135,12 @@ fn parameters(operation: &Operation) -> Vec<Value> {
 }
 
 fn described(operation: &Operation) -> Value {
-    let content = match &operation.answer[..] {
-        [] => json!({ "text/plain": { "schema": { "type": "string" } } }),
-        fields => json!({ "application/json": { "schema": object(fields) } }),
+    let content = match (operation.media, &operation.answer[..]) {
+        ([], fields) => json!({ "application/json": { "schema": object(fields) } }),
+        (media, _) => {
+            let of = |kind: &&str| ((*kind).to_owned(), json!({ "schema": { "type": "string" } }));
+            media.iter().map(of).collect::<Map<_, _>>().into()
+        }
     };
     let mut responses = json!({
         "200": { "description": operation.summary, "content": content },
@@ -142,6 +175,8 @@ pub(super) fn document(operations: &[Operation]) -> Value {
         let method = match operation.method {
             Method::Get => "get",
             Method::Post => "post",
+            Method::Put => "put",
+            Method::Delete => "delete",
         };
         let place = paths.entry(operation.path).or_insert_with(|| json!({}));
         if let Some(place) = place.as_object_mut() {
@@ -154,14 +189,7 @@ pub(super) fn document(operations: &[Operation]) -> Value {
         let responses = json!({ "200": { "description": summary } });
         paths.insert(path.into(), json!({ "get": { "summary": summary, "responses": responses } }));
     }
-    let problem = [
-        must("class", Type::Text, "As in docs/json.md"),
-        must("message", Type::Text, "What happened"),
-        may("stage", Type::Text, "How far a connection came"),
-        must("causes", Type::Texts, "Why"),
-        must("hints", Type::Texts, "What to do next"),
-    ];
-    let problem = json!({ "type": "object", "properties": { "problem": object(&problem) } });
+    let problem = object(&[must("problem", Type::Object(PROBLEM), "What went wrong")]);
     let response = |text: &str| {
         let content = json!({ "application/json": { "schema": problem } });
         json!({ "description": text, "content": content })

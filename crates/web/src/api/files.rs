@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::ask::{Asked, At, path};
 use super::describe::{Type, may, must};
+use super::shapes::{ENTRY, VERSION};
 use super::{Operation, opened, value};
 use crate::accounts::Scope;
 use crate::names::{escape, unescape};
@@ -38,7 +39,7 @@ pub(super) fn operations() -> Vec<Operation> {
             may("next", Type::Text, "Where to go on, as the page before said"),
         ])
         .answer(&[
-            must("entries", Type::List, "As `ls SNAPSHOT --json`; of a directory with `below`"),
+            must("entries", Type::Objects(ENTRY), "What is in it"),
             may("next", Type::Text, "Where to go on; null: these were the last"),
             may("all", Type::Whole, "How many fit; null where not all were read"),
         ]),
@@ -57,7 +58,7 @@ pub(super) fn operations() -> Vec<Operation> {
             may("limit", Type::Whole, "At most so many: 1000, at most 10000"),
         ])
         .answer(&[
-            must("versions", Type::List, "As `holdfast find --json`"),
+            must("versions", Type::Objects(VERSION), "What was found"),
             must("all", Type::Whole, "How many there are"),
             must("snapshots", Type::Whole, "Snapshots that were searched"),
             must("unread", Type::Whole, "Parts of trees that could not be read"),

@@ -13,7 +13,7 @@ use crate::state::{Shared, State as Console};
 
 pub(super) fn operation() -> Operation {
     let summary = "Figures for Prometheus, in its text format 0.0.4";
-    Operation::get("/metrics", Scope::Read, summary, metrics)
+    Operation::get("/metrics", Scope::Read, summary, metrics).media(&["text/plain"])
 }
 
 /// A plan's figures.

@@ -9,31 +9,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::ask::{Asked, At};
-use super::describe::{Field, RUN, Type, may, must};
+use super::describe::{RUN, Type, may, must};
+use super::shapes::{LINE, LISTED, RUN_FIELDS};
 use super::{Answer, Operation, blocking};
 use crate::accounts::Scope;
 use crate::state::Shared;
 
 /// Runs or lines of a log that are listed where nothing else is asked for, and at most.
 const LIMIT: (u32, u32) = (100, 1000);
-
-const RUN_FIELDS: &[Field] = &[
-    must("id", Type::Whole, "Its number"),
-    may("plan", Type::Text, "Its plan"),
-    must("verb", Type::Text, "backup, restore, check, gc, forget or drill"),
-    must("place", Type::Text, "The repository"),
-    must("by", Type::Text, "Who began it"),
-    may("due", Type::Text, "When it was due"),
-    must("started", Type::Text, "When it began"),
-    may("ended", Type::Text, "When it ended"),
-    must("outcome", Type::Text, "How it ended; queued or running until then"),
-    must("phases", Type::List, "What it did when"),
-    must("numbers", Type::Object, "Its figures, by name"),
-    must("errors", Type::List, "Errors by class"),
-    must("snapshots", Type::Texts, "Ids of snapshots that it made"),
-    may("problem", Type::Object, "What ended it"),
-    may("progress", Type::Object, "How far it is, while it is at work"),
-];
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -43,7 +26,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "All plans, with their last and next run",
             plans,
         )
-        .answer(&[must("plans", Type::List, "The plans")]),
+        .answer(&[must("plans", Type::Objects(LISTED), "The plans")]),
         Operation::post("/api/v1/plans/{name}/run", Scope::Run, "Runs a plan now", start)
             .answer(&[RUN]),
         Operation::get("/api/v1/runs", Scope::Read, "Runs, the newest first", runs)
@@ -54,7 +37,7 @@ pub(super) fn operations() -> Vec<Operation> {
                 may("before", Type::Whole, "Only runs with a lower number"),
                 may("limit", Type::Whole, "At most so many: 100, at most 1000"),
             ])
-            .answer(&[must("runs", Type::List, "The runs, each as a run by itself")]),
+            .answer(&[must("runs", Type::Objects(RUN_FIELDS), "The runs")]),
         Operation::get(
             "/api/v1/runs/{id}",
             Scope::Read,
@@ -73,7 +56,7 @@ pub(super) fn operations() -> Vec<Operation> {
             may("limit", Type::Whole, "At most so many: 100, at most 1000"),
         ])
         .answer(&[
-            must("lines", Type::List, "Each a number, time, level and message"),
+            must("lines", Type::Objects(LINE), "The lines"),
             may("next", Type::Whole, "Where to go on; null: these were all so far"),
         ]),
         Operation::post(

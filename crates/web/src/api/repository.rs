@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::ask::{At, Sent};
 use super::describe::{RUN, Type, may, must};
+use super::shapes::{BLOBS, PLANNED, SLOT};
 use super::{Answer, Operation, opened, value};
 use crate::accounts::Scope;
 use crate::state::Shared;
@@ -47,7 +48,7 @@ pub(super) fn operations() -> Vec<Operation> {
             must("compression", Type::Number, "Plain bytes for each stored one"),
             must("deduplication", Type::Number, "Bytes of files for each plain one"),
             must("savings", Type::Number, "Both together"),
-            must("kinds", Type::List, "The same by kind of blob"),
+            must("kinds", Type::Objects(BLOBS), "The same by kind of blob"),
         ]),
         Operation::get(
             "/api/v1/storages/{name}/keys",
@@ -55,7 +56,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "The key slots of a repository",
             keys,
         )
-        .answer(&[must("keys", Type::List, "As `holdfast key list --json`")]),
+        .answer(&[must("keys", Type::Objects(SLOT), "What opens it")]),
         Operation::post(
             "/api/v1/storages/{name}/check",
             Scope::Run,
@@ -71,7 +72,7 @@ pub(super) fn operations() -> Vec<Operation> {
             gc,
         )
         .body(&[may("dry_run", Type::Flag, "Only look")])
-        .answer(&[RUN, may("plan", Type::Object, "As the event plan of `holdfast gc --json`")]),
+        .answer(&[RUN, may("plan", Type::Object(PLANNED), "What it would do")]),
     ]
 }
 

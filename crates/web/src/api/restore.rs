@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::ask::{At, Sent, path};
 use super::describe::{RUN, Type, may};
+use super::shapes::LOST;
 use super::{Answer, Operation, opened, value};
 use crate::accounts::Scope;
 use crate::opened::Open;
@@ -56,7 +57,7 @@ pub(super) fn operations() -> Vec<Operation> {
             may("skipped", Type::Whole, "What `overwrite` leaves as it is"),
             may("deleted", Type::Whole, "What is removed"),
             may("failures", Type::Whole, "What cannot be restored"),
-            may("failed", Type::List, "The first of that: path and reason"),
+            may("failed", Type::Objects(LOST), "The first of that"),
             may("free_space", Type::Whole, "Bytes free there, where that is known"),
         ]),
     ]

@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ask::{Asked, At, Sent, path};
-use super::describe::{Field, RUN, Type, may, must};
+use super::describe::{RUN, Type, may, must};
+use super::shapes::SNAPSHOT;
 use super::{Answer, Operation, opened, value};
 use crate::accounts::Scope;
 use crate::pages::snapshots::plan_tag;
@@ -23,27 +24,6 @@ use crate::state::Shared;
 
 /// Snapshots on one page of a list where nothing else is asked for, and at most.
 const LIMIT: (usize, usize) = (100, 1000);
-
-const FIELDS: &[Field] = &[
-    must("id", Type::Text, "Its id"),
-    must("time", Type::Text, "When it was begun"),
-    must("host", Type::Text, "Of which machine"),
-    must("user", Type::Text, "By whom"),
-    must("kind", Type::Text, "Kind of its places"),
-    must("tags", Type::Texts, "Its tags"),
-    must("description", Type::Text, "What is said of it"),
-    must("program", Type::Text, "What made it"),
-    must("partial", Type::Flag, "Its run was interrupted"),
-    must("pinned", Type::Flag, "No rule forgets it"),
-    may("parent", Type::Text, "The snapshot that it was compared with"),
-    may("origin", Type::Object, "Of a copy: where the backup was made"),
-    must("files", Type::Whole, "Files in it"),
-    must("directories", Type::Whole, "Directories in it"),
-    must("bytes", Type::Whole, "Bytes of these files"),
-    must("errors", Type::Whole, "What could not be read"),
-    must("roots", Type::List, "Its places, each a path"),
-    must("unread", Type::List, "The first of what could not be read: path and reason"),
-];
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -63,7 +43,7 @@ pub(super) fn operations() -> Vec<Operation> {
             may("limit", Type::Whole, "At most so many: 100, at most 1000"),
         ])
         .answer(&[
-            must("snapshots", Type::List, "Each as a snapshot by itself, without unread"),
+            must("snapshots", Type::Objects(SNAPSHOT), "Each without unread"),
             must("all", Type::Whole, "How many there are"),
             may("next", Type::Whole, "`from` of the next page; null: there is none"),
             must("warnings", Type::Texts, "What cannot be read of index and notes"),
@@ -74,7 +54,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "A snapshot, by the begin of its id, or latest",
             one,
         )
-        .answer(FIELDS),
+        .answer(SNAPSHOT),
         Operation::post(
             "/api/v1/storages/{name}/snapshots/{id}",
             Scope::Admin,
@@ -86,7 +66,7 @@ pub(super) fn operations() -> Vec<Operation> {
             may("description", Type::Text, "Empty takes it away"),
             may("pinned", Type::Flag, "Whether rules keep it for ever"),
         ])
-        .answer(FIELDS),
+        .answer(SNAPSHOT),
         Operation::post(
             "/api/v1/storages/{name}/forget",
             Scope::Admin,
@@ -99,7 +79,7 @@ pub(super) fn operations() -> Vec<Operation> {
         ])
         .answer(&[
             RUN,
-            may("snapshots", Type::List, "Those to go; `kept` says why one may not"),
+            may("snapshots", Type::Objects(SNAPSHOT), "Those to go; `kept` says why one may not"),
             may("stay", Type::Whole, "How many snapshots stay"),
             may("bytes_freed", Type::Whole, "What only they hold, about"),
         ]),

@@ -13,21 +13,11 @@ use holdfast_app::{Class, Config, Problem, catalogue, connection_test, times};
 use serde_json::{Value, json};
 
 use super::ask::At;
-use super::describe::{Field, Type, may, must};
+use super::describe::{Type, may, must};
+use super::shapes::{PROBLEM, STEP, STORAGE};
 use super::{Answer, Operation, blocking, problem_json, value};
 use crate::accounts::Scope;
 use crate::state::Shared;
-
-const FIELDS: &[Field] = &[
-    must("name", Type::Text, "Its name: @NAME is the location"),
-    may("title", Type::Text, "What people call it"),
-    may("kind", Type::Text, "local, sftp or s3"),
-    may("location", Type::Text, "Where it is, without a password"),
-    must("default", Type::Flag, "It stands where no other is named"),
-    must("plans", Type::Texts, "Plans that use it"),
-    must("options", Type::Object, "Options as text, secrets as ********"),
-    may("problem", Type::Text, "What is wrong with it"),
-];
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -37,18 +27,14 @@ pub(super) fn operations() -> Vec<Operation> {
             "All storages: named locations of the configuration",
             list,
         )
-        .answer(&[must(
-            "storages",
-            Type::List,
-            "Each as a storage by itself, without options",
-        )]),
+        .answer(&[must("storages", Type::Objects(STORAGE), "Each without options")]),
         Operation::get(
             "/api/v1/storages/{name}",
             Scope::Read,
             "A storage as it is configured",
             one,
         )
-        .answer(FIELDS),
+        .answer(STORAGE),
         Operation::get(
             "/api/v1/storages/{name}/state",
             Scope::Read,
@@ -69,8 +55,8 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .answer(&[
             must("passed", Type::Flag, "Whether it works"),
-            must("steps", Type::List, "As the events step of `holdfast test --json`"),
-            may("problem", Type::Object, "What ended it"),
+            must("steps", Type::Objects(STEP), "What was tested"),
+            may("problem", Type::Object(PROBLEM), "What ended it"),
         ]),
     ]
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::ask::{Asked, At};
 use super::describe::{Type, may, must};
+use super::shapes::{CHANNEL, DELIVERY, RECORDED};
 use super::{Answer, Operation, blocking};
 use crate::accounts::Scope;
 use crate::state::Shared;
@@ -25,8 +26,8 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .query(&[may("limit", Type::Whole, "At most so many deliveries: 100, at most 1000")])
         .answer(&[
-            must("channels", Type::List, "Each a name, title, kind, plans and problem"),
-            must("deliveries", Type::List, "As `holdfast channel log --json`"),
+            must("channels", Type::Objects(CHANNEL), "All channels"),
+            must("deliveries", Type::Objects(DELIVERY), "What was sent"),
         ]),
         Operation::post(
             "/api/v1/alerts/{name}/test",
@@ -42,7 +43,7 @@ pub(super) fn operations() -> Vec<Operation> {
             record,
         )
         .query(&[may("limit", Type::Whole, "At most so many: 100, at most 1000")])
-        .answer(&[must("record", Type::List, "Each a time, address and what")]),
+        .answer(&[must("record", Type::Objects(RECORDED), "What was done")]),
     ]
 }
 

@@ -1,9 +1,9 @@
 //! Browse: the folders of a snapshot, one page of entries at a time. [`folder`] reads them,
 //! [`preview`] shows a file and its versions, [`download`] sends files and archives.
 
-mod download;
+pub(crate) mod download;
 pub(crate) mod folder;
-mod preview;
+pub(crate) mod preview;
 
 use askama::Template;
 use axum::Router;

@@ -138,5 +138,14 @@ fn every_kind_has_a_form_that_can_be_saved() -> Result {
     // Nothing typed: nothing changes, the password neither.
     assert_eq!(save(&whole.replace("&password=x", "").replace("kind=mail", "entry=Post"))?, 303);
     assert_eq!(std::fs::read_to_string(&site.paths().config)?, config);
+    // The same where the password is kept elsewhere: the form does not show it, and keeps it.
+    let elsewhere = config.replace("password = \"x\"", "password_command = \"pass show post\"");
+    std::fs::write(&site.paths().config, &elsewhere)?;
+    assert!(!site.get("/channels/Post", &cookie)?.body.contains("pass show"));
+    assert_eq!(save(&whole.replace("&password=x", "").replace("kind=mail", "entry=Post"))?, 303);
+    assert_eq!(std::fs::read_to_string(&site.paths().config)?, elsewhere);
+    assert_eq!(save(&whole.replace("kind=mail", "entry=Post"))?, 303);
+    let now = std::fs::read_to_string(&site.paths().config)?;
+    assert!(now.contains("password = \"x\"") && !now.contains("pass show"), "{now}");
     Ok(())
 }

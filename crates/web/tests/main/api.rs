@@ -1,5 +1,9 @@
 //! The API as programs meet it: each address with what its description says, for tokens that may
-//! and tokens that may not, and that it does what the pages do.
+//! and tokens that may not, and that it does what the pages do. Every answer that comes here is held
+//! against the description, at every depth.
+
+mod content;
+mod plans;
 
 use holdfast_app::Config;
 use serde_json::{Value, json};
@@ -22,6 +26,9 @@ fn site() -> Result<(Site, Stored)> {
     let mut text = std::fs::read_to_string(path)?;
     text.push_str(&format!(
         "[plan.home]\nsources = [{:?}]\nrepository = \"attic\"\n\
+         keep = {{ daily = 7, within = \"30d\" }}\ncheck = {{ data = \"5%\" }}\n\
+         notify = {{ hook = [\"failure\"] }}\n\
+         [plan.spare]\nsources = [\"/x\"]\nrepository = \"nas\"\n\
          [channel.hook]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/x\"\n",
         stored.files
     ));
@@ -29,21 +36,67 @@ fn site() -> Result<(Site, Stored)> {
     Ok((site, stored))
 }
 
+/// A program with a token.
+struct Program<'a> {
+    site: &'a Site,
+    token: String,
+    description: Value,
+}
+
+impl<'a> Program<'a> {
+    fn new(site: &'a Site, scope: &str) -> Result<Self> {
+        let description = site.ask("GET", "/api/v1/openapi.json", "", "")?.1;
+        Ok(Self { site, token: site.token(scope)?, description })
+    }
+
+    /// Asks below `/api/v1`. What is answered well is as it is described.
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<(u16, Value)> {
+        let path = format!("/api/v1{path}");
+        let (status, answer) = self.site.ask(method, &path, &self.token, body)?;
+        if status == 200 {
+            let operation = self.operation(method, &path)?;
+            is_described(operation, &answer.to_string())
+                .map_err(|e| format!("{method} {path}: {e}: {answer}"))?;
+        }
+        Ok((status, answer))
+    }
+
+    fn operation(&self, method: &str, path: &str) -> Result<&Value> {
+        let path = path.split('?').next().unwrap_or_default();
+        let is_it = |known: &str| {
+            let (known, asked): (Vec<_>, Vec<_>) =
+                (known.split('/').collect(), path.split('/').collect());
+            let fits = |(known, asked): (&&str, &&str)| known == asked || known.starts_with('{');
+            known.len() == asked.len() && known.iter().zip(&asked).all(fits)
+        };
+        let paths = self.description["paths"].as_object().ok_or("no paths")?;
+        let method = method.to_lowercase();
+        let found = paths.iter().find(|(known, of)| is_it(known) && of.get(&method).is_some());
+        Ok(&found.ok_or(format!("{method} {path} is not described"))?.1[&method])
+    }
+}
+
 /// An address of the description with what there is in place of its names.
-fn filled(path: &str) -> String {
+fn filled(method: &str, path: &str) -> String {
     let name = match path {
+        path if path.contains("/plans/") && method == "DELETE" => "spare",
         path if path.contains("/plans/") => "home",
         path if path.contains("/alerts/") => "hook",
         _ => "attic",
     };
     let id = if path.contains("/snapshots/") { "latest" } else { "1" };
-    let asked = if path.ends_with("/find") { "?q=budget" } else { "" };
+    let asked = match path.rsplit('/').next() {
+        Some("find") => "?q=budget",
+        Some("download") => "?path=FILE",
+        _ => "",
+    };
     path.replace("{name}", name).replace("{id}", id) + asked
 }
 
 #[test]
 fn every_address_is_as_it_is_described_and_refuses_lesser_tokens() -> Result {
-    let (site, _stored) = site()?;
+    let (site, stored) = site()?;
+    let file = crate::stored::key(&stored.files.join("budget.csv"));
     let tokens = SCOPES.iter().map(|scope| site.token(scope)).collect::<Result<Vec<_>>>()?;
     let (_, description) = site.ask("GET", "/api/v1/openapi.json", "", "")?;
     assert_eq!(description["openapi"], "3.1.0");
@@ -59,7 +112,8 @@ fn every_address_is_as_it_is_described_and_refuses_lesser_tokens() -> Result {
                 assert!(free.contains(&path.as_str()), "{path} needs no token");
                 continue;
             };
-            let (verb, address) = (method.to_uppercase(), filled(path));
+            let verb = method.to_uppercase();
+            let address = filled(&verb, path).replace("FILE", &file);
             let what = format!("{verb} {address}");
             assert_eq!(site.ask_text(&verb, &address, "", "")?.0, 401, "{what}");
             assert_eq!(site.ask_text(&verb, &address, "hf_00", "")?.0, 401, "{what}");
@@ -73,12 +127,14 @@ fn every_address_is_as_it_is_described_and_refuses_lesser_tokens() -> Result {
             assert!(!matches!(status, 401 | 403 | 404 | 405 | 500), "{what}: {status} {text}");
             if verb == "GET" {
                 assert_eq!(status, 200, "{what}: {text}");
+            }
+            if status == 200 {
                 is_described(operation, &text).map_err(|e| format!("{what}: {e}: {text}"))?;
             }
             seen += 1;
         }
     }
-    assert!(seen > 20, "only {seen}");
+    assert!(seen > 30, "only {seen}");
     // A browser's session is no token, and none is needed to see that it is alive.
     let cookie = site.sign_in()?.0;
     assert_eq!(site.get("/api/v1/plans", &cookie)?.status, 401);
@@ -87,46 +143,112 @@ fn every_address_is_as_it_is_described_and_refuses_lesser_tokens() -> Result {
     Ok(())
 }
 
-/// Whether an answer has the fields that its description names, and no others.
+/// Whether an answer is as its description says, and holds nothing else.
 fn is_described(operation: &Value, text: &str) -> Result {
-    let Some(schema) = operation["responses"]["200"]["content"].get("application/json") else {
+    let Some(content) = operation["responses"]["200"]["content"].get("application/json") else {
         return Ok(());
     };
     let answer: Value = serde_json::from_str(text)?;
-    let answer = answer.as_object().ok_or("no object")?;
-    let fields = schema["schema"]["properties"].as_object().ok_or("no fields")?;
-    for (name, value) in answer {
-        let field = fields.get(name).ok_or(format!("{name} is not described"))?;
-        let kind = match value {
-            Value::Null => "null",
-            Value::Bool(_) => "boolean",
-            Value::Number(n) if n.is_u64() || n.is_i64() => "integer",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
+    fits(&content["schema"], &answer, "")?;
+    Ok(())
+}
+
+/// Whether a value fits a schema, all that is in it included. Errors: where it does not.
+fn fits(schema: &Value, value: &Value, at: &str) -> std::result::Result<(), String> {
+    if let Some(any) = schema["anyOf"].as_array() {
+        return match any.iter().any(|schema| fits(schema, value, at).is_ok()) {
+            true => Ok(()),
+            false => Err(format!("{at} is none of {any:?}: {value}")),
         };
-        let is = field["type"] == kind || field["type"] == "number" && kind == "integer";
-        let among = field["type"].as_array().is_some_and(|kinds| kinds.contains(&kind.into()));
-        if !is && !among {
-            return Err(format!("{name} is {kind}, and not {}", field["type"]).into());
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_u64() || n.is_i64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let is = |wanted: &Value| wanted == kind || wanted == "number" && kind == "integer";
+    let among = schema["type"].as_array().is_some_and(|kinds| kinds.iter().any(is));
+    if !is(&schema["type"]) && !among {
+        return Err(format!("{at} is {kind}, and not {}", schema["type"]));
+    }
+    for (number, item) in value.as_array().into_iter().flatten().enumerate() {
+        fits(&schema["items"], item, &format!("{at}/{number}"))?;
+    }
+    for (name, field) in value.as_object().into_iter().flatten() {
+        let described = schema["properties"].get(name).or(schema.get("additionalProperties"));
+        let described = described.ok_or(format!("{at}/{name} is not described"))?;
+        fits(described, field, &format!("{at}/{name}"))?;
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if kind == "object" && value.get(name).is_none() {
+            return Err(format!("{at}/{name} is missing"));
         }
     }
-    for name in schema["schema"]["required"].as_array().into_iter().flatten() {
-        let name = name.as_str().ok_or("no name")?;
-        answer.get(name).ok_or(format!("{name} is missing"))?;
+    Ok(())
+}
+
+/// What of a schema says nothing, at any depth.
+fn vague(schema: &Value, at: &str) -> Vec<String> {
+    if let Some(any) = schema["anyOf"].as_array() {
+        return any.iter().flat_map(|one| vague(one, at)).collect();
     }
+    let is = |kind: &str| {
+        let kinds = schema["type"].as_array();
+        schema["type"] == kind || kinds.is_some_and(|kinds| kinds.contains(&kind.into()))
+    };
+    let mut found = Vec::new();
+    if is("array") {
+        found.extend(vague(&schema["items"], &format!("{at}/*")));
+    } else if let Some(fields) = schema["properties"].as_object() {
+        for (name, field) in fields {
+            let at = format!("{at}/{name}");
+            if field["description"].as_str().is_none_or(str::is_empty) {
+                found.push(format!("{at} has no description"));
+            }
+            found.extend(vague(field, &at));
+        }
+    } else if is("object") && schema["additionalProperties"].is_object() {
+        found.extend(vague(&schema["additionalProperties"], &format!("{at}/*")));
+    } else if !["string", "integer", "number", "boolean", "null"].iter().any(|kind| is(kind)) {
+        found.push(format!("{at} has no type"));
+    }
+    found
+}
+
+#[test]
+fn everything_that_is_sent_and_answered_has_a_type() -> Result {
+    let site = Site::new()?;
+    let description = site.ask("GET", "/api/v1/openapi.json", "", "")?.1;
+    let mut seen = 0;
+    for (path, methods) in description["paths"].as_object().ok_or("no paths")? {
+        for (method, operation) in methods.as_object().ok_or("no methods")? {
+            let answers = operation["responses"].as_object().ok_or("no answers")?;
+            let answers = answers.values().chain([&operation["requestBody"]]);
+            for content in answers.filter_map(|answer| answer["content"].as_object()).flatten() {
+                let what = format!("{method} {path}");
+                assert_eq!(vague(&content.1["schema"], ""), [""; 0], "{what}");
+                seen += 1;
+            }
+        }
+    }
+    let problem = &description["components"]["responses"]["Problem"]["content"];
+    assert_eq!(vague(&problem["application/json"]["schema"], ""), [""; 0]);
+    assert!(seen > 30, "only {seen}");
     Ok(())
 }
 
 #[test]
 fn storages_and_snapshots_are_read_and_no_secret_is() -> Result {
     let (site, stored) = site()?;
-    let token = site.token("admin")?;
-    let (status, nothing) = site.ask("GET", "/api/v1/no/such/thing", &token, "")?;
+    let program = Program::new(&site, "admin")?;
+    let (status, nothing) = program.ask("GET", "/no/such/thing", "")?;
     assert_eq!((status, &nothing["problem"]["class"]), (404, &"no such path".into()), "{nothing}");
     let get = |path: &str| -> Result<Value> {
-        let (status, answer) = site.ask("GET", &format!("/api/v1{path}"), &token, "")?;
+        let (status, answer) = program.ask("GET", path, "")?;
         assert_eq!(status, 200, "{path}: {answer}");
         Ok(answer)
     };
@@ -164,7 +286,7 @@ fn storages_and_snapshots_are_read_and_no_secret_is() -> Result {
     let short = stored.newest()?.id.short();
     assert_eq!(get(&format!("/storages/attic/snapshots/{short}"))?["files"], 8);
     assert_eq!(get("/storages/attic/keys")?["keys"].as_array().map(Vec::len), Some(2));
-    let test = site.ask("POST", "/api/v1/storages/attic/test", &token, "")?.1;
+    let test = program.ask("POST", "/storages/attic/test", "")?.1;
     assert_eq!(test["passed"], true, "{test}");
     assert!(test["steps"].as_array().is_some_and(|steps| steps.len() > 3), "{test}");
     // Without its key it asks for nothing, and says what is needed.
@@ -173,7 +295,7 @@ fn storages_and_snapshots_are_read_and_no_secret_is() -> Result {
     Config::edit(&site.paths().config, None, |config| {
         config.set("attic", "location", &site.home().join("elsewhere").to_string_lossy()).map(drop)
     })?;
-    let (status, locked) = site.ask("GET", "/api/v1/storages/attic/snapshots", &token, "")?;
+    let (status, locked) = program.ask("GET", "/storages/attic/snapshots", "")?;
     assert_eq!((status, &locked["problem"]["class"]), (423, &"passphrase needed".into()));
     assert_eq!(get("/storages/attic/state")?["state"], "locked");
     Ok(())
@@ -188,9 +310,9 @@ fn a_directory_comes_page_by_page_and_files_are_found() -> Result {
         }
         Ok(())
     })?;
-    let token = site.token("restore")?;
+    let program = Program::new(&site, "restore")?;
     let folder = crate::stored::key(&stored.files);
-    let get = |path: &str| site.ask("GET", &format!("/api/v1/storages/attic/{path}"), &token, "");
+    let get = |path: &str| program.ask("GET", &format!("/storages/attic/{path}"), "");
     let files = format!("snapshots/latest/files?path={folder}");
     let mut names = Vec::new();
     let mut next = String::new();
@@ -236,24 +358,24 @@ fn a_directory_comes_page_by_page_and_files_are_found() -> Result {
 #[test]
 fn a_program_restores_what_it_looked_at_first() -> Result {
     let (site, stored) = site()?;
-    let token = site.token("restore")?;
+    let program = Program::new(&site, "restore")?;
     let to = site.home().join("back");
-    let path = "/api/v1/storages/attic/snapshots/latest/restore";
+    let path = "/storages/attic/snapshots/latest/restore";
     let folder = crate::stored::key(&stored.files);
     let wish = |more: &str| {
         format!("{{\"to\":{to:?},\"path\":\"{folder}\",\"include\":[\"{folder}/Letters\"]{more}}}")
     };
-    let (status, look) = site.ask("POST", path, &token, &wish(",\"dry_run\":true"))?;
+    let (status, look) = program.ask("POST", path, &wish(",\"dry_run\":true"))?;
     assert_eq!((status, &look["files"], &look["replaced"]), (200, &2.into(), &0.into()), "{look}");
     assert!(!to.exists(), "a look wrote something");
-    let (status, begun) = site.ask("POST", path, &token, &wish(""))?;
+    let (status, begun) = program.ask("POST", path, &wish(""))?;
     assert_eq!(status, 200, "{begun}");
-    let run = site.ended(&begun["run"], &token)?;
+    let run = site.ended(&begun["run"], &program.token)?;
     assert_eq!((&run["outcome"], &run["numbers"]["verified"]), (&"ok".into(), &2.into()), "{run}");
     for name in ["Letters/one.txt", "Letters/two.txt"] {
         assert_eq!(read(&to.join(name))?, read(&stored.files.join(name))?, "{name}");
     }
-    let log = site.ask("GET", &format!("/api/v1/runs/{}/log?limit=1", begun["run"]), &token, "")?.1;
+    let log = program.ask("GET", &format!("/runs/{}/log?limit=1", begun["run"]), "")?.1;
     assert_eq!((log["lines"].as_array().map(Vec::len), log["next"].is_i64()), (Some(1), true));
     for (body, word) in [
         ("{}", "where to restore to"),
@@ -263,7 +385,7 @@ fn a_program_restores_what_it_looked_at_first() -> Result {
         ("{\"to\":\"/x\",\"dryrun\":true}", "dryrun"),
         ("[", "body"),
     ] {
-        let (status, answer) = site.ask("POST", path, &token, body)?;
+        let (status, answer) = program.ask("POST", path, body)?;
         assert_eq!(status, 422, "{body}");
         assert!(answer.to_string().contains(word), "{body}: {answer}");
     }
@@ -279,10 +401,10 @@ fn a_program_restores_what_it_looked_at_first() -> Result {
 #[test]
 fn snapshots_are_tagged_and_forgotten_by_those_who_may() -> Result {
     let (site, stored) = site()?;
-    let token = site.token("admin")?;
-    let post = |path: &str, body: &str| {
-        site.ask("POST", &format!("/api/v1/storages/attic/{path}"), &token, body)
-    };
+    let program = Program::new(&site, "admin")?;
+    let token = &program.token;
+    let post =
+        |path: &str, body: &str| program.ask("POST", &format!("/storages/attic/{path}"), body);
     let all = stored.snapshots()?;
     let (oldest, newest) = (all.first().ok_or("none")?.id, all.last().ok_or("none")?.id);
     let (status, said) = post(
@@ -303,14 +425,14 @@ fn snapshots_are_tagged_and_forgotten_by_those_who_may() -> Result {
     assert!(look["bytes_freed"].as_u64() > Some(0), "{look}");
     assert_eq!(stored.snapshots()?.len(), 3, "a look forgot something");
     let begun = post("forget", &body(&newest, false))?.1;
-    assert_eq!(site.ended(&begun["run"], &token)?["outcome"], "ok");
+    assert_eq!(site.ended(&begun["run"], token)?["outcome"], "ok");
     assert_eq!(stored.snapshots()?.len(), 2);
     let plan = post("gc", "{\"dry_run\":true}")?.1;
     assert_eq!(plan["plan"]["open"], json!([]), "{plan}");
     let begun = post("gc", "")?.1;
-    assert_eq!(site.ended(&begun["run"], &token)?["outcome"], "ok");
+    assert_eq!(site.ended(&begun["run"], token)?["outcome"], "ok");
     let begun = post("check", "{\"data\":100}")?.1;
-    assert_eq!(site.ended(&begun["run"], &token)?["outcome"], "ok");
+    assert_eq!(site.ended(&begun["run"], token)?["outcome"], "ok");
     assert_eq!(post("check", "{\"data\":101}")?.0, 422);
     Ok(())
 }

@@ -107,7 +107,11 @@ pub(super) fn keep(item: &Item) -> Result<Retention, String> {
         };
         for value in values {
             rules.set(&name, &value).map_err(|problem| {
-                format!("{name} cannot be {value:?}: {}", problem.hints.join(", "))
+                let hints = problem.hints.join(", ");
+                match Retention::NAMES.contains(&name.as_str()) {
+                    true => format!("{name} cannot be {value:?}: {hints}"),
+                    false => format!("has no rule {name}: {hints}"),
+                }
             })?;
         }
     }

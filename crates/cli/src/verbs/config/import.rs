@@ -10,7 +10,6 @@ use holdfast_app::{Config as File, catalogue};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::edit;
 use crate::context::{Context, home, variable};
 use crate::failure::{Outcome, Result};
 
@@ -66,7 +65,7 @@ pub(super) fn run(context: &Context, import: &Import) -> Result {
         let mut config = File::load(&context.config_path()?, home())?;
         config.import(&remotes, &wishes, import.replace)?
     } else {
-        edit(context, |config| config.import(&remotes, &wishes, import.replace))?
+        context.edit_config(|config| config.import(&remotes, &wishes, import.replace))?
     };
     for imported in &told {
         tell(context, imported)?;

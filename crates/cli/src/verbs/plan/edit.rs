@@ -12,7 +12,7 @@ use holdfast_app::{Config, Location, Problem, unattended};
 use serde::Serialize;
 
 use crate::args::OtherSecret;
-use crate::context::{Context, home};
+use crate::context::Context;
 use crate::failure::{Failure, Outcome, Result};
 
 /// Make a plan
@@ -171,7 +171,7 @@ pub(super) fn create(context: &Context, options: &Create) -> Result {
     if !config.plan_names().contains(&name_of(&plan.name)?.0) {
         prepare(context, &plan)?;
     }
-    let plan = change(context, |config| config.create_plan(&plan))?;
+    let plan = context.edit_config(|config| config.create_plan(&plan))?;
     context.ui.summary(&format!("made the plan {}", plan.name))?;
     let word = shell_word(&plan.name);
     let next = match &plan.schedule {
@@ -256,7 +256,7 @@ pub(super) fn edit(context: &Context, options: &Edit) -> Result {
     if options.settings.to.is_some() || options.settings.set.iter().any(names_repositories) {
         prepare(context, &changed(&context.paths()?.load_config()?)?)?;
     }
-    change(context, |config| {
+    context.edit_config(|config| {
         let plan = changed(config)?;
         config.change_plan(&plan)
     })?;
@@ -265,7 +265,7 @@ pub(super) fn edit(context: &Context, options: &Edit) -> Result {
 }
 
 pub(super) fn enable(context: &Context, name: &str, enabled: bool) -> Result {
-    change(context, |config| {
+    context.edit_config(|config| {
         let plan = config.plan_as_written(name)?;
         config.change_plan(&Plan { enabled, ..plan })
     })?;
@@ -278,7 +278,7 @@ pub(super) fn enable(context: &Context, name: &str, enabled: bool) -> Result {
 }
 
 pub(super) fn rename(context: &Context, old: &str, new: &str) -> Result {
-    let new = change(context, |config| config.rename_plan(old, new))?;
+    let new = context.edit_config(|config| config.rename_plan(old, new))?;
     if new != old {
         History::open(&context.paths()?.state)?.rename_plan(old, &new)?;
         context.ui.note(&format!(
@@ -290,20 +290,9 @@ pub(super) fn rename(context: &Context, old: &str, new: &str) -> Result {
 }
 
 pub(super) fn remove(context: &Context, name: &str) -> Result {
-    change(context, |config| config.remove_plan(name))?;
+    context.edit_config(|config| config.remove_plan(name))?;
     context.ui.summary(&format!("removed the plan {name}; its snapshots and its history stay"))?;
     done(context, name, "removed")
-}
-
-/// Changes the file, and warns if others can read it.
-fn change<T>(
-    context: &Context,
-    change: impl FnOnce(&mut Config) -> std::result::Result<T, Problem>,
-) -> Result<T> {
-    let path = context.config_path()?;
-    let answer = Config::edit(&path, home(), change)?;
-    context.warn_of(&Config::load(&path, home())?)?;
-    Ok(answer)
 }
 
 fn done(context: &Context, plan: &str, done: &str) -> Result {

@@ -16,6 +16,7 @@ use super::command::ChildIo;
 use super::handler::{Facts, Notes};
 use super::hostkey::{self, Expected, HostNames, KnownHosts, Verdict};
 use super::interaction::printable;
+use super::records;
 use super::session::Kind;
 use super::signin::{self, Memory, SignIn};
 use super::target::{self, Hop, Route, Target};
@@ -133,14 +134,10 @@ impl Plan {
         let asked = target::asked(options);
         let settings =
             |what: String| SshError::new(Stage::Settings, &asked, Problem::Settings { what });
-        let target = target::resolve(options).map_err(settings)?;
+        let (target, names, known) = records::look_up(options)?;
         let expected = options.host_key.as_deref().map(Expected::parse).transpose();
         let expected = expected.map_err(settings)?;
         signin::check_configured(options, &target, memory)?;
-        let names = HostNames::new(&target.host, target.port, target.key_alias.as_deref());
-        let known = KnownHosts::load(&target.known_hosts, &names).map_err(|(path, error)| {
-            SshError::new(Stage::Settings, &asked, Problem::LocalFile { path }).because(error)
-        })?;
         Ok(Self { target, expected, names, known })
     }
 }

@@ -17,6 +17,7 @@ mod hostkey;
 mod interaction;
 mod keys;
 mod options;
+mod records;
 mod session;
 mod signin;
 mod target;
@@ -31,4 +32,5 @@ pub use error::{
 pub use interaction::{HostKeyQuestion, Interaction, KeyboardQuestion, NoInteraction, Prompt};
 pub use keys::{GeneratedKey, KeyFormat, UserKey, generate_key, read_key};
 pub use options::{ConfigFiles, Secret, SshOptions};
+pub use records::{HostRecord, host_records};
 pub use session::{ExecOutput, SessionFacts, SshSession};

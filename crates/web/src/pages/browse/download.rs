@@ -16,7 +16,7 @@ use holdfast_app::{Class, Problem, catalogue};
 use holdfast_engine::Error;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::archive::{ArchiveError, ArchiveOptions, PathFilter};
-use holdfast_engine::repo::snapshots::is_within;
+use holdfast_engine::repo::snapshots::{SnapshotInfo, is_within};
 use holdfast_engine::tree::content::read_content;
 use holdfast_engine::tree::{Entry, split};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -173,11 +173,30 @@ pub(super) async fn file(
         Ok((open.clone(), find(open, open.snapshot(&id)?, &path)?))
     })
     .await?;
+    Ok(whole_file(open, entry, &name).await?)
+}
+
+/// A file as a download of this name.
+pub(crate) async fn whole_file(
+    open: Arc<Open>,
+    entry: Entry,
+    name: &[u8],
+) -> Result<Response, Problem> {
     let length = length(&entry);
     let body = content(open, entry).await?;
     let mut response = answer("application/octet-stream", POLICY, length, body);
-    response.headers_mut().insert(header::CONTENT_DISPOSITION, attachment(&name));
+    response.headers_mut().insert(header::CONTENT_DISPOSITION, attachment(name));
     Ok(response)
+}
+
+/// An archive of a snapshot that is to be sent.
+pub(crate) struct Packed {
+    pub(crate) snapshot: SnapshotInfo,
+    /// Only this.
+    pub(crate) path: Option<Vec<u8>>,
+    /// Of it only these paths and all below them; everything, if there are none.
+    pub(crate) picks: Vec<Vec<u8>>,
+    pub(crate) format: Format,
 }
 
 /// `GET /archive/{at}/{id}?path=…&pick=…&format=zip`: a folder, or what was picked in it.
@@ -189,14 +208,25 @@ pub(super) async fn archive(
     let query = query.unwrap_or_default();
     let (path, picks) = super::picks(&query);
     let asked = pairs(query.as_bytes()).into_iter().rfind(|(name, _)| name == "format");
-    let (format, end, kind) = match asked.as_ref().map(|(_, value)| value.as_str()) {
-        Some("tar") => (Format::Tar, "tar", "application/x-tar"),
-        Some("tar.zst") => (Format::TarZst, "tar.zst", "application/zstd"),
-        _ => (Format::Zip, "zip", "application/zip"),
+    let format = match asked.as_ref().map(|(_, value)| value.as_str()) {
+        Some("tar") => Format::Tar,
+        Some("tar.zst") => Format::TarZst,
+        _ => Format::Zip,
     };
     let open =
         with(&view, &at, false, move |_, open| Ok((open.clone(), open.snapshot(&id)?.clone())));
     let (open, snapshot) = open.await?;
+    Ok(packed(open, Packed { snapshot, path, picks, format }).await?)
+}
+
+/// An archive as a download, named after what is in it.
+pub(crate) async fn packed(open: Arc<Open>, wanted: Packed) -> Result<Response, Problem> {
+    let Packed { snapshot, path, picks, format } = wanted;
+    let (end, kind) = match format {
+        Format::Tar => ("tar", "application/x-tar"),
+        Format::TarZst => ("tar.zst", "application/zstd"),
+        Format::Zip => ("zip", "application/zip"),
+    };
     let folder = path.as_deref().map(|path| split(path).1).unwrap_or_default();
     let short = snapshot.id.short();
     let mut name = if folder.is_empty() { short.into_bytes() } else { folder.to_vec() };

@@ -83,7 +83,7 @@ pub(super) fn is_image_name(name: &[u8]) -> bool {
 }
 
 /// The regular file at a path.
-pub(super) fn file(open: &Open, info: &SnapshotInfo, path: &[u8]) -> Result<Entry, Problem> {
+pub(crate) fn file(open: &Open, info: &SnapshotInfo, path: &[u8]) -> Result<Entry, Problem> {
     let entry = entry(open, info, path)?;
     if entry.metadata.kind == Kind::File {
         return Ok(entry);

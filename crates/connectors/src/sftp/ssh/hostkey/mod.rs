@@ -98,6 +98,24 @@ impl KnownHosts {
         self.entries.iter().filter(|entry| entry.marker == Marker::Key)
     }
 
+    /// The keys that are accepted for the host, each once.
+    pub(super) fn accepted(&self) -> Vec<HostKey> {
+        let mut found: Vec<HostKey> = Vec::new();
+        let of_host = self.keys().filter(|entry| entry.matches(&self.names.main));
+        for entry in of_host.filter(|entry| !self.is_revoked(&entry.key)) {
+            let key = shown(&entry.key);
+            if !found.contains(&key) {
+                found.push(key);
+            }
+        }
+        found
+    }
+
+    fn is_revoked(&self, key: &PublicKey) -> bool {
+        let mut revoked = self.entries.iter().filter(|entry| entry.marker == Marker::Revoked);
+        revoked.any(|entry| entry.key.key_data() == key.key_data())
+    }
+
     /// Judges `shown`, which the host has proved to hold. `now`: Unix time. `insecure`: SHA-1
     /// signatures of authorities count.
     pub(super) fn judge(
