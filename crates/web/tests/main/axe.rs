@@ -9,6 +9,7 @@ use holdfast_app::Config;
 use holdfast_app::jobs::Job;
 use holdfast_app::runner::{self, Runner};
 use holdfast_app::runs::By;
+use holdfast_testkit::{Sshd, SshdOptions};
 
 use super::browser::{Screen, Tab, browse};
 use super::site::{Result, Site};
@@ -78,6 +79,8 @@ fn no_page_breaks_a_rule_of_accessibility() -> Result {
             return Ok(());
         }
     };
+    let password = Some("right one".into());
+    let server = Sshd::start(SshdOptions { password, ..SshdOptions::default() })?;
     let site = Site::new()?;
     let empty = Site::new()?;
     let stored = Stored::new(&site)?;
@@ -131,6 +134,7 @@ fn no_page_breaks_a_rule_of_accessibility() -> Result {
             "/add-storage?kind=s3".into(),
             "/storages/attic".into(),
             "/storages/attic/ready".into(),
+            "/unlock/attic?back=/snapshots".into(),
             "/alerts".into(),
             "/add-channel".into(),
             "/add-channel?kind=mail".into(),
@@ -158,7 +162,35 @@ fn no_page_breaks_a_rule_of_accessibility() -> Result {
             .await?;
         tab.click("Remove…").await?;
         check(tab, &axe, "a dialog and what is folded", &mut found).await?;
-        Ok(())
+        tab.open("/unlock/attic").await?;
+        tab.fill("passphrase", "not this one").await?;
+        tab.click("Open repository").await?;
+        tab.see("opens with this passphrase").await?;
+        check(tab, &axe, "a passphrase that does not fit", &mut found).await?;
+        tab.open("/storages/attic/ready").await?;
+        tab.click("Make a recovery kit").await?;
+        tab.see("HOLDFAST RECOVERY KIT").await?;
+        check(tab, &axe, "a recovery kit", &mut found).await?;
+        tab.open("/add-storage?kind=sftp").await?;
+        tab.fill("title", "Office").await?;
+        tab.fill("host", "127.0.0.1").await?;
+        tab.fill("port", &server.port().to_string()).await?;
+        tab.fill("username", server.user()).await?;
+        tab.fill("location", &server.directory().join("store").to_string_lossy()).await?;
+        tab.fill("password", "right one").await?;
+        tab.click("Test connection").await?;
+        tab.see("Is this the key of").await?;
+        check(tab, &axe, "the key of a host", &mut found).await?;
+        tab.click("Trust this key").await?;
+        tab.see("It works").await?;
+        check(tab, &axe, "a connection test", &mut found).await?;
+        tab.open("/settings").await?;
+        tab.fill("tok-n", "dashboard").await?;
+        tab.click("Make a token").await?;
+        tab.see("hf_").await?;
+        tab.script("ended()").await?;
+        tab.see("This session has ended").await?;
+        check(tab, &axe, "a token, and a session that ended", &mut found).await
     })?;
     browse(&empty, Screen::Phone, async |tab| {
         for page in ["/start", "/storages", "/alerts", "/runs", "/snapshots", "/plans"] {

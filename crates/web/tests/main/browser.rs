@@ -145,11 +145,16 @@ impl Tab {
         Ok(())
     }
 
+    /// What the page looks like, as PNG.
+    pub(crate) async fn picture(&self) -> Result<Vec<u8>> {
+        Ok(self.client.screenshot().await?)
+    }
+
     /// Saves what the page looks like under this name.
     pub(crate) async fn screenshot(&self, name: &str) -> Result {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots");
         std::fs::create_dir_all(&folder)?;
-        Ok(std::fs::write(folder.join(format!("{name}.png")), self.client.screenshot().await?)?)
+        Ok(std::fs::write(folder.join(format!("{name}.png")), self.picture().await?)?)
     }
 
     /// Nothing sticks out to the right of the window.

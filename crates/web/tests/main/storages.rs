@@ -164,3 +164,63 @@ fn what_is_not_touched_stays_as_it_is_written() -> Result {
     assert_eq!(std::fs::read_to_string(&path)?, left);
     Ok(())
 }
+
+/// What lies over a button or a field when it has the focus, of all that the page has.
+const COVERED: &str = "
+    const found = [];
+    for (const part of document.querySelectorAll('#main button, #main input, #main select, \
+        #main textarea, #main summary')) {
+      if (!part.checkVisibility() || part.type === 'hidden') continue;
+      part.focus();
+      part.scrollIntoView({ block: 'nearest' });
+      const box = part.getBoundingClientRect();
+      const over = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+      if (!over || !(part.contains(over) || over.contains(part) && over.tagName === 'LABEL')) {
+        const name = part.name || part.textContent.trim();
+        found.push(name + ': ' + (over ? over.outerHTML.slice(0, 80) : 'outside'));
+      }
+    }
+    return found.join('\\n')";
+
+#[test]
+fn nothing_lies_over_what_the_sftp_form_asks_with_every_fold_open() -> Result {
+    let password = Some("right one".into());
+    let sshd = Sshd::start(SshdOptions { password, ..SshdOptions::default() })?;
+    let site = Site::new()?;
+    let unfold = "document.querySelectorAll('details').forEach((d) => { d.open = true; })";
+    browse(&site, Screen::Desk, async |tab| {
+        tab.open("/add-storage?kind=sftp").await?;
+        tab.fill("title", "Office NAS SFTP").await?;
+        tab.fill("host", "127.0.0.1").await?;
+        tab.fill("port", &sshd.port().to_string()).await?;
+        tab.fill("username", sshd.user()).await?;
+        tab.fill("location", &sshd.directory().join("store").to_string_lossy()).await?;
+        tab.fill("password", "wrong one").await?;
+        tab.script(unfold).await?;
+        assert_eq!(tab.script(COVERED).await?, "");
+        tab.click("Test connection").await?;
+        tab.click("Trust this key").await?;
+        tab.see("The test failed").await?;
+        tab.script(unfold).await?;
+        tab.screenshot("storage-sftp-unfolded").await?;
+        assert_eq!(tab.script(COVERED).await?, "");
+        tab.fill("password", "right one").await?;
+        tab.click("Test connection").await?;
+        tab.see("Ready to be saved").await?;
+        tab.script(unfold).await?;
+        for at in ["start", "center", "end"] {
+            let to = format!(
+                "const save = document.querySelector('[formaction=\"/storage-form/save\"].primary'); \
+                 save.scrollIntoView({{ block: '{at}' }}); \
+                 const box = save.getBoundingClientRect(); \
+                 const over = document.elementFromPoint(box.left + 9, box.top + 9); \
+                 return save.contains(over) ? '' : over?.outerHTML.slice(0, 200)"
+            );
+            tab.screenshot(&format!("storage-sftp-save-{at}")).await?;
+            assert_eq!(tab.script(&to).await?, "", "scrolled to its {at}");
+        }
+        assert_eq!(tab.script(COVERED).await?, "");
+        tab.click("Save storage").await?;
+        tab.see("Create a repository in Office NAS SFTP").await
+    })
+}

@@ -300,7 +300,7 @@ fn a_certificate_of_its_own_is_made_once_and_its_fingerprint_shown() -> Result {
     assert_eq!(plain, Sha256::of(&certificate).to_string());
     drop(console);
     let console = start(home.path(), Tls::SelfSigned)?;
-    assert_eq!(std::fs::read(&path)?, kept, "another one at the next start");
+    assert!(std::fs::read(&path)? == kept, "another one at the next start");
     assert_eq!(console.certificates().map(|c| c.fingerprint()), Some(certificates.fingerprint()));
     Ok(())
 }
