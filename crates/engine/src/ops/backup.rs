@@ -417,10 +417,7 @@ impl Run<'_> {
                 })
             });
             let suits = if context.source.is_remote() { REMOTE_READERS } else { 2 };
-            let readers = match self.options.writer.readers {
-                0 => self.options.writer.threads.max(suits),
-                readers => readers,
-            };
+            let readers = self.options.writer.readers(self.options.writer.threads.max(suits));
             for _ in 0..readers {
                 let (jobs, done) = (job_queue.clone(), send_done.clone());
                 scope.spawn(move || context.work(&jobs, &done));

@@ -17,28 +17,49 @@ pub struct WriterOptions {
     pub held: usize,
     /// Threads of a backup that read files; 0 for as many as suit the source.
     pub readers: usize,
+    /// No more of them, whatever suits.
+    pub most_readers: usize,
 }
 
 /// Bytes that a compressing thread takes for itself.
 const COMPRESSING: usize = 8 << 20;
 
+/// Bytes that a thread takes that reads files: what was read, and a chunk of the largest size.
+const READING: usize = 8 << 20;
+
 impl Default for WriterOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let budget = (4 + 6 * threads).min(128) << 20;
-        Self { level: Level::default(), threads, budget, held: usize::MAX, readers: 0 }
+        Self {
+            level: Level::default(),
+            threads,
+            budget,
+            held: usize::MAX,
+            readers: 0,
+            most_readers: usize::MAX,
+        }
     }
 }
 
 impl WriterOptions {
     /// These, within so many bytes of memory in all.
     pub fn within(self, memory: usize) -> Self {
-        let third = memory / 3;
+        let quarter = memory / 4;
         Self {
-            threads: self.threads.min(third / COMPRESSING).max(1),
-            budget: self.budget.min(third).max(1 << 20),
-            held: self.held.min(third),
+            threads: self.threads.min(quarter / COMPRESSING).max(1),
+            budget: self.budget.min(quarter).max(1 << 20),
+            held: self.held.min(quarter),
+            most_readers: self.most_readers.min(quarter / READING).max(1),
             ..self
+        }
+    }
+
+    /// Threads that read files where so many would suit.
+    pub(crate) fn readers(&self, suits: usize) -> usize {
+        match self.readers {
+            0 => suits.min(self.most_readers),
+            asked => asked.min(self.most_readers),
         }
     }
 
@@ -63,17 +84,26 @@ mod tests {
     fn what_is_on_its_way_stays_within_the_memory_given() {
         let most = WriterOptions { threads: 16, budget: 128 << 20, ..WriterOptions::default() };
         assert_eq!(most.uploads(HINT), HINT, "without a bound, as it suits");
-        for megabytes in [24, 32, 64, 200, 1000] {
+        assert_eq!((most.readers(8), most.readers(2)), (8, 2));
+        for megabytes in [32, 64, 200, 1000] {
             let memory = megabytes << 20;
             let bounded = most.within(memory);
             let UploadHint { longest, at_once } = bounded.uploads(HINT);
             let longest = longest.unwrap_or(0) as usize;
             // Two kinds of packs: of each one is filled, and some are on their way.
             let held = 2 * (1 + at_once) * longest;
-            let all = bounded.budget + held + bounded.threads * COMPRESSING;
+            let readers = bounded.readers(8);
+            let all = bounded.budget + held + bounded.threads * COMPRESSING + readers * READING;
             assert!(all <= memory, "{megabytes}: {all} {bounded:?} {at_once} of {longest}");
-            assert!(longest >= 1 << 20 && at_once >= 1 && bounded.threads >= 1);
+            assert!(longest >= 1 << 20 && at_once >= 1 && bounded.threads >= 1 && readers >= 1);
         }
+        let numbers = |memory: usize| {
+            let bounded = most.within(memory << 20);
+            (bounded.threads, bounded.readers(8), bounded.budget >> 20)
+        };
+        assert_eq!(numbers(32), (1, 1, 8));
+        assert_eq!(numbers(64), (2, 2, 16));
+        assert_eq!(numbers(1000), (16, 8, 128));
         // What is written a little at a time is not held.
         let hint = UploadHint::default();
         assert_eq!(most.within(32 << 20).uploads(hint), hint);
