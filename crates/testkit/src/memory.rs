@@ -28,6 +28,8 @@ pub struct Dump(pub BTreeMap<ObjectName, StoredObject>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// Its place is yet to be made: nothing can be listed or stored.
+    is_missing: bool,
     objects: BTreeMap<ObjectName, StoredObject>,
     read_only: bool,
     capacity: Option<u64>,
@@ -56,6 +58,13 @@ impl MemoryStorage {
     /// An empty storage with a clock of its own.
     pub fn new() -> Self {
         Self::with_clock(TestClock::new())
+    }
+
+    /// One whose place is not there before [`prepare`](Storage::prepare), as that of a directory.
+    pub fn missing() -> Self {
+        let storage = Self::new();
+        lock(&storage.state).is_missing = true;
+        storage
     }
 
     /// An empty storage that stamps its objects with the time of `clock`.
@@ -146,6 +155,9 @@ impl MemoryStorage {
 
     fn store(&self, name: &ObjectName, bytes: Vec<u8>) -> StorageResult<()> {
         let mut state = lock(&self.state);
+        if state.is_missing {
+            return Err(self.error(StorageErrorKind::NotFound, "write", ""));
+        }
         if state.read_only {
             return Err(self.error(StorageErrorKind::ReadOnly, "write", name.as_str()));
         }
@@ -188,9 +200,11 @@ impl Storage for MemoryStorage {
     }
 
     fn prepare(&self) -> StorageResult<()> {
-        if lock(&self.state).read_only {
+        let mut state = lock(&self.state);
+        if state.read_only {
             return Err(self.error(StorageErrorKind::ReadOnly, "write", ""));
         }
+        state.is_missing = false;
         Ok(())
     }
 
@@ -228,12 +242,17 @@ impl Storage for MemoryStorage {
 
     fn list(&self, folder: Folder, each: &mut dyn FnMut(ObjectInfo)) -> StorageResult<()> {
         // Collected first: `each` may call the storage.
-        let mut found: Vec<_> = lock(&self.state)
+        let state = lock(&self.state);
+        if state.is_missing {
+            return Err(self.error(StorageErrorKind::NotFound, "list", folder.name()));
+        }
+        let mut found: Vec<_> = state
             .objects
             .iter()
             .filter(|(name, _)| is_in(name, folder))
             .map(|(name, object)| info(name, object))
             .collect();
+        drop(state);
         found.sort_by_key(|info| scramble(&info.name));
         found.into_iter().for_each(each);
         Ok(())

@@ -31,10 +31,12 @@ fn conformance() {
     };
     storage_conformance(&|| Box::new(local()));
     storage_conformance(&|| Box::new(RecordStorage::new(Arc::new(local()))));
-    storage_conformance(&|| Box::new(MemoryStorage::new()));
-    storage_conformance(&|| Box::new(RecordStorage::new(Arc::new(MemoryStorage::new()))));
+    storage_conformance(&|| Box::new(MemoryStorage::missing()));
+    storage_conformance(&|| Box::new(RecordStorage::new(Arc::new(MemoryStorage::missing()))));
     let limits = Limits { upload: Some(1 << 30), download: Some(1 << 30) };
-    storage_conformance(&|| Box::new(LimitStorage::new(Arc::new(MemoryStorage::new()), limits)));
+    storage_conformance(&|| {
+        Box::new(LimitStorage::new(Arc::new(MemoryStorage::missing()), limits))
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod check;
 mod checksums;
 mod common;
 mod damage;
+mod diff;
 mod find;
 mod fuzz;
 mod gc;

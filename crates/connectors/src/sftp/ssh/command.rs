@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::process::{ChildStdin, ChildStdout, Command};
@@ -15,7 +16,7 @@ use super::target::bracketed;
 use super::{Class, SshOptions};
 use crate::locked;
 
-/// A child whose standard input and output are the connection. Killed when this is dropped.
+/// A child whose standard input and output are the connection. Killed soon after this is dropped.
 pub(super) struct ChildIo {
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
@@ -23,6 +24,9 @@ pub(super) struct ChildIo {
     /// Dropping it ends the task that watches the child, and with it the child.
     _alive: oneshot::Sender<()>,
 }
+
+/// How long a command that nobody talks to any more may take to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl ChildIo {
     /// Starts `words`. It stays in our process group, so that it may ask on the terminal.
@@ -51,12 +55,14 @@ impl ChildIo {
                 }
                 child.wait().await
             };
-            tokio::select! {
-                status = watch => {
-                    let mut beside = locked(&shared.0);
-                    beside.exit_status = status.ok().and_then(|s| s.code());
-                }
-                _ = &mut dropped => {}
+            tokio::pin!(watch);
+            let status = tokio::select! {
+                status = &mut watch => Some(status),
+                // Whoever dropped it may have seen it end, and wants to know what it said last.
+                _ = &mut dropped => tokio::time::timeout(LAST_WORDS, watch).await.ok(),
+            };
+            if let Some(status) = status {
+                locked(&shared.0).exit_status = status.ok().and_then(|s| s.code());
             }
             locked(&shared.0).ended = true;
             shared.1.notify_waiters();
