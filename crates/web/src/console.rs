@@ -98,7 +98,7 @@ impl Console {
         };
         let state = State::new(options, accounts, address, tls.clone())?;
         let app = router::router(state.clone());
-        let _inside = runtime.enter();
+        let inside = runtime.enter();
         let listener =
             tokio::net::TcpListener::from_std(listener).map_err(|e| cannot_listen(listen, &e))?;
         match &tls {
@@ -125,7 +125,7 @@ impl Console {
             }
         });
         note.write(&Running { address, root: Some(root.clone()) })?;
-        drop(_inside);
+        drop(inside);
         Ok(Self { address, root, state, note, runtime: Some(runtime) })
     }
 

@@ -1,10 +1,8 @@
 //! The console in the browser: server-rendered pages over what `holdfast-app` does.
 //!
-//! [`Console`] is the server. Inside: `guard` lets requests in (host, origin, session, token), `tls` are
-//! connections that it encrypts itself,
-//! `view` is what every page needs, `opened` are the
-//! repositories that pages look into, `live` are the events that pages follow, `pages/` hold one file
-//! a page. Handlers are thin; what takes longer than a moment runs on a blocking thread.
+//! [`Console`] is the server. Inside: `guard` lets requests in (host, origin, session, token), `tls`
+//! encrypts connections, `view` is what every page needs, `opened` are the repositories that pages
+//! look into, `live` are the events that pages follow, `pages/` hold one file a page. Handlers are thin; what takes longer than a moment runs on a blocking thread.
 
 mod accounts;
 mod api;

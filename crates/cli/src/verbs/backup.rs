@@ -11,7 +11,6 @@ use holdfast_app::select::Spec;
 use holdfast_app::text::{parse_size, plural, printable, size};
 use holdfast_app::{Class, Problem, catalogue};
 use holdfast_connectors::local::source::LocalSourceOptions;
-use holdfast_engine::Error;
 use holdfast_engine::compress::Level;
 use holdfast_engine::error::chain_text;
 use holdfast_engine::ops::backup::{BackupReport, Parent};
@@ -172,6 +171,7 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
         writer,
     };
     let (mut outcome, mut failed) = (Outcome::Done, None);
+    let are_several = plan.origins.len() > 1;
     for origin in plan.origins {
         let name = shown(&origin);
         let progress = Progress::new(&context.ui);
@@ -179,16 +179,13 @@ pub(crate) fn run(context: &Context, options: &Backup) -> Result {
         progress.finish();
         let report = match result {
             Ok(report) => report,
-            Err(Error::Interrupted) => return Err(Error::Interrupted.into()),
             // The others may be well. What ended the first one that failed ends the command.
-            Err(error) => {
-                context.ui.problem(&name, "not backed up")?;
-                match failed {
-                    None => failed = Some(error),
-                    Some(_) => context.ui.warn(&chain_text(&error))?,
-                }
+            Err(error) if are_several && !interrupt::watch().is_raised() => {
+                context.ui.problem(&name, &chain_text(&error))?;
+                failed.get_or_insert(error);
                 continue;
             }
+            Err(error) => return Err(error.into()),
         };
         tell(context, options, &report)?;
         if report.partial || interrupt::watch().is_raised() {

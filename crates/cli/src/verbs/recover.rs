@@ -23,8 +23,9 @@ use crate::ui::prompt::Terminal;
 /// Rebuild plans and named locations from a repository
 ///
 /// Each run of a plan stores the plan, its locations and their accepted host keys in its snapshot,
-/// without secrets and without anything that would run a command. This shows what the newest snapshots say, asks whether to add
-/// it to the configuration, and asks for the secrets. What is there already stays as it is.
+/// without secrets and without anything that would run a command. This shows what the newest
+/// snapshots say, asks whether to add it to the configuration, and asks for the secrets. What is
+/// there already stays as it is.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   holdfast recover sftp://backup@nas.example.com/volume1/holdfast

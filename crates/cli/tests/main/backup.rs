@@ -99,3 +99,25 @@ fn forget_takes_ids_and_acts_at_once() {
     let left = sandbox.run("at repo ls").ok().out;
     assert!(left.contains(&second) && !left.contains(&first), "{left}");
 }
+
+#[test]
+fn a_place_that_fails_keeps_no_other_from_being_backed_up() {
+    let sandbox = Sandbox::with_repository();
+    // Nobody listens at this port.
+    for (name, port) in [("dead", 9), ("gone", 7)] {
+        let location = format!("s3://127.0.0.1:{port}/none");
+        let options = [("location", location.as_str()), ("use_tls", "false")];
+        for (key, value) in
+            options.into_iter().chain([("access_key", "a"), ("secret_access_key", "b")])
+        {
+            sandbox.run_words(["config", "repository", "set", name, key, value]).ok();
+        }
+    }
+    let answer = sandbox.run("at repo backup @dead src @gone");
+    let answer = answer.fails(1, "the connection was refused").fails_with("127.0.0.1:7");
+    assert!(answer.out.contains("snapshot "), "{answer:?}");
+    assert_eq!(sandbox.run("at repo ls --json").ok().events().len(), 1);
+    // One alone is told of once.
+    let alone = sandbox.run("at repo backup @dead").fails(1, "the connection was refused");
+    assert_eq!(alone.err.matches("list objects").count(), 1, "{}", alone.err);
+}

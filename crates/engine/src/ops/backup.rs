@@ -476,7 +476,7 @@ impl Run<'_> {
         let mut tags = options.tags.clone();
         tags.sort();
         tags.dedup();
-        // A partial one is committed by a session of its own, which has seen nothing.
+        // A partial one may be committed by a session of its own, which has seen nothing.
         let heads = if partial { Vec::new() } else { self.heads.clone() };
         let parent = parent.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         if let Some(copied) = self.copied {

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::common::{assert_holds, memory, options, read_back, repository, run, try_repository};
+use crate::common::{
+    assert_holds, back_up, memory, options, read_back, repository, run, try_repository,
+};
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::ops::backup::BackupOptions;
 use holdfast_engine::repo::Repository;
@@ -61,6 +63,19 @@ fn every_partial_snapshot_holds_what_it_says() {
         repository.select("latest", &Default::default()).ok().map(|s| s.id),
         report.snapshot
     );
+}
+
+/// Its session has not seen what the run's has: a gc between the two could take away what says that
+/// one of those was forgotten.
+#[test]
+fn a_partial_snapshot_names_no_predecessors() {
+    let (_, repository) = memory();
+    let first = back_up(&repository, &tree(5), 1).snapshot.expect("snapshot");
+    let report = run(&repository, &often(&tree(200), 2)).expect("backup");
+    let heads = |id| repository.snapshot(id).expect("snapshot").heads;
+    let partials = partials(&repository);
+    assert!(!partials.is_empty() && partials.into_iter().all(|id| heads(id).is_empty()));
+    assert_eq!(heads(report.snapshot.expect("snapshot")), [first.as_bytes().to_vec()]);
 }
 
 #[test]

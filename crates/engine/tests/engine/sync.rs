@@ -430,3 +430,25 @@ fn one_repository_is_not_two() {
         assert!(matches!(Sync::between(&a, b), Err(Error::Usage(text)) if text.contains("one")));
     }
 }
+
+#[test]
+fn a_copy_names_no_snapshot_that_was_forgotten_since_the_sync_began() {
+    let (_, a) = memory();
+    back_up(&a, &MemoryTree::random(1, 10), 1);
+    let (storage, b) = memory();
+    let gone = back_up(&b, &MemoryTree::random(2, 10), 1).snapshot.expect("snapshot");
+    let stays = back_up(&b, &MemoryTree::random(3, 10), 2).snapshot.expect("snapshot");
+    // Elsewhere it is forgotten, and a gc tidies up, before the session of the copy begins.
+    let faulty = FaultStorage::new(storage.clone());
+    let to = repository(faulty.clone());
+    let elsewhere = storage.clone();
+    faulty.set_plan(move |_, call| {
+        if call.operation == Operation::Put && call.object.starts_with("sessions/") {
+            elsewhere.remove(&ObjectName::snapshot(gone));
+        }
+        None
+    });
+    let copy = pairs(&sync(&a, &to))[0].1;
+    let heads = to.snapshot(copy).expect("copy").heads;
+    assert_eq!(heads, [stays.as_bytes().to_vec()]);
+}

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::ask::{Asked, At, path};
 use super::describe::{Field, Type, may, must};
-use super::shapes::CHANGE;
+use super::shapes::{CHANGE, PATH_BYTES};
 use super::{Operation, opened, value};
 use crate::accounts::Scope;
 use crate::opened::Open;
@@ -64,7 +64,7 @@ pub(super) fn operations() -> Vec<Operation> {
             BEFORE,
             AFTER,
             may("path", Type::Text, "Only at and below this absolute path"),
-            may("path_bytes", Type::Text, "The same in base 16, where it is no text"),
+            PATH_BYTES,
             may("from", Type::Whole, "How many to pass over"),
             may("limit", Type::Whole, "At most so many: 1000, at most 10000"),
         ])

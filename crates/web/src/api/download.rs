@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::ask::{Asked, At, path};
 use super::describe::{Type, may};
+use super::shapes::PATH_BYTES;
 use super::{Done, Operation, broken, refused};
 use crate::accounts::Scope;
 use crate::opened::Open;
@@ -32,10 +33,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "The content of a file",
             file,
         )
-        .query(&[
-            may("path", Type::Text, "The file, as an absolute path"),
-            may("path_bytes", Type::Text, "The same in base 16, where it is no text"),
-        ])
+        .query(&[may("path", Type::Text, "The file, as an absolute path"), PATH_BYTES])
         .media(&["application/octet-stream"]),
         Operation::get(
             "/api/v1/storages/{name}/snapshots/{id}/archive",
@@ -45,7 +43,7 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .query(&[
             may("path", Type::Text, "Only this, as an absolute path; members are named from there"),
-            may("path_bytes", Type::Text, "The same in base 16, where it is no text"),
+            PATH_BYTES,
             may("include", Type::Texts, "Of it only these absolute paths; may be repeated"),
             may("format", Type::Text, "tar, tar.zst or zip (if nothing is said)"),
         ])

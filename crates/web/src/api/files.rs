@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::ask::{Asked, At, path};
 use super::describe::{Type, may, must};
-use super::shapes::{ENTRY, VERSION};
+use super::shapes::{ENTRY, PATH_BYTES, VERSION};
 use super::{Operation, opened, value};
 use crate::accounts::Scope;
 use crate::names::{escape, unescape};
@@ -33,7 +33,7 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .query(&[
             may("path", Type::Text, "The directory; / holds the snapshot's places"),
-            may("path_bytes", Type::Text, "The same in base 16, where it is no text"),
+            PATH_BYTES,
             may("sort", Type::Text, "name, size or time; - before it turns it round"),
             may("q", Type::Text, "Only names with this in them"),
             may("next", Type::Text, "Where to go on, as the page before said"),

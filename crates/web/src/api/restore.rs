@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::ask::{At, Sent, path};
 use super::describe::{RUN, Type, may};
-use super::shapes::LOST;
+use super::shapes::{LOST, PATH_BYTES};
 use super::{Answer, Operation, opened, value};
 use crate::accounts::Scope;
 use crate::opened::Open;
@@ -33,7 +33,7 @@ pub(super) fn operations() -> Vec<Operation> {
             may("to", Type::Text, "A directory, or a location: @NAME, sftp://…, s3://…"),
             may("in_place", Type::Flag, "To the original paths instead"),
             may("path", Type::Text, "Only this; what is in a directory goes right into `to`"),
-            may("path_bytes", Type::Text, "The same in base 16, where it is no text"),
+            PATH_BYTES,
             may("include", Type::Texts, "Of it only these absolute paths, and all below them"),
             may(
                 "overwrite",

@@ -82,7 +82,8 @@ pub(super) const LISTED: &[Field] = &[
 ];
 
 const PATH: Field = must("path", Type::Text, "Its path");
-const PATH_BYTES: Field = may("path_bytes", Type::Text, "The same in base 16, where it is no text");
+pub(super) const PATH_BYTES: Field =
+    may("path_bytes", Type::Text, "The same in base 16, where it is no text");
 
 pub(super) const PLACE: &[Field] = &[PATH, PATH_BYTES];
 
@@ -169,7 +170,7 @@ pub(super) const CHANGE: &[Field] = &[
 
 pub(super) const SLOT: &[Field] = &[
     must("id", Type::Text, "Its id"),
-    must("kind", Type::Text, "passphrase or key file"),
+    must("kind", Type::Text, "passphrase, key file, or unknown: it cannot be read"),
     may("label", Type::Text, "What it is for"),
     may("host", Type::Text, "On which machine it was made"),
     may("created", Type::Text, "When"),

@@ -2,7 +2,7 @@
 
 use holdfast_testkit::{S3Server, S3ServerOptions, Sshd, SshdOptions};
 
-use super::browser::{Screen, browse};
+use super::browser::{Screen, Tab, browse};
 use super::site::{Result, Site};
 
 #[test]
@@ -53,19 +53,25 @@ fn a_directory_becomes_a_repository() -> Result {
     Ok(())
 }
 
+/// Opens the form of an SFTP storage and says all that it needs, with a password that is wrong.
+async fn fill_sftp(tab: &Tab, sshd: &Sshd) -> Result {
+    tab.open("/add-storage?kind=sftp").await?;
+    tab.fill("title", "Office NAS SFTP").await?;
+    tab.fill("host", "127.0.0.1").await?;
+    tab.fill("port", &sshd.port().to_string()).await?;
+    tab.fill("username", sshd.user()).await?;
+    tab.fill("location", &sshd.directory().join("store").to_string_lossy()).await?;
+    tab.fill("password", "wrong one").await?;
+    Ok(())
+}
+
 #[test]
 fn an_sftp_storage_is_tested_trusted_and_saved() -> Result {
     let sshd =
         Sshd::start(SshdOptions { password: Some("right one".into()), ..SshdOptions::default() })?;
     let site = Site::new()?;
     browse(&site, Screen::Desk, async |tab| {
-        tab.open("/add-storage?kind=sftp").await?;
-        tab.fill("title", "Office NAS SFTP").await?;
-        tab.fill("host", "127.0.0.1").await?;
-        tab.fill("port", &sshd.port().to_string()).await?;
-        tab.fill("username", sshd.user()).await?;
-        tab.fill("location", &sshd.directory().join("store").to_string_lossy()).await?;
-        tab.fill("password", "wrong one").await?;
+        fill_sftp(tab, &sshd).await?;
         tab.click("Test connection").await?;
         tab.find("dialog[open]").await?;
         tab.see("Is this the key of 127.0.0.1").await?;
@@ -189,13 +195,7 @@ fn nothing_lies_over_what_the_sftp_form_asks_with_every_fold_open() -> Result {
     let site = Site::new()?;
     let unfold = "document.querySelectorAll('details').forEach((d) => { d.open = true; })";
     browse(&site, Screen::Desk, async |tab| {
-        tab.open("/add-storage?kind=sftp").await?;
-        tab.fill("title", "Office NAS SFTP").await?;
-        tab.fill("host", "127.0.0.1").await?;
-        tab.fill("port", &sshd.port().to_string()).await?;
-        tab.fill("username", sshd.user()).await?;
-        tab.fill("location", &sshd.directory().join("store").to_string_lossy()).await?;
-        tab.fill("password", "wrong one").await?;
+        fill_sftp(tab, &sshd).await?;
         tab.script(unfold).await?;
         assert_eq!(tab.script(COVERED).await?, "");
         tab.click("Test connection").await?;

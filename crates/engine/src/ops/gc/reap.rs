@@ -28,7 +28,7 @@ impl Run<'_> {
     /// listed: who was not at work then had committed before.
     fn ended(&self, sessions: &Sessions, own: Option<SnapshotId>) -> Result<Vec<Vec<ObjectName>>> {
         if !sessions.have_marks() {
-            return Ok(sessions.to_reap(own, None));
+            return Ok(sessions.to_reap(own, Some(&[])));
         }
         let (snapshots, lost) = self.repository.committed_snapshots()?;
         Ok(sessions.to_reap(own, lost.is_empty().then_some(&snapshots[..])))
