@@ -23,6 +23,7 @@ struct State {
     prepared: bool,
     refusals: BTreeMap<Vec<u8>, DestinationErrorKind>,
     specials: bool,
+    links: Option<DestinationErrorKind>,
     unset: Unset,
     free: Option<u64>,
     writes: usize,
@@ -61,6 +62,7 @@ impl MemoryDestination {
             prepared,
             refusals: BTreeMap::new(),
             specials: true,
+            links: None,
             unset: Unset::default(),
             free: None,
             writes: 0,
@@ -75,6 +77,11 @@ impl MemoryDestination {
     /// Makes this a place where there can be no devices, FIFOs or sockets.
     pub fn refuse_specials(&self) {
         lock(&self.0).specials = false;
+    }
+
+    /// Lets hard links fail.
+    pub fn refuse_links(&self, kind: DestinationErrorKind) {
+        lock(&self.0).links = Some(kind);
     }
 
     /// Declares attributes that cannot be set here: they are left as they are, and reported.
@@ -317,6 +324,9 @@ impl Destination for MemoryDestination {
         let mut state = lock(&self.0);
         if state.existing("link", existing)?.metadata.kind == Kind::Directory {
             return Err(error(E::PermissionDenied, "link", path));
+        }
+        if let Some(kind) = state.links {
+            return Err(error(kind, "link", path));
         }
         state.change("link", path)?;
         state.clear("link", path, false)?;

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::destination::{Attributes, DestinationErrorKind, DestinationResult};
+use crate::destination::{Attributes, DestinationError, DestinationErrorKind};
 use crate::meta::{Kind, Metadata};
 use crate::tree::content::read_xattrs;
 use crate::tree::{Content, Entry};
@@ -86,6 +86,22 @@ fn beside(path: &[u8]) -> Vec<u8> {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!(".holdfast-tmp-{}-{number}", std::process::id());
     [path.get(..directory).unwrap_or_default(), name.as_bytes()].concat()
+}
+
+/// Makes an entry. What it replaces goes only once it is known that it can be made.
+fn make_there<T, E: From<DestinationError>>(
+    run: &Run<'_>,
+    path: &[u8],
+    replace: bool,
+    make: impl Fn(&[u8]) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
+    if replace {
+        let trial = beside(path);
+        make(&trial)?;
+        run.destination.remove(&trial)?;
+        run.destination.remove(path)?;
+    }
+    make(path)
 }
 
 fn write_entry(
@@ -201,14 +217,7 @@ fn write_own(
                 }
             })
         };
-        if replace {
-            // What stands there goes only once it is known that its successor can be made.
-            let trial = beside(&worker.path);
-            make(&trial)?;
-            run.destination.remove(&trial)?;
-            run.destination.remove(&worker.path)?;
-        }
-        let unset = make(&worker.path)?;
+        let unset = make_there(run, &worker.path, replace, make)?;
         worker.report.unset.merge(unset);
         written(run, worker, entry, replace);
         return Ok(Next::Nothing);
@@ -378,7 +387,8 @@ fn write_link(
                 unchanged(run, worker, &item.entry);
                 return Ok(None);
             }
-            match make_link(run, &worker.path, &first, replace) {
+            let link = |path: &[u8]| run.destination.make_hard_link(path, &first);
+            match make_there(run, &worker.path, replace, link) {
                 Ok(()) => {
                     written(run, worker, &item.entry, replace);
                     return Ok(None);
@@ -392,17 +402,6 @@ fn write_link(
         Next::Content => Ok(Some(replace)),
         _ => Ok(None),
     }
-}
-
-/// Makes a hard link. What stands there goes only once it is known that the link can be made.
-fn make_link(run: &Run<'_>, path: &[u8], first: &[u8], replace: bool) -> DestinationResult<()> {
-    if replace {
-        let trial = beside(path);
-        run.destination.make_hard_link(&trial, first)?;
-        run.destination.remove(&trial)?;
-        run.destination.remove(path)?;
-    }
-    run.destination.make_hard_link(path, first)
 }
 
 /// Where the first of an item's hard links is restored to, if this run restores it.

@@ -166,6 +166,27 @@ fn refused_paths_are_listed_and_the_rest_goes_on() {
 }
 
 #[test]
+fn what_stands_where_a_link_cannot_be_made_stays() {
+    let mut tree = MemoryTree::new();
+    tree.file("a", "new").hard_link("b", "a");
+    let fixture = Fixture::new();
+    let snapshot = fixture.backup(&[("/data", &tree)]);
+    let restored = |kind| {
+        let mut before = MemoryTree::new();
+        before.file("b", "what was there");
+        let destination = MemoryDestination::over(before);
+        destination.refuse_links(kind);
+        let report = fixture.restore(&at(&snapshot, "/data"), &destination).expect("restore");
+        let content = destination.tree().node("b").expect("b").content.to_vec();
+        (report.failures, content, destination.tree().paths().len())
+    };
+    let refused = restored(DestinationErrorKind::PermissionDenied);
+    assert_eq!(refused, (1, b"what was there".to_vec(), 2));
+    // Where there are no links, it is a file of its own.
+    assert_eq!(restored(DestinationErrorKind::Unsupported), (0, b"new".to_vec(), 2));
+}
+
+#[test]
 fn no_space_ends_the_restore() {
     let tree = MemoryTree::random(4, 300);
     let fixture = Fixture::new();
