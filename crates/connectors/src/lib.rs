@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod filter;
 pub mod layers;
 pub mod local;
+mod network;
 pub mod s3;
 pub mod secret;
 pub mod sftp;

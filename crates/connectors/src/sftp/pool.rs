@@ -16,6 +16,7 @@ use super::client::{Client, ClientError, ClientErrorKind, ClientOptions, Recorde
 use super::ssh::{
     Class, Connector, ExecOutput, Interaction, Problem, SshError, SshOptions, SshSession,
 };
+use crate::network::Patience;
 use crate::{LONGEST_TIMEOUT, locked};
 
 /// Calls that one connection serves before another one is made.
@@ -24,8 +25,8 @@ const BUSY: usize = 2;
 /// How long a server that refused one more connection is not asked for another.
 const REFUSED: Duration = Duration::from_secs(30);
 
-/// Pauses between attempts: the first, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// The first pause between attempts.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A place on a server, and how to work there.
 #[derive(Debug, Clone)]
@@ -278,7 +279,9 @@ impl Pool {
                     if retry == Retry::No {
                         return Err(error.into());
                     }
-                    patience.pause(|| error.into()).await?;
+                    if !patience.pause().await {
+                        return Err(error.into());
+                    }
                 }
                 other => return Ok(other?),
             }
@@ -287,7 +290,7 @@ impl Pool {
 
     /// How long to go on trying, from now on.
     pub fn patience(&self) -> Patience {
-        Patience { until: Instant::now() + self.0.options.patience, next: PAUSE.0 }
+        Patience::new(self.0.options.patience, PAUSE)
     }
 
     /// A client to work with; makes a connection if there is none.
@@ -325,7 +328,9 @@ impl Pool {
             if !self.may_pass(&error) {
                 return Err(error);
             }
-            patience.pause(|| error).await?;
+            if !patience.pause().await {
+                return Err(error);
+            }
         }
     }
 
@@ -421,28 +426,5 @@ fn may_pass(problem: &Problem) -> bool {
                 | Class::NameNotFound
                 | Class::ChannelRefused
         ),
-    }
-}
-
-/// How long somebody goes on trying.
-#[derive(Debug)]
-pub struct Patience {
-    until: Instant,
-    next: Duration,
-}
-
-impl Patience {
-    /// Waits before the next attempt; the error if there shall be none.
-    pub async fn pause(&mut self, error: impl FnOnce() -> SftpError) -> Result<(), SftpError> {
-        if Instant::now() >= self.until {
-            return Err(error());
-        }
-        let mut random = [0; 2];
-        let _ = getrandom::fill(&mut random);
-        // Between half of it and all of it, so that many clients do not come back at once.
-        let share = 0.5 + f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 2.0;
-        tokio::time::sleep(self.next.mul_f64(share)).await;
-        self.next = (self.next * 2).min(PAUSE.1);
-        Ok(())
     }
 }

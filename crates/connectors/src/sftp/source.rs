@@ -175,7 +175,9 @@ impl Inner {
                 match work(lease.client().clone()).await {
                     Err(error) if error.is_disconnect() => {
                         self.pool.discard(&lease);
-                        patience.pause(|| error.into()).await?;
+                        if !patience.pause().await {
+                            return Err(error.into());
+                        }
                     }
                     other => return Ok((lease, other?)),
                 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client as Sdk;
@@ -27,6 +27,7 @@ use self::http::Transport;
 use self::http::connect::Connector;
 use self::http::tls::Trust;
 use self::limiter::Limiter;
+use crate::network::Patience;
 use crate::{LONGEST_TIMEOUT, locked};
 
 mod bucket;
@@ -56,8 +57,8 @@ pub use options::{Credentials, S3Options, Sse};
 pub use record::{Operation, Recorder};
 pub use uploads::OpenUpload;
 
-/// Pauses between attempts: the first, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// The first pause between attempts.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Attempts on connections that break, before anything was ever answered.
 const FIRST_ATTEMPTS: u32 = 3;
@@ -282,7 +283,9 @@ impl S3Client {
                 return Err(error);
             }
             was_repeated |= error.may_be_done;
-            patience.pause(error).await?;
+            if !patience.pause().await {
+                return Err(error);
+            }
         }
     }
 
@@ -312,30 +315,7 @@ impl S3Client {
 
     /// How long to go on trying, from now on.
     fn patience(&self) -> Patience {
-        Patience { until: Instant::now() + self.0.options.timeout * 4, next: PAUSE.0 }
-    }
-}
-
-/// How long somebody goes on trying.
-#[derive(Debug)]
-struct Patience {
-    until: Instant,
-    next: Duration,
-}
-
-impl Patience {
-    /// Waits before the next attempt; the error if there shall be none.
-    async fn pause(&mut self, error: S3Error) -> S3Result<()> {
-        if Instant::now() >= self.until {
-            return Err(error);
-        }
-        let mut random = [0; 2];
-        let _ = getrandom::fill(&mut random);
-        // Between half of it and all of it, so that many clients do not come back at once.
-        let share = 0.5 + f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 2.0;
-        tokio::time::sleep(self.next.mul_f64(share)).await;
-        self.next = (self.next * 2).min(PAUSE.1);
-        Ok(())
+        Patience::new(self.0.options.timeout * 4, PAUSE)
     }
 }
 

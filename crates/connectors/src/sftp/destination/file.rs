@@ -14,8 +14,9 @@ use super::attributes::{Target, Wanted, set};
 use super::place::{new_file, temporary};
 use super::problem::Problem;
 use crate::locked;
+use crate::network::Patience;
 use crate::sftp::client::{Attributes, ClientResult, File, OpenFlags};
-use crate::sftp::pool::{Lease, Patience, Pool, SftpError};
+use crate::sftp::pool::{Lease, Pool, SftpError};
 
 /// A file is written over one connection for each of this many bytes it has.
 const STRIPE: u64 = 8 << 20;
@@ -87,7 +88,9 @@ impl SftpFile {
                 Err(error) if error.is_disconnect() => {
                     inner.pool.discard(&lease);
                     litter.push(name);
-                    patience.pause(|| error.into()).await?;
+                    if !patience.pause().await {
+                        return Err(error.into());
+                    }
                 }
                 Err(error) => {
                     inner.discard_names(&litter).await;
@@ -140,7 +143,9 @@ impl SftpFile {
                 }
                 Err(error) if error.is_disconnect() => {
                     self.inner.pool.discard(&lease);
-                    patience.pause(|| error.into()).await?;
+                    if !patience.pause().await {
+                        return Err(error.into());
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -159,7 +164,9 @@ impl SftpFile {
                 Err(error) if error.is_disconnect() => {
                     self.inner.pool.discard(&turn.handle.lease);
                     locked(&self.handles).retain(|handle| !Arc::ptr_eq(handle, &turn.handle));
-                    patience.pause(|| error.into()).await?;
+                    if !patience.pause().await {
+                        return Err(error.into());
+                    }
                 }
                 other => return Ok(other?),
             }
@@ -256,7 +263,9 @@ async fn remove(pool: &Pool, name: &[u8]) -> Result<(), SftpError> {
         match lease.client().remove(name).await {
             Err(error) if error.is_disconnect() => {
                 pool.discard(&lease);
-                patience.pause(|| error.into()).await?;
+                if !patience.pause().await {
+                    return Err(error.into());
+                }
             }
             answer => return Ok(answer?),
         }

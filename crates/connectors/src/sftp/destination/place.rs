@@ -69,7 +69,9 @@ impl Inner {
                     } else {
                         litter.push(name);
                     }
-                    patience.pause(|| error.into()).await?;
+                    if !patience.pause().await {
+                        return Err(error.into());
+                    }
                 }
                 Err(error) => {
                     let is_ours = error.operation != Operation::Open;

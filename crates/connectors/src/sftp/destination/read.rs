@@ -60,7 +60,9 @@ impl SftpReader {
                     }
                     Err(error) if error.is_disconnect() => {
                         pool.discard(&lease);
-                        patience.pause(|| error.into()).await?;
+                        if !patience.pause().await {
+                            return Err(error.into());
+                        }
                         continue;
                     }
                     Err(error) => return Err(error.into()),
@@ -75,7 +77,9 @@ impl SftpReader {
                 Err(error) if error.is_disconnect() => {
                     pool.discard(lease);
                     self.open = None;
-                    patience.pause(|| error.into()).await?;
+                    if !patience.pause().await {
+                        return Err(error.into());
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }

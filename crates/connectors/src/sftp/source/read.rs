@@ -166,8 +166,9 @@ impl SftpFile {
                     if filled > before {
                         patience = self.inner.pool.patience();
                     }
-                    let paused = patience.pause(|| error.into()).await;
-                    paused.map_err(|e| self.inner.error("read", &self.path, e))?;
+                    if !patience.pause().await {
+                        return Err(self.inner.error("read", &self.path, error.into()));
+                    }
                     self.reopen().await?;
                 }
                 Err(error) => return Err(self.inner.unread(&self.path, error.into()).await),

@@ -87,7 +87,7 @@ impl SftpStorage {
             let SftpError::Ssh(ssh) = &error else { return Err(error.into()) };
             match ssh.class() {
                 Class::ChannelRefused | Class::Timeout => return Ok(None),
-                Class::Disconnected => patience.pause(|| error).await?,
+                Class::Disconnected if patience.pause().await => {}
                 _ => return Err(error.into()),
             }
         }

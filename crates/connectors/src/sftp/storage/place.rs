@@ -11,10 +11,11 @@ use holdfast_engine::storage::StorageErrorKind;
 
 use super::problem::Trouble;
 use super::{SftpStorage, parent};
+use crate::network::Patience;
 use crate::sftp::client::{
     Attributes, Client, ClientError, ClientErrorKind, Extension, Operation, WriteSmall,
 };
-use crate::sftp::pool::{Patience, Pool, Retry, SftpError};
+use crate::sftp::pool::{Pool, Retry, SftpError};
 
 /// What temporary names start with, the same as in a local storage. The dot keeps them out of
 /// listings.
@@ -94,7 +95,9 @@ impl SftpStorage {
                 Ok(()) => return Ok(temporary),
                 Err(error) if error.is_disconnect() => {
                     self.pool.discard(&lease);
-                    patience.pause(|| error.into()).await?;
+                    if !patience.pause().await {
+                        return Err(error.into());
+                    }
                 }
                 Err(error) if error.kind == ClientErrorKind::NotFound && missing < MISSING => {
                     missing += 1;
@@ -137,7 +140,9 @@ impl SftpStorage {
                     return Err(error.into());
                 }
                 lost = true;
-                patience.pause(|| error.into()).await?;
+                if !patience.pause().await {
+                    return Err(error.into());
+                }
                 continue;
             }
             if lost && self.is_placed(&target, fresh).await? {
@@ -272,7 +277,9 @@ pub(super) async fn remove_all(pool: Pool, paths: Vec<Vec<u8>>) -> Result<u64, S
             match lease.client().remove(&path).await {
                 Err(error) if error.is_disconnect() => {
                     pool.discard(&lease);
-                    patience.pause(|| error.into()).await?;
+                    if !patience.pause().await {
+                        return Err(error.into());
+                    }
                 }
                 answer => {
                     removed += u64::from(answer.is_ok());

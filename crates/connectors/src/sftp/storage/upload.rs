@@ -70,7 +70,9 @@ impl Temporary {
                 Err(error) if error.is_disconnect() => {
                     self.forget(&lease);
                     pool.discard(&lease);
-                    patience.pause(|| error.into()).await?;
+                    if !patience.pause().await {
+                        return Err(error.into());
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -126,7 +128,9 @@ impl SftpStorage {
                 Err(error) if error.is_disconnect() => {
                     self.pool.discard(&lease);
                     left.push(path);
-                    patience.pause(|| error.into()).await?;
+                    if !patience.pause().await {
+                        return Err(error.into());
+                    }
                 }
                 Err(error) if error.kind == ClientErrorKind::NotFound && missing < 4 => {
                     missing += 1;

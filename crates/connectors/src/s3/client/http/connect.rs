@@ -20,6 +20,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::super::error::{Class, Stage};
 use super::body::Sending;
 use super::{TransportError, chain};
+use crate::network::{self, Why};
 
 /// Longest answer of a proxy to a request for a tunnel, in bytes.
 const TUNNEL_ANSWER: usize = 8 << 10;
@@ -145,8 +146,7 @@ impl Connector {
         TransportError::new(Class::Timeout, stage, format!("no answer for {:?}", self.limit))
     }
 
-    /// Connects to the first address that answers. Each gets an equal share of what is left of
-    /// the time, so that one dead address does not eat it all.
+    /// Connects to the first address that answers.
     async fn tcp(&self, host: &str, port: u16, end: Instant) -> Result<TcpStream, TransportError> {
         let unknown = |what: String| {
             TransportError::new(Class::NameNotFound, Stage::Resolve, format!("{host}: {what}"))
@@ -160,35 +160,16 @@ impl Connector {
                 Ok(Err(error)) => return Err(unknown(error.to_string())),
                 Err(_) => return Err(self.too_late(Stage::Resolve)),
             };
-        let mut worst: Option<(u8, TransportError)> = None;
-        for (at, address) in found.iter().enumerate() {
-            let left = end.saturating_duration_since(Instant::now());
-            let share = left / u32::try_from(found.len() - at).unwrap_or(u32::MAX);
-            let failed = |class, error: &dyn std::fmt::Display| {
-                TransportError::new(class, Stage::Connect, format!("{host} ({address}): {error}"))
+        network::connect(&found, end).await.map_err(|failed| {
+            let Some(failed) = failed else { return unknown("it has no address".into()) };
+            let class = match failed.why {
+                Why::Refused => Class::Refused,
+                Why::Timeout => Class::Timeout,
+                Why::Unreachable => Class::Unreachable,
             };
-            let (rank, error) = match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    // Requests are small and wait for answers: Nagle's algorithm would hold them
-                    // back.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                    (2, failed(Class::Refused, &e))
-                }
-                Ok(Err(e)) if e.kind() == io::ErrorKind::TimedOut => {
-                    (1, failed(Class::Timeout, &e))
-                }
-                Ok(Err(e)) => (0, failed(Class::Unreachable, &e)),
-                Err(_) => (1, failed(Class::Timeout, &format!("no answer for {share:?}"))),
-            };
-            // A refusal says most: something answered.
-            if worst.as_ref().is_none_or(|(old, _)| rank > *old) {
-                worst = Some((rank, error));
-            }
-        }
-        Err(worst.map_or_else(|| unknown("it has no address".into()), |(_, error)| error))
+            let what = format!("{host} ({}): {failed}", failed.address);
+            TransportError::new(class, Stage::Connect, what)
+        })
     }
 }
 
