@@ -18,7 +18,8 @@ def free_port():
 
 
 class Server:
-    """What all have in common. `kind` is "sftp" or "s3", `port` is where clients connect."""
+    """What all have in common. `kind` is "sftp" or "s3", `port` is where clients connect. `link`: milliseconds of a round trip
+    and megabytes a second, 0 for as fast as it goes."""
 
     kind = ""
 
@@ -31,7 +32,7 @@ class Server:
         self.children.append(child)
         return child
 
-    def listen(self, own, latency_ms):
+    def listen(self, own, link):
         """Clients connect to `own` from now on, or to a proxy in front of it."""
         for _ in range(100):
             try:
@@ -42,8 +43,8 @@ class Server:
         else:
             raise RuntimeError(f"the {self.kind} server did not start: see {self.folder}")
         self.port = own
-        if latency_ms:
-            child = self.start([f"{self.programs}/delay_proxy", str(own), str(latency_ms)], stdout=subprocess.PIPE, text=True)
+        if any(link):
+            child = self.start([f"{self.programs}/delay_proxy", str(own), *map(str, link)], stdout=subprocess.PIPE, text=True)
             self.port = int(child.stdout.readline())
 
     def repository(self, tool):
@@ -61,13 +62,13 @@ class S3Server(Server):
 
     kind = "s3"
 
-    def __init__(self, folder, latency_ms, programs):
+    def __init__(self, folder, link, programs):
         super().__init__(folder, programs)
         child = self.start([f"{programs}/s3_server", "--dir", folder], stdout=subprocess.PIPE, text=True)
         said = dict(child.stdout.readline().rstrip("\n").split(": ", 1) for _ in range(3))
         own, self.bucket = said["location"].removeprefix("s3://").split("/", 1)
         self.access_key, self.secret_key = said["access_key"], said["secret_access_key"]
-        self.listen(int(own.rsplit(":", 1)[1]), latency_ms)
+        self.listen(int(own.rsplit(":", 1)[1]), link)
 
     def repository(self, tool):
         return f"{self.folder}/{self.bucket}/{self.prefix(tool)}"
@@ -82,7 +83,7 @@ class SftpServer(Server):
 
     kind = "sftp"
 
-    def __init__(self, folder, latency_ms, programs):
+    def __init__(self, folder, link, programs):
         super().__init__(folder, programs)
         self.user, self.key = getpass.getuser(), f"{folder}/id"
         for name in ("host", "id"):
@@ -104,7 +105,7 @@ Subsystem sftp internal-sftp
         if os.getuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)
         self.start([shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-f", f"{folder}/sshd_config", "-E", f"{folder}/log"])
-        self.listen(own, latency_ms)
+        self.listen(own, link)
         with open(f"{folder}/host.pub") as f:
             public = " ".join(f.read().split()[:2])
         self.known_hosts = f"{folder}/known_hosts"

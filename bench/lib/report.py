@@ -34,11 +34,18 @@ def growth(figures):
     return {tool: f["size"] - before[tool]["size"] for tool, f in figures.get("edit", {}).items() if tool in before}
 
 
-def table(title, rows, tools, form):
+def link_share(figures, rate):
+    """The bytes of each tool's repository, moved once by a first backup and once by a restore, against what a link of `rate`
+    bytes a second could have moved in the time that took."""
+    sizes = {tool: f["size"] for tool, f in figures.get("backup", {}).items()}
+    return [(op, {t: sizes[t] / (f["wall"] * rate) for t, f in figures[op].items() if t in sizes}) for op in ("backup", "restore") if op in figures]
+
+
+def table(title, rows, tools, form, ratios=True):
     """Rows are (label, {tool: value}); the ratio in brackets is to the best peer's."""
     lines = [f"**{title}**", "", "| op | " + " | ".join(tools) + " |", "| --- |" + " ---: |" * len(tools)]
     for label, values in rows:
-        best = _best(values)
+        best = _best(values) if ratios else None
         cells = [("–" if tool not in values else
                   f"{form(values[tool])} ({values[tool] / best:.2f})" if best and best > 0 else form(values[tool])) for tool in tools]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
@@ -79,7 +86,7 @@ def markdown(session, tools, machine, options):
     figures = medians(session.samples)
     name = session.dataset.name
     if options.remote:
-        name += f", {options.remote} +{options.latency:g} ms" if options.latency else f", {options.remote}"
+        name += f", {options.remote}" + (f" +{options.latency:g} ms" if options.latency else "") + (f", {options.rate:g} MB/s" if options.rate else "")
     runs = f"median of {options.runs}" + (f", scale {options.scale:g}" if options.scale != 1 else "")
     names = [t for t in tools if any(t in f for f in figures.values())]
     pick = lambda field: [(op, {t: f[field] for t, f in values.items() if field in f}) for op, values in figures.items()]
@@ -91,6 +98,8 @@ def markdown(session, tools, machine, options):
     if added := growth(figures):
         sizes.append(("growth by edit", added))
     parts.append(table(f"{name}: repository MiB after, {runs}", sizes, names, lambda v: f"{v / MIB:.1f}"))
+    if options.remote and options.rate:
+        parts.append(table(f"{name}: share of the link used", link_share(figures, options.rate * 1e6), names, lambda v: f"{v:.2f}", ratios=False))
     if verdicts := bars(name, figures):
         lines = [f"**{name}: bars for Holdfast**", "", "| what | Holdfast | bar | ratio | |", "| --- | ---: | --- | ---: | --- |"]
         for what, figure, bar, ratio, met in verdicts:

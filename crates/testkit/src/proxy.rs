@@ -1,5 +1,5 @@
 //! A TCP proxy on a loopback port that makes a network out of a wire: it adds latency without
-//! limiting throughput, cuts connections, stalls, refuses new ones, and counts bytes.
+//! limiting throughput, or limits it, cuts connections, stalls, refuses new ones, and counts bytes.
 //!
 //! Every connection has two lines, one for each direction. A line is a bounded queue of bytes, each
 //! with the time at which it is due: one thread reads into it, another writes what is due.
@@ -21,6 +21,8 @@ const LINE: usize = 64 << 20;
 const OVERDUE: usize = 1 << 20;
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
+/// How far a sender may be ahead of a link with a rate: what waits in front of it.
+const AHEAD: Duration = Duration::from_millis(100);
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,10 @@ enum Listening {
 #[derive(Debug, Default)]
 struct Weather {
     latency: Duration,
+    /// Bytes a second in each direction, of all connections together.
+    rate: Option<f64>,
+    /// When the link has sent what it took, in each direction.
+    free: [Option<Instant>; 2],
     stalled: bool,
     cuts: [Option<CutPlan>; 2],
 }
@@ -75,6 +81,21 @@ struct CutPlan {
     left: u64,
     every: u64,
     times: u32,
+}
+
+impl Weather {
+    /// Sends so many bytes: when the link has sent them, and when they arrive.
+    fn send(&mut self, direction: Direction, bytes: usize) -> (Instant, Instant) {
+        let now = Instant::now();
+        let sent = self.rate.map_or(now, |rate| {
+            let free = &mut self.free[direction as usize];
+            let begins = free.map_or(now, |free| free.max(now));
+            let sent = begins + Duration::from_secs_f64(bytes as f64 / rate);
+            *free = Some(sent);
+            sent
+        });
+        (sent, sent + self.latency)
+    }
 }
 
 #[derive(Debug)]
@@ -135,6 +156,11 @@ impl Proxy {
     /// Holds for bytes that come from now on. Making a connection takes no longer.
     pub fn set_latency(&self, one_way: Duration) {
         lock(&self.state.weather).latency = one_way;
+    }
+
+    /// How many bytes pass a second, in each direction and of all connections together.
+    pub fn set_rate(&self, bytes_per_second: f64) {
+        lock(&self.state.weather).rate = Some(bytes_per_second);
     }
 
     /// Stops (or goes on) forwarding, without closing anything.
@@ -296,11 +322,13 @@ impl State {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(_) | Err(_) => break,
             };
-            let due = Instant::now() + lock(&self.weather).latency;
+            let (sent, due) = lock(&self.weather).send(direction, chunk.len());
             let mut queue = lock(&line.queue);
             queue.bytes += chunk.len();
             queue.chunks.push_back((due, chunk));
             line.changed.notify_all();
+            drop(queue);
+            thread::sleep(sent.saturating_duration_since(Instant::now()).saturating_sub(AHEAD));
         }
         lock(&line.queue).ended = true;
         line.changed.notify_all();

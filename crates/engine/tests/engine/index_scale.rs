@@ -1,12 +1,13 @@
 //! The index of a hundred million blobs: fifty tebibytes in chunks of half a mebibyte. Long, and
-//! it takes about 11 GB below `TMPDIR`; `HOLDFAST_BLOBS` makes it smaller.
+//! it takes about 11 GB below `TMPDIR`; `HOLDFAST_BLOBS` makes it smaller, and `HOLDFAST_LATENCY` is how
+//! many milliseconds each answer of the storage takes.
 //! `cargo test -p holdfast-engine --test engine index_scale -- --ignored --nocapture`
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use holdfast_engine::compress::Level;
 use holdfast_engine::crypto::{BlobKind, ObjectKind};
@@ -15,27 +16,33 @@ use holdfast_engine::format::index::{IndexedPack, Segment};
 use holdfast_engine::format::pack::Directory;
 use holdfast_engine::hash::{BlobId, ObjectId, Sha256};
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
-use holdfast_engine::ops::check::{CheckOptions, check};
+use holdfast_engine::ops::check::{CheckOptions, ReadData, check};
+use holdfast_engine::ops::gc::{GcOptions, gc};
 use holdfast_engine::repo::open::{CreateOptions, OpenOptions, create, open};
 use holdfast_engine::repo::writer::{WriterOptions, with_writer};
 use holdfast_engine::repo::{Index, Repository};
-use holdfast_engine::storage::{
-    Folder, ObjectInfo, ObjectName, Storage, StorageError, StorageErrorKind, StorageResult, Upload,
-};
+use holdfast_engine::storage::{Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload};
+use holdfast_testkit::MemoryStorage;
 use prost::Message;
+
+use crate::check::rich_tree;
+use crate::common::{assert_holds, back_up};
 
 const BLOBS_PER_PACK: u64 = 64;
 const PACKS_PER_SEGMENT: u64 = 64;
 const PACK: u64 = 32 << 20;
 
-/// A repository whose packs are only listed and whose segments are made when they are read.
-#[derive(Debug, Default)]
+/// A repository most of whose packs are only listed, and whose segments are made when they are read.
+/// What is written to it is kept in memory.
+#[derive(Debug, Clone)]
 struct Made {
-    stored: Mutex<BTreeMap<String, Vec<u8>>>,
+    stored: MemoryStorage,
     packs: u64,
-    segments: HashMap<ObjectId, u64>,
-    keys: Option<Repository>,
-    fetched: AtomicUsize,
+    segments: Arc<HashMap<ObjectId, u64>>,
+    keys: Option<Arc<Repository>>,
+    fetched: Arc<AtomicUsize>,
+    /// How long an answer takes.
+    latency: Duration,
 }
 
 fn blob(number: u64) -> BlobId {
@@ -65,10 +72,7 @@ fn segment(keys: &Repository, number: u64, packs: u64) -> Vec<u8> {
     envelope::seal(keys, id, ObjectKind::Index, salt.as_bytes(), "index", &message).expect("seal")
 }
 
-#[derive(Debug, Clone, Default)]
-struct Shared(Arc<Made>);
-
-impl Storage for Shared {
+impl Storage for Made {
     fn location(&self) -> String {
         "made".into()
     }
@@ -76,56 +80,75 @@ impl Storage for Shared {
         Ok(())
     }
     fn put(&self, name: &ObjectName, bytes: &[u8]) -> StorageResult<()> {
-        self.0.stored.lock().expect("lock").insert(name.to_string(), bytes.to_vec());
-        Ok(())
+        self.stored.put(name, bytes)
     }
     fn upload(&self) -> StorageResult<Box<dyn Upload + '_>> {
-        Err(StorageError::new(StorageErrorKind::Unsupported, "write", "pack"))
+        self.stored.upload()
     }
     fn get(&self, name: &ObjectName) -> StorageResult<Vec<u8>> {
-        let segments = &self.0.segments;
-        let number = ObjectId::from_hex(name.base()).ok().and_then(|id| segments.get(&id));
-        if let (Some(number), Some(keys)) = (number, &self.0.keys) {
-            self.0.fetched.fetch_add(1, Ordering::Relaxed);
-            return Ok(segment(keys, *number, self.0.packs));
+        std::thread::sleep(self.latency);
+        let number = ObjectId::from_hex(name.base()).ok().and_then(|id| self.segments.get(&id));
+        if let (Some(number), Some(keys)) = (number, &self.keys) {
+            self.fetched.fetch_add(1, Ordering::Relaxed);
+            return Ok(segment(keys, *number, self.packs));
         }
-        let found = self.0.stored.lock().expect("lock").get(name.as_str()).cloned();
-        found.ok_or_else(|| StorageError::new(StorageErrorKind::NotFound, "read", name.as_str()))
+        self.stored.get(name)
     }
-    fn get_range(&self, _: &ObjectName, _: u64, _: usize, _: &mut Vec<u8>) -> StorageResult<()> {
-        Err(StorageError::new(StorageErrorKind::Unsupported, "read", "pack"))
+    fn get_range(
+        &self,
+        name: &ObjectName,
+        offset: u64,
+        length: usize,
+        into: &mut Vec<u8>,
+    ) -> StorageResult<()> {
+        std::thread::sleep(self.latency);
+        self.stored.get_range(name, offset, length, into)
     }
     fn list(&self, folder: Folder, each: &mut dyn FnMut(ObjectInfo)) -> StorageResult<()> {
+        std::thread::sleep(self.latency);
         let mut tell = |name, size| each(ObjectInfo { name, size, modified: 0 });
         match folder {
-            Folder::Packs => (0..self.0.packs).for_each(|n| tell(ObjectName::pack(pack(n)), PACK)),
+            Folder::Packs => (0..self.packs).for_each(|n| tell(ObjectName::pack(pack(n)), PACK)),
             Folder::Index => {
-                self.0.segments.keys().for_each(|id| tell(ObjectName::index(*id), 200 << 10));
+                self.segments.keys().for_each(|id| tell(ObjectName::index(*id), 200 << 10));
             }
             _ => {}
         }
-        Ok(())
+        self.stored.list(folder, each)
     }
     fn stat(&self, name: &ObjectName) -> StorageResult<ObjectInfo> {
-        Err(StorageError::new(StorageErrorKind::NotFound, "stat", name.as_str()))
+        self.stored.stat(name)
     }
-    fn delete(&self, _: &ObjectName) -> StorageResult<()> {
-        Ok(())
+    fn delete(&self, name: &ObjectName) -> StorageResult<()> {
+        self.stored.delete(name)
+    }
+    /// As the servers of S3 bear.
+    fn concurrency(&self) -> usize {
+        16
     }
 }
 
 /// Repository in `cache` with so many packs.
-fn made(packs: u64, cache: &Path) -> (Shared, Repository) {
-    let first = Shared::default();
-    let keys = create(Arc::new(first.clone()), CreateOptions::default()).expect("create");
-    let config = first.0.stored.lock().expect("lock").clone();
+fn made(packs: u64, cache: &Path) -> (Made, Repository) {
+    let stored = MemoryStorage::new();
+    let keys = create(Arc::new(stored.clone()), CreateOptions::default()).expect("create");
     let name = |number| (Sha256::of(&segment(&keys, number, packs)), number);
-    let segments = (0..packs.div_ceil(PACKS_PER_SEGMENT)).map(name).collect();
-    let made = Made { stored: config.into(), packs, segments, keys: Some(keys), ..Made::default() };
-    let shared = Shared(Arc::new(made));
+    let segments: HashMap<_, _> = (0..packs.div_ceil(PACKS_PER_SEGMENT)).map(name).collect();
+    let made = Made {
+        stored,
+        packs,
+        segments: segments.into(),
+        keys: Some(keys.into()),
+        fetched: Arc::default(),
+        latency: Duration::from_millis(number("HOLDFAST_LATENCY").unwrap_or(0)),
+    };
     let options = OpenOptions { cache: Some(cache.into()), ..OpenOptions::default() };
-    let repository = open(Arc::new(shared.clone()), options).expect("open");
-    (shared, repository)
+    let repository = open(Arc::new(made.clone()), options).expect("open");
+    (made, repository)
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 fn memory(field: &str) -> u64 {
@@ -154,23 +177,22 @@ fn step<T>(name: &str, most: u64, run: impl FnOnce() -> T) -> T {
 #[test]
 #[ignore = "long: a hundred million blobs"]
 fn a_hundred_million_blobs_need_little_memory() {
-    let blobs = std::env::var("HOLDFAST_BLOBS").ok().and_then(|n| n.parse().ok());
-    let blobs: u64 = blobs.unwrap_or(100_000_000);
+    let blobs = number("HOLDFAST_BLOBS").unwrap_or(100_000_000);
     let folder = tempfile::tempdir().expect("folder");
     let packs = blobs / BLOBS_PER_PACK;
     let blobs = packs * BLOBS_PER_PACK;
-    let (shared, repository) = made(packs, folder.path());
+    let (storage, repository) = made(packs, folder.path());
     step("listing", 192, || {
         let mut count = 0;
-        shared.list(Folder::Packs, &mut |_| count += 1).expect("list");
+        storage.list(Folder::Packs, &mut |_| count += 1).expect("list");
         assert_eq!(count, packs);
     });
     let load = || Index::load(&repository, &BTreeSet::new()).expect("load");
     drop(step("first opening, nothing cached", 192, load));
-    assert!(shared.0.fetched.load(Ordering::Relaxed) as u64 >= packs / PACKS_PER_SEGMENT);
-    shared.0.fetched.store(0, Ordering::Relaxed);
+    assert!(storage.fetched.load(Ordering::Relaxed) as u64 >= packs / PACKS_PER_SEGMENT);
+    storage.fetched.store(0, Ordering::Relaxed);
     let index = step("opening", 192, load);
-    assert_eq!(shared.0.fetched.load(Ordering::Relaxed), 0);
+    assert_eq!(storage.fetched.load(Ordering::Relaxed), 0);
     assert_eq!((index.pack_count(), index.blob_count()), (packs, blobs));
     let scattered = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % blobs;
     step("100 000 blobs found", 128, || {
@@ -216,8 +238,30 @@ fn a_hundred_million_blobs_need_little_memory() {
         assert!(index.find(&blob(1 << 40)).expect("find").is_some());
     });
     drop(index);
+    let tree = rich_tree();
+    let saved =
+        step("a backup", 256, || back_up(&repository, &tree, 1).snapshot.expect("snapshot"));
+    step("a backup without changes", 256, || back_up(&repository, &tree, 2));
+    step("reading a snapshot back", 192, || assert_holds(&repository, saved, &tree));
     step("check", 512, || {
         let report = check(&repository, &CheckOptions::default(), &NoMonitor, &Interrupt::new());
-        assert_eq!(report.expect("check").blobs, blobs);
+        assert!(report.expect("check").blobs > blobs);
     });
+    step("check --read-data of a part", 512, || {
+        let read_data = ReadData::Subset { fraction: 1e-6, seed: 1 };
+        let options = CheckOptions { read_data, ..CheckOptions::default() };
+        let report = check(&repository, &options, &NoMonitor, &Interrupt::new());
+        assert!(report.expect("check").blobs > blobs);
+    });
+    // Nearly all of it is of no use to the two snapshots.
+    storage.stored.clock().advance(48 * 3600);
+    let plan = |dry_run| {
+        let options = GcOptions { dry_run, ..GcOptions::default() };
+        gc(&repository, &options, &NoMonitor, &Interrupt::new(), &mut |_| {}).expect("gc")
+    };
+    let report = step("gc, only planned", 512, || plan(true));
+    assert_eq!(report.plan.dead.count, packs);
+    let report = step("gc of all these packs", 512, || plan(false));
+    assert_eq!((report.condemned.count, report.deleted.count), (packs, packs));
+    step("reading the snapshot back", 192, || assert_holds(&repository, saved, &tree));
 }

@@ -237,3 +237,20 @@ fn nothing_is_left_when_the_proxy_goes() {
         wait.recv_timeout(Duration::from_secs(20)).expect("it hangs, or panicked");
     }
 }
+
+#[test]
+fn a_rate_holds_for_all_connections_together() {
+    let proxy = Proxy::start(echo()).unwrap();
+    proxy.set_rate(2e6);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for number in 0..2 {
+            let mut stream = connect(&proxy);
+            let bytes = crate::clock::random_bytes(number, 200_000);
+            // Small enough to be on its way before the first of it comes back.
+            scope.spawn(move || round_trip(&mut stream, &bytes).unwrap());
+        }
+    });
+    // Never sooner, however slow the machine is.
+    assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
+}
