@@ -179,7 +179,7 @@ impl Config {
             let shown = printable(name.as_bytes());
             let path = crate::text::printable_os(&self.path);
             let text = format!("there is no location {shown} in the configuration {path}");
-            let problem = Problem::new(Class::Configuration, text);
+            let problem = Problem::new(Class::NoSuchName, text);
             let problem = match keys::nearest_of(name, self.names().into_iter()) {
                 Some(nearest) => problem.hint(format!("did you mean @{nearest}?")),
                 None => problem,

@@ -195,9 +195,9 @@ impl Plan {
                 Some(config),
                 &crate::config::Options::default(),
             )
-            .map_err(|problem| Problem {
-                message: format!("plan {}: {}", self.name, problem.message),
-                ..problem
+            .map_err(|problem| {
+                let message = format!("plan {}: {}", self.name, problem.message);
+                names_nothing(Problem { message, ..problem })
             })?;
         }
         Ok(())
@@ -209,7 +209,7 @@ impl Plan {
             config.has_channel(name) || before.iter().any(|notify| notify.channel == name)
         };
         match self.notify.iter().find(|notify| !known(&notify.channel)) {
-            Some(notify) => config.channel(&notify.channel).map(drop),
+            Some(notify) => config.channel(&notify.channel).map(drop).map_err(names_nothing),
             None => Ok(()),
         }
     }
@@ -217,6 +217,14 @@ impl Plan {
     fn problem(&self, text: impl std::fmt::Display) -> Problem {
         let name = printable(self.name.as_bytes());
         Problem::new(Class::Configuration, format!("[plan.{name}]: {text}"))
+    }
+}
+
+/// Where a plan names what is not there, it is the plan that is wrong.
+fn names_nothing(problem: Problem) -> Problem {
+    match problem.class {
+        Class::NoSuchName => Problem { class: Class::Configuration, ..problem },
+        _ => problem,
     }
 }
 
@@ -442,7 +450,7 @@ impl Config {
         let shown = printable(name.as_bytes());
         let path = crate::text::printable_os(self.path());
         let text = format!("there is no plan {shown} in the configuration {path}");
-        let problem = Problem::new(Class::Configuration, text);
+        let problem = Problem::new(Class::NoSuchName, text);
         let problem = match crate::config::keys::nearest_of(name, self.plan_names().into_iter()) {
             Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
             None => problem,

@@ -10,6 +10,8 @@ pub enum Class {
     Usage,
     /// The configuration does not say what it should, or cannot be understood.
     Configuration,
+    /// The configuration has no plan, location or channel of this name, or the console no token.
+    NoSuchName,
     /// There is no repository there.
     NoRepository,
     /// There is one already.
@@ -100,6 +102,7 @@ impl Class {
     const ALL: &[Self] = &[
         Self::Usage,
         Self::Configuration,
+        Self::NoSuchName,
         Self::NoRepository,
         Self::RepositoryExists,
         Self::NotARepository,
@@ -149,6 +152,7 @@ impl Class {
         match self {
             Self::Usage => "usage",
             Self::Configuration => "configuration",
+            Self::NoSuchName => "no such name",
             Self::NoRepository => "no repository",
             Self::RepositoryExists => "repository already there",
             Self::NotARepository => "not a repository",

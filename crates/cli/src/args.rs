@@ -58,7 +58,8 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 finished with some files unread or
 unwritten, 10 no repository, 11 busy, 12 wrong passphrase, 13 damage found,
-14 archived and not readable yet, 130 interrupted";
+14 archived and not readable yet, 130 interrupted, 141 its output was not read
+to the end";
 
 /// Encrypted, deduplicated, versioned backups.
 #[derive(Debug, Parser)]
@@ -152,6 +153,7 @@ pub(crate) enum Verb {
     Serve(verbs::serve::Serve),
     Recover(verbs::recover::Recover),
     Channel(verbs::channel::Channel),
+    Token(verbs::token::Tokens),
     Config(verbs::config::Config),
     Test(verbs::test::Test),
     Ui(verbs::ui::Ui),

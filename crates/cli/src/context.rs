@@ -41,6 +41,9 @@ const MOST_READING: usize = 16;
 /// How often a person may try.
 const TRIES: usize = 3;
 
+/// Exit code where nobody reads the output any more: that of a process that SIGPIPE ended.
+const READER_GONE: u8 = 141;
+
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) global: Global,
@@ -65,9 +68,9 @@ impl Context {
         });
         match result {
             Ok(outcome) => outcome.exit_code().into(),
-            // Whoever read our output has had enough.
+            // Whoever read our output has had enough: no error to tell of, but not all was done.
             Err(Failure::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => {
-                ExitCode::SUCCESS
+                READER_GONE.into()
             }
             Err(failure) => {
                 let problem = failure.explain(self.at());

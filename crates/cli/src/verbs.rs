@@ -33,6 +33,7 @@ pub(crate) mod serve;
 pub(crate) mod sync;
 pub(crate) mod tag;
 pub(crate) mod test;
+pub(crate) mod token;
 pub(crate) mod ui;
 pub(crate) mod version;
 mod warm_up;
@@ -74,6 +75,7 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result {
         Verb::Serve(options) => serve::run(context, &options),
         Verb::Recover(options) => recover::run(context, &options),
         Verb::Channel(options) => channel::run(context, &options),
+        Verb::Token(options) => token::run(context, &options),
         Verb::Runs(options) => runs::run(context, &options),
         Verb::Config(options) => config::run(context, &options),
         Verb::Test(options) => test::run(context, &options),

@@ -23,7 +23,8 @@ mod scope;
 pub(crate) use factor::{Codes, Offer};
 pub(crate) use figures::Measured;
 pub(crate) use limit::Limiter;
-pub(crate) use scope::{LIVES, Program, Scope};
+pub use scope::LIVES;
+pub(crate) use scope::{Program, Scope};
 
 /// What helps who does not know the password any more.
 pub(crate) const FORGOTTEN: &str =
@@ -101,16 +102,21 @@ pub(crate) struct Listed {
     pub(crate) agent: String,
 }
 
-/// A token of a program as it is listed.
+/// A token of a program as it is listed. Times are nanoseconds since the epoch.
 #[derive(Debug, Clone)]
-pub(crate) struct Token {
-    pub(crate) id: i64,
-    pub(crate) name: String,
-    pub(crate) scope: String,
-    pub(crate) made: i64,
-    pub(crate) used: Option<i64>,
+pub struct Token {
+    /// Its number.
+    pub id: i64,
+    /// What will use it.
+    pub name: String,
+    /// Name of what it may do.
+    pub scope: String,
+    /// When it was made.
+    pub made: i64,
+    /// When it was last shown; `None`: never.
+    pub used: Option<i64>,
     /// From when on it is refused; `None`: it is not.
-    pub(crate) expires: Option<i64>,
+    pub expires: Option<i64>,
 }
 
 /// What was done, and from where.
@@ -276,7 +282,7 @@ impl Accounts {
     }
 
     /// The tokens of programs.
-    pub(crate) fn tokens(&self) -> Result<Vec<Token>, Problem> {
+    pub fn tokens(&self) -> Result<Vec<Token>, Problem> {
         self.with(|c| {
             let sql = "SELECT id, name, scope, made, used, expires FROM tokens ORDER BY id";
             let mut statement = c.prepare(sql)?;
@@ -295,12 +301,12 @@ impl Accounts {
     }
 
     /// Takes a program's token away.
-    pub(crate) fn revoke(&self, id: i64) -> Result<(), Problem> {
+    pub fn revoke(&self, id: i64) -> Result<(), Problem> {
         self.with(|c| c.execute("DELETE FROM tokens WHERE id = ?1", [id])).map(drop)
     }
 
     /// Notes what was done.
-    pub(crate) fn note(&self, address: &str, what: &str) -> Result<(), Problem> {
+    pub fn note(&self, address: &str, what: &str) -> Result<(), Problem> {
         self.with(|c| {
             c.execute(
                 "INSERT INTO record (time, address, what) VALUES (?1, ?2, ?3)",

@@ -35,9 +35,11 @@ impl IntoResponse for Failure {
 pub(crate) fn status(class: Class) -> StatusCode {
     match class {
         Class::Usage | Class::Configuration => StatusCode::UNPROCESSABLE_ENTITY,
-        Class::NoSuchPath | Class::NoSuchSnapshot | Class::NoSuchKey | Class::NoRepository => {
-            StatusCode::NOT_FOUND
-        }
+        Class::NoSuchName
+        | Class::NoSuchPath
+        | Class::NoSuchSnapshot
+        | Class::NoSuchKey
+        | Class::NoRepository => StatusCode::NOT_FOUND,
         Class::Authentication => StatusCode::UNAUTHORIZED,
         Class::PassphraseNeeded => StatusCode::LOCKED,
         Class::WrongPassphrase | Class::PermissionDenied => StatusCode::FORBIDDEN,

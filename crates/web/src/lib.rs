@@ -23,6 +23,6 @@ mod tls;
 mod view;
 mod words;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, LIVES, Token};
 pub use console::{Console, Options, running, to_snapshots};
 pub use tls::{Certificates, Tls};

@@ -16,7 +16,7 @@ impl Config {
         found.map(|(_, table)| table).ok_or_else(|| {
             let shown = printable(name.as_bytes());
             let text = format!("there is no channel {shown} in the configuration");
-            let problem = Problem::new(Class::Configuration, text);
+            let problem = Problem::new(Class::NoSuchName, text);
             match crate::config::keys::nearest_of(name, self.channel_names().into_iter()) {
                 Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
                 None => problem.hint("to see what there is: holdfast channel list"),

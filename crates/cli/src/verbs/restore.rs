@@ -293,14 +293,14 @@ impl Job<'_> {
             shell_word(target),
         ))?;
         let parts = [
-            (report.others, "links and special files"),
-            (report.replaced, "replaced"),
-            (report.unchanged, "unchanged"),
-            (report.skipped, "left as they were"),
-            (report.deleted, "deleted"),
+            (report.others, "link or special file", "links and special files"),
+            (report.replaced, "replaced", "replaced"),
+            (report.unchanged, "unchanged", "unchanged"),
+            (report.skipped, "left as it was", "left as they were"),
+            (report.deleted, "deleted", "deleted"),
         ];
-        for (number, what) in parts.into_iter().filter(|(number, _)| *number > 0) {
-            ui.summary(&format!("  {} {what}", count(number)))?;
+        for (number, one, many) in parts.into_iter().filter(|(number, ..)| *number > 0) {
+            ui.summary(&format!("  {}", plural(number, one, many)))?;
         }
         if !unset.is_empty() {
             let hint = if report.unset.owner { " (owners need root)" } else { "" };

@@ -43,13 +43,35 @@ impl Served {
 
 /// The status and the text that an address of a console gives.
 fn get(url: &str) -> (u16, String) {
+    get_with(url, "")
+}
+
+/// The same with more lines in the request's head.
+fn get_with(url: &str, head: &str) -> (u16, String) {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let fixed = format!("Host: {host}\r\nConnection: close\r\n");
+    write!(stream, "GET /{path} HTTP/1.1\r\n{fixed}{head}\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+}
+
+#[test]
+fn a_token_made_here_opens_the_api_until_it_is_revoked() {
+    let sandbox = Sandbox::with_passphrase();
+    let served = Served::new(&sandbox, "ui --no-open --port 0 --json");
+    let plans = format!("{}/api/v1/plans", served.url.split("/open?").next().unwrap());
+    let made = sandbox.run_bare("token create watcher --json").ok().events().remove(0);
+    let head = format!("Authorization: Bearer {}\r\n", made["token"].as_str().unwrap());
+    assert_eq!((made["scope"].as_str(), made["used"].is_null()), (Some("read"), true));
+    assert_eq!((get(&plans).0, get_with(&plans, &head).0), (401, 200));
+    let listed = sandbox.run_bare("token list --json").ok().events().remove(0);
+    assert!(listed["used"].is_string() && listed.get("token").is_none(), "{listed}");
+    sandbox.run_bare("token revoke watcher").ok();
+    assert_eq!(get_with(&plans, &head).0, 401);
+    assert_eq!(served.end(), Some(0));
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Scope {
 
 /// How long a token may be good: what a form sends, and what it says. The first is what counts where
 /// nothing is said.
-pub(crate) const LIVES: [(&str, &str); 4] =
+pub const LIVES: [(&str, &str); 4] =
     [("365", "for a year"), ("90", "for 90 days"), ("30", "for 30 days"), ("never", "for good")];
 
 /// A day in nanoseconds.
@@ -77,7 +77,7 @@ pub(crate) struct Program {
 impl Accounts {
     /// Makes a token for a program: what it has to send. `scope` is the name of one, `life` is one of
     /// [`LIVES`] or empty.
-    pub(crate) fn new_token(&self, name: &str, scope: &str, life: &str) -> Result<String, Problem> {
+    pub fn new_token(&self, name: &str, scope: &str, life: &str) -> Result<String, Problem> {
         if name.trim().is_empty() {
             return Err(Problem::usage("the token has no name")
                 .hint("name what will use it, such as «dashboard»"));
@@ -128,7 +128,7 @@ impl Accounts {
         old.map_or(Ok(None), |(name, ended)| {
             let text = format!("the token {name} expired on {}", times::local(ended));
             Err(Problem::new(Class::Authentication, text)
-                .hint("make another token in the console's settings"))
+                .hint("make another: holdfast token create NAME, or in the console's settings"))
         })
     }
 }

@@ -61,7 +61,7 @@ fn a_plan_is_made_read_replaced_switched_and_removed() -> Result {
     let on = ask("POST", "/plans/my-letters/enable", &json!({}))?.1;
     assert_eq!(on["plan"].get("enabled"), None);
     assert_eq!(ask("DELETE", "/plans/my-letters", &json!({}))?.1["removed"], "my-letters");
-    assert_eq!(ask("DELETE", "/plans/my-letters", &json!({}))?.0, 422);
+    assert_eq!(ask("DELETE", "/plans/my-letters", &json!({}))?.0, 404);
     let record = ask("GET", "/record", &json!({}))?.1.to_string();
     for what in ["made", "changed", "disabled", "enabled", "removed"] {
         assert!(record.contains(&format!("{what} the plan my-letters")), "{what}: {record}");
