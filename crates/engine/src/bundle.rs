@@ -134,6 +134,11 @@ impl Members {
         self.0.is_empty()
     }
 
+    /// Whether gc dropped none of them.
+    pub fn are_all_there(&self) -> bool {
+        self.0.iter().all(|(range, ..)| range.is_some())
+    }
+
     /// The members of the bundle `id`, none of them there, if these are their lengths and hashes.
     pub fn of_table(keys: &Keys, id: &BlobId, table: &[(u32, MemberHash)]) -> Option<Self> {
         let members = table.iter().map(|(length, hash)| (None, *length, *hash));

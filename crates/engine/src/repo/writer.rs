@@ -549,8 +549,15 @@ impl<'a> BlobWriter<'a> {
             return Ok(());
         }
         let segment = Segment { supersedes: Vec::new(), packs };
-        let id = put_segment(self.repository, &segment)?;
-        self.index.segment_written(id, &segment)
+        match put_segment(self.repository, &segment) {
+            Ok(id) => self.index.segment_written(id, &segment),
+            Err(error) => {
+                // Whoever flushes may go on without what was to follow (a partial snapshot): the
+                // next segment has to list these packs, in the order in which the index got them.
+                lock(&self.unindexed).0.splice(0..0, segment.packs);
+                Err(error)
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::common::{back_up, blobs, memory, repository as repository_in};
+use crate::common::{assert_holds, back_up, blobs, memory, repository as repository_in};
 use holdfast_engine::Result;
 use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::format::snapshot::Snapshot;
@@ -16,7 +16,7 @@ use holdfast_engine::repo::writer::{BlobWriter, WriterOptions, with_writer};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::Folder;
 use holdfast_testkit::clock::random_bytes;
-use holdfast_testkit::{FaultStorage, MemoryStorage, MemoryTree, Operation};
+use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree, Operation};
 
 fn collect(repository: &Repository) -> GcReport {
     let options = GcOptions { threads: 1, max_unused: 0.0, ..GcOptions::default() };
@@ -133,4 +133,48 @@ fn what_is_relied_on_moves_at_the_commit_at_the_latest() {
         assert!(index.find(&chunk)?.is_some());
         Ok(())
     });
+}
+
+/// Its whole copy is gone, since a gc took the session for dead, and the storage has the bundle
+/// without some members. If that were stored as it is, others would take it for whole.
+#[test]
+fn no_hollow_copy_is_stored_as_a_whole_one() {
+    let (storage, repository) = memory();
+    let mut tree = MemoryTree::new();
+    for i in 0..40 {
+        tree.file(format!("f{i:02}"), random_bytes(i, 5_000));
+    }
+    let first = back_up(&repository, &tree, 1).snapshot.expect("snapshot");
+    for i in (0..40).filter(|i| i % 3 > 0) {
+        tree.remove(format!("f{i:02}"));
+    }
+    let second = back_up(&repository, &tree, 2).snapshot.expect("snapshot");
+    let session = Session::begin(&repository, Writer::default()).expect("session");
+    let mut bundles: Vec<BlobId> = Vec::new();
+    for (id, place) in blobs(session.index()) {
+        bundles.extend((place.kind == BlobKind::Bundle).then_some(id));
+    }
+    with_writer(&repository, session.index(), WriterOptions::default(), |writer| {
+        assert!(!bundles.is_empty() && bundles.iter().all(|id| writer.is_stored(id)));
+        repository.forget(first, &Notes::default())?;
+        storage.clock().advance(25 * 3600);
+        // It dies when the packs are gone, and its record is there still.
+        let dying = FaultStorage::new(storage.clone());
+        dying.set_plan(|_, call| {
+            let record =
+                call.operation == Operation::Delete && call.object.starts_with("condemned/");
+            record.then_some(Fault::CrashBefore)
+        });
+        let options = GcOptions { threads: 1, max_unused: 0.0, ..GcOptions::default() };
+        let dying = repository_in(dying);
+        let died = gc(&dying, &options, &NoMonitor, &Interrupt::new(), &mut |_| {});
+        assert!(died.is_err());
+        assert!(session.renew(writer).is_err(), "what it relies on cannot be copied out");
+        writer.flush()
+    })
+    .expect("session");
+    let index = Index::load(&repository, &BTreeSet::new()).expect("index");
+    let copies: Vec<_> = blobs(&index).into_iter().filter(|(id, _)| bundles.contains(id)).collect();
+    assert!(!copies.is_empty() && copies.iter().all(|(_, place)| place.hollow), "{copies:?}");
+    assert_holds(&repository, second, &tree);
 }

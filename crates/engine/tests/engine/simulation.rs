@@ -24,6 +24,7 @@ use schedule::{Schedule, Weather};
 
 mod actors;
 mod schedule;
+mod trace;
 
 /// What the world should hold.
 #[derive(Debug, Default)]
@@ -112,6 +113,17 @@ fn weather(seed: u64, rng: &mut StdRng) -> Weather {
     }
 }
 
+/// Writes the trace if a schedule fails.
+struct OnFailure<'a>(&'a Schedule, MemoryStorage);
+
+impl Drop for OnFailure<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.trace().write(&repository(self.1.clone()));
+        }
+    }
+}
+
 fn simulate(seed: u64, is_strict: bool) -> Model {
     let storage = MemoryStorage::new();
     let model = Shared::default();
@@ -126,6 +138,8 @@ fn simulate(seed: u64, is_strict: bool) -> Model {
     let silent_after = [0, 0, 60, 24 * 3600][setup.random_range(0..4)];
     let silent_after = Duration::from_secs(silent_after);
     let schedule = Schedule::new(storage.clone(), weather, sub_seed(seed, 1));
+    schedule.keep_all();
+    let _trace = OnFailure(&schedule, storage.clone());
     let (writers, gcs) = (setup.random_range(1..=3), setup.random_range(1..=3));
     std::thread::scope(|scope| {
         for number in 0..writers {

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use crate::Result;
+use crate::bundle::Members;
 use crate::crypto::BlobKind;
 use crate::hash::{BlobId, ObjectId};
 use crate::repo::BlobReader;
@@ -113,7 +114,9 @@ impl BlobWriter<'_> {
             // Nobody may rely on a hollow bundle, so that none needs saving from here.
             let lines = packs.iter().flat_map(|pack| &pack.lines);
             for (id, place) in lines.filter(|(_, place)| !place.hollow) {
-                let plain = reader.read(place.kind, id)?;
+                // Where this copy is gone, since the session was shut out, a hollow one is no
+                // substitute: it would be stored as a whole one, and others would rely on it.
+                let (plain, _) = reader.read_blob(place.kind, id, &Members::are_all_there)?;
                 *lock(&self.waiting.0) += 1;
                 self.put(place.kind, *id, place.members, plain)?;
                 copied += 1;

@@ -59,11 +59,14 @@ pub(super) fn write(handle: &Handle, model: &Shared, seed: u64, host: &str, runs
             match done {
                 Ok(report) => {
                     let id = report.snapshot.expect("a snapshot");
+                    handle.say(format!("committed {id}"));
                     lock(model).committed.insert(id, tree.clone());
                     break;
                 }
-                Err(Error::Fenced) => lock(model).fenced += 1,
-                Err(_) => {}
+                Err(error) => {
+                    handle.say(&error);
+                    lock(model).fenced += u64::from(matches!(error, Error::Fenced));
+                }
             }
         }
     }
@@ -91,6 +94,7 @@ pub(super) fn collect(
         }
         let done = try_repository(handle.process())
             .and_then(|r| gc(&r, &options, &NoMonitor, &interrupt, &mut |_| {}));
+        handle.say(format!("{done:?}"));
         lock(model).gcs_done += u64::from(done.is_ok_and(|report| report.deleted.count > 0));
     }
 }
@@ -119,7 +123,8 @@ pub(super) fn forget(
         let Some(id) = any_snapshot(storage, &mut rng) else { continue };
         // From now on it may be gone, whatever the answer.
         lock(model).forgotten.insert(id);
-        let _ = repository.forget(id, &Notes::default());
+        let done = repository.forget(id, &Notes::default());
+        handle.say(format!("forgets {id}: {done:?}"));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use holdfast_engine::storage::{
@@ -13,6 +13,8 @@ use holdfast_testkit::MemoryStorage;
 use holdfast_testkit::clock::rng;
 use rand::Rng;
 use rand::rngs::StdRng;
+
+use super::trace::{Line, Trace};
 
 /// How rough it is. Rates are one in so many; 0 means never.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,6 +53,7 @@ enum Before {
 }
 
 /// A call, as far as the schedule looks at it.
+#[derive(Debug)]
 enum Call<'a> {
     Read,
     List,
@@ -111,6 +114,7 @@ struct Shared {
     state: Mutex<State>,
     /// For the schedule alone: a call waits, took place, or an actor is done.
     changed: Condvar,
+    trace: Trace,
 }
 
 impl Shared {
@@ -144,12 +148,14 @@ pub(super) struct Schedule(Arc<Shared>);
 pub(super) struct Handle {
     shared: Arc<Shared>,
     actor: usize,
+    processes: AtomicUsize,
 }
 
 /// The storage as a process sees it.
 pub(super) struct Process {
     shared: Arc<Shared>,
     actor: usize,
+    number: usize,
     has_begun: AtomicBool,
     is_dead: AtomicBool,
 }
@@ -172,13 +178,29 @@ impl Schedule {
             late: Vec::new(),
             is_over: false,
         };
-        Self(Arc::new(Shared { storage, state: Mutex::new(state), changed: Condvar::new() }))
+        let (state, changed, trace) = (Mutex::new(state), Condvar::new(), Trace::new());
+        Self(Arc::new(Shared { storage, state, changed, trace }))
+    }
+
+    /// Keeps all that is there before anybody does anything.
+    pub(super) fn keep_all(&self) {
+        let storage = &self.0.storage;
+        for name in storage.names() {
+            let bytes = storage.get(&name).ok();
+            let (text, object) = ("is there".into(), name.as_str().to_owned());
+            self.0.trace.add(Line { step: 0, actor: 0, process: 0, text, object, bytes });
+        }
+    }
+
+    pub(super) fn trace(&self) -> &Trace {
+        &self.0.trace
     }
 
     pub(super) fn actor(&self) -> Handle {
         let mut state = self.0.lock();
         state.actors.push(Actor::default());
-        Handle { shared: self.0.clone(), actor: state.actors.len() - 1 }
+        let actor = state.actors.len() - 1;
+        Handle { shared: self.0.clone(), actor, processes: AtomicUsize::new(0) }
     }
 
     /// Lets one call after the other take place until all actors are done.
@@ -262,9 +284,18 @@ impl Drop for Over<'_> {
 }
 
 impl Handle {
+    /// Keeps what an actor says for the trace.
+    pub(super) fn say(&self, text: impl std::fmt::Display) {
+        let step = self.shared.lock().step;
+        let process = self.processes.load(Ordering::SeqCst).saturating_sub(1);
+        let (actor, text, object) = (self.actor, format!("says {text}"), String::new());
+        self.shared.trace.add(Line { step, actor, process, text, object, bytes: None });
+    }
+
     pub(super) fn process(&self) -> Process {
         let (has_begun, is_dead) = Default::default();
-        Process { shared: self.shared.clone(), actor: self.actor, has_begun, is_dead }
+        let number = self.processes.fetch_add(1, Ordering::SeqCst);
+        Process { shared: self.shared.clone(), actor: self.actor, number, has_begun, is_dead }
     }
 }
 
@@ -276,6 +307,25 @@ impl Drop for Handle {
 }
 
 impl Process {
+    /// Keeps a call for the trace.
+    fn keep(&self, step: u64, object: &str, call: &Call<'_>, fate: Fate, is_ok: bool) {
+        if !self.shared.trace.is_kept() {
+            return;
+        }
+        let (verb, stores) = match call {
+            Call::Read => ("read", false),
+            Call::List => ("list", false),
+            Call::Put(..) => ("put", true),
+            Call::Upload => ("upload", true),
+            Call::Delete => ("delete", false),
+        };
+        let name = ObjectName::parse(object).filter(|_| stores);
+        let bytes = name.and_then(|name| self.shared.storage.get(&name).ok());
+        let text = format!("{verb} {fate:?} {}", if is_ok { "ok" } else { "error" });
+        let (actor, process, object) = (self.actor, self.number, object.to_owned());
+        self.shared.trace.add(Line { step, actor, process, text, object, bytes });
+    }
+
     fn dead(&self, object: &str) -> StorageError {
         StorageError::new(StorageErrorKind::Injected, "reach", object)
     }
@@ -329,6 +379,7 @@ impl Process {
                 Err(self.dead(object))
             }
         };
+        self.keep(state.step, object, call, fate, answer.is_ok());
         state.granted = None;
         drop(state);
         self.shared.changed.notify_one();
