@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::common::{back_up, options, repository, run};
+use crate::common::{back_up, blobs, memory, options, repository, run};
 use holdfast_engine::Error;
+use holdfast_engine::bundle;
 use holdfast_engine::compress::Level;
+use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::hash::{Sha256, SnapshotId};
 use holdfast_engine::meta::Kind;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
@@ -14,7 +16,7 @@ use holdfast_engine::ops::digest::{Algorithm, DigestOptions, digest};
 use holdfast_engine::ops::info::info;
 use holdfast_engine::repo::open::{CreateOptions, create};
 use holdfast_engine::repo::snapshots::SnapshotInfo;
-use holdfast_engine::repo::writer::{WriterOptions, with_writer};
+use holdfast_engine::repo::writer::{Copied, CopiedContent, WriterOptions, with_writer};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::{Folder, ObjectName};
 use holdfast_testkit::clock::{random_bytes, text_bytes};
@@ -393,4 +395,31 @@ fn crooked_trees_are_found() {
         let report = check_with(&repository, ReadData::All);
         assert_eq!(report.is_damaged(), case != "fine", "{case}: {report:#?}");
     }
+}
+
+/// What a writer that relies on it would lose.
+#[test]
+fn a_bundle_that_lacks_members_and_does_not_say_so_is_found() {
+    let (_, repository) = memory();
+    let mut tree = MemoryTree::new();
+    for i in 0..9 {
+        tree.file(format!("f{i}"), random_bytes(i, 5_000));
+    }
+    back_up(&repository, &tree, 1);
+    let index = Index::load(&repository, &BTreeSet::new()).expect("index");
+    let bundle = blobs(&index).into_iter().find(|(_, place)| place.kind == BlobKind::Bundle);
+    let (id, place) = bundle.expect("a bundle");
+    let plain = BlobReader::new(&repository, &index).read(BlobKind::Bundle, &id).expect("bundle");
+    let members = bundle::open(repository.keys(), &id, &plain).expect("members");
+    let first = members.get(0).and_then(|(range, _)| plain.get(range)).expect("a member");
+    let bytes = bundle::with_members(&members, |number| (number == 0).then_some(first));
+    with_writer(&repository, &index, WriterOptions::default(), |writer| {
+        let content = CopiedContent::Plain { bytes, hollow: false };
+        writer.copy(Copied { kind: BlobKind::Bundle, id, members: place.members, content })?;
+        writer.flush()
+    })
+    .expect("a copy");
+    let report = check_with(&repository, ReadData::All);
+    let found = report.findings.iter().any(|f| f.what.contains("lacks members"));
+    assert!(found, "{:#?}", report.findings);
 }

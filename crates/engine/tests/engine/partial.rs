@@ -153,30 +153,3 @@ fn a_partial_snapshot_that_fails_costs_nothing_but_itself() {
         }
     }
 }
-
-/// The run goes on without that partial snapshot, and with what it was to index.
-#[test]
-fn a_segment_that_a_partial_snapshot_could_not_store_is_stored_later() {
-    let tree = tree(200);
-    for failing in 1..4 {
-        let storage = MemoryStorage::new();
-        drop(repository(storage.clone()));
-        let faulty = FaultStorage::new(storage.clone());
-        let mut segments = 0;
-        faulty.set_plan(move |_, call| {
-            let is_segment = call.operation == Operation::Put && call.object.starts_with("index/");
-            segments += u32::from(is_segment);
-            (is_segment && segments == failing).then_some(Fault::ErrorBefore)
-        });
-        let report = run(&repository(faulty), &often(&tree, 1));
-        let repository = repository(storage);
-        match report {
-            Ok(report) => assert_holds(&repository, report.snapshot.expect("snapshot"), &tree),
-            // It was that of the run itself.
-            Err(_) => assert!(failing > 1),
-        }
-        for id in partials(&repository) {
-            assert_holds_part(&repository, id, &tree);
-        }
-    }
-}

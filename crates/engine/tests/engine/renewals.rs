@@ -178,3 +178,28 @@ fn no_hollow_copy_is_stored_as_a_whole_one() {
     assert!(!copies.is_empty() && copies.iter().all(|(_, place)| place.hollow), "{copies:?}");
     assert_holds(&repository, second, &tree);
 }
+
+/// A renewal that fails stops no run, which commits later what was to be indexed then.
+#[test]
+fn a_segment_that_could_not_be_stored_is_stored_by_the_next_flush() {
+    let storage = MemoryStorage::new();
+    drop(repository_in(storage.clone()));
+    let faulty = FaultStorage::new(storage.clone());
+    let mut segments = 0;
+    faulty.set_plan(move |_, call| {
+        let is_segment = call.operation == Operation::Put && call.object.starts_with("index/");
+        segments += u32::from(is_segment);
+        (is_segment && segments == 1).then_some(Fault::ErrorBefore)
+    });
+    let failing = repository_in(faulty);
+    let index = Index::load(&failing, &BTreeSet::new()).expect("index");
+    let chunks = with_writer(&failing, &index, WriterOptions::default(), |writer| {
+        let first = writer.put_structure(BlobKind::Chunk, random_bytes(1, 50_000))?;
+        assert!(writer.flush().is_err());
+        let second = writer.put_structure(BlobKind::Chunk, random_bytes(2, 50_000))?;
+        writer.flush()?;
+        Ok([first, second])
+    });
+    let repository = repository_in(storage);
+    assert!(chunks.expect("chunks").iter().all(|chunk| reads(&repository, chunk)));
+}

@@ -361,6 +361,10 @@ fn open_all(
             Ok(members) if members.len() != place.members as usize => {
                 format!("{} {}: not as many members as indexed", place.kind.name(), id.short())
             }
+            // Whoever reads the index takes it for whole, and relies on it.
+            Ok(members) if !place.hollow && !members.are_all_there() => {
+                format!("bundle {}: it lacks members, and does not say so", id.short())
+            }
             Ok(_) => continue,
             Err(Error::Damaged { what, .. }) => what,
             Err(other) => other.to_string(),

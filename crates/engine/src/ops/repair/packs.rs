@@ -320,7 +320,8 @@ impl Run<'_> {
             let Some(info) = index.pack(other.pack)? else { continue };
             if info.id != pack.id && !other.hollow && fits(&info) {
                 match self.reader.read_place(index, &other, place.kind, id) {
-                    Ok((plain, _)) => return Ok(Some(plain)),
+                    Ok((plain, members)) if members.are_all_there() => return Ok(Some(plain)),
+                    Ok(_) => {}
                     Err(error) => drop(check::fault_text(error)?),
                 }
             }
@@ -343,7 +344,10 @@ impl Run<'_> {
         let opened =
             self.repository.open_blob(pack, place, id, &mut sealed, decompressor, &mut plain);
         let members = opened.ok()?;
-        if place.kind == BlobKind::Bundle && members.len() != place.members as usize {
+        let is_bundle = place.kind == BlobKind::Bundle;
+        let lacks =
+            members.len() != place.members as usize || !place.hollow && !members.are_all_there();
+        if is_bundle && lacks {
             return None;
         }
         sealed.truncate(sealed.len().saturating_sub(TAG_LEN));
