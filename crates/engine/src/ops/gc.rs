@@ -15,6 +15,7 @@ use crate::format::session::Condemned;
 use crate::hash::{ObjectId, RecordId, SnapshotId};
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::index::inventory::Inventory;
+use crate::repo::reader::is_gone;
 use crate::repo::session::{Writer, packs_of};
 use crate::repo::sessions::{OpenSession, Sessions};
 use crate::repo::snapshots::SnapshotInfo;
@@ -351,7 +352,8 @@ impl Run<'_> {
             let trial = Marks::new(inventory, &BTreeSet::new())?;
             match self.marker(&trial, &reader, true).mark(&[snapshot]) {
                 Ok(()) => whole.push(snapshot),
-                Err(Error::MissingBlob { .. } | Error::Damaged { .. }) => {}
+                // An index may name a pack that is not there any more.
+                Err(error) if is_gone(&error) || matches!(error, Error::Damaged { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

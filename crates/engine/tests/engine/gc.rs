@@ -20,7 +20,7 @@ use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::session::{Session, Writer};
 use holdfast_engine::repo::writer::{WriterOptions, with_writer};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
-use holdfast_engine::storage::{Folder, ObjectName};
+use holdfast_engine::storage::{Folder, ObjectName, Storage};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree, Operation};
 
@@ -285,6 +285,36 @@ fn a_fence_put_by_a_stranger_deletes_nothing() {
     assert_eq!(report.plan.fenced, [id]);
     assert_eq!(report.deleted.count, 0);
     read_back(&repository, id).expect("it is all there");
+}
+
+/// It was shut out, and committed when parts of it were gone: a late segment names their pack.
+#[test]
+fn a_shut_out_snapshot_that_lacks_something_stops_nothing() {
+    let (storage, repository) = memory();
+    let mut tree = tree(1, 60);
+    let first = back_up(&repository, &tree, 1).snapshot.expect("snapshot");
+    for i in (0..60).filter(|i| i % 3 > 0) {
+        tree.remove(format!("small/{i:03}"));
+    }
+    let second = back_up(&repository, &tree, 2).snapshot.expect("snapshot");
+    let index = Index::load(&repository, &BTreeSet::new()).expect("index");
+    let mut names = storage.names_in(Folder::Index);
+    for (_, place) in blobs(&index).into_iter().filter(|(_, place)| place.kind.is_structure()) {
+        names.push(ObjectName::pack(index.pack(place.pack).expect("read").expect("pack").id));
+    }
+    names.push(ObjectName::snapshot(first));
+    let kept: Vec<_> = names.into_iter().map(|n| (storage.get(&n).expect("there"), n)).collect();
+    repository.forget(first, &Notes::default()).expect("forget");
+    let strict = GcOptions { max_unused: 0.0, ..plain() };
+    collect(&repository, &strict).expect("gc");
+    collect(&repository, &strict).expect("gc");
+    kept.into_iter().for_each(|(bytes, name)| storage.plant(&name, bytes));
+    for name in [ObjectName::fence(first), ObjectName::fence_confirmed(first)] {
+        storage.plant(&name, b"whatever".to_vec());
+    }
+    let report = collect(&repository, &strict).expect("gc");
+    assert_eq!(report.plan.fenced, []);
+    assert_holds(&repository, second, &tree);
 }
 
 #[test]

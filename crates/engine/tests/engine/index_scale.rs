@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use holdfast_connectors::local::storage::LocalStorage;
 use holdfast_engine::compress::Level;
 use holdfast_engine::crypto::{BlobKind, ObjectKind};
 use holdfast_engine::format::envelope::{self, Header};
@@ -22,7 +23,6 @@ use holdfast_engine::repo::open::{CreateOptions, OpenOptions, create, open};
 use holdfast_engine::repo::writer::{WriterOptions, with_writer};
 use holdfast_engine::repo::{Index, Repository};
 use holdfast_engine::storage::{Folder, ObjectInfo, ObjectName, Storage, StorageResult, Upload};
-use holdfast_testkit::MemoryStorage;
 use prost::Message;
 
 use crate::check::rich_tree;
@@ -33,10 +33,10 @@ const PACKS_PER_SEGMENT: u64 = 64;
 const PACK: u64 = 32 << 20;
 
 /// A repository most of whose packs are only listed, and whose segments are made when they are read.
-/// What is written to it is kept in memory.
+/// What is written to it goes into a folder, so that memory is that of the work alone.
 #[derive(Debug, Clone)]
 struct Made {
-    stored: MemoryStorage,
+    stored: Arc<LocalStorage>,
     packs: u64,
     segments: Arc<HashMap<ObjectId, u64>>,
     keys: Option<Arc<Repository>>,
@@ -128,10 +128,10 @@ impl Storage for Made {
     }
 }
 
-/// Repository in `cache` with so many packs.
-fn made(packs: u64, cache: &Path) -> (Made, Repository) {
-    let stored = MemoryStorage::new();
-    let keys = create(Arc::new(stored.clone()), CreateOptions::default()).expect("create");
+/// Repository in `folder` with so many packs.
+fn made(packs: u64, folder: &Path) -> (Made, Repository) {
+    let stored = Arc::new(LocalStorage::new(folder.join("stored")));
+    let keys = create(stored.clone(), CreateOptions::default()).expect("create");
     let name = |number| (Sha256::of(&segment(&keys, number, packs)), number);
     let segments: HashMap<_, _> = (0..packs.div_ceil(PACKS_PER_SEGMENT)).map(name).collect();
     let made = Made {
@@ -142,7 +142,7 @@ fn made(packs: u64, cache: &Path) -> (Made, Repository) {
         fetched: Arc::default(),
         latency: Duration::from_millis(number("HOLDFAST_LATENCY").unwrap_or(0)),
     };
-    let options = OpenOptions { cache: Some(cache.into()), ..OpenOptions::default() };
+    let options = OpenOptions { cache: Some(folder.join("cache")), ..OpenOptions::default() };
     let repository = open(Arc::new(made.clone()), options).expect("open");
     (made, repository)
 }
@@ -254,7 +254,6 @@ fn a_hundred_million_blobs_need_little_memory() {
         assert!(report.expect("check").blobs > blobs);
     });
     // Nearly all of it is of no use to the two snapshots.
-    storage.stored.clock().advance(48 * 3600);
     let plan = |dry_run| {
         let options = GcOptions { dry_run, ..GcOptions::default() };
         gc(&repository, &options, &NoMonitor, &Interrupt::new(), &mut |_| {}).expect("gc")
