@@ -257,3 +257,29 @@ fn nothing_is_stored_twice_however_many_ask() {
     assert_eq!(written.blobs, blobs);
     assert!(written.packs > 3, "packs ended meanwhile");
 }
+
+/// As by several gcs, each of which merges a segment that was listed, before it is read.
+#[test]
+fn segments_may_vanish_as_often_as_gcs_like() {
+    let storage = MemoryStorage::new();
+    let open = || repository(storage.clone());
+    for i in 0..6 {
+        let mut tree = MemoryTree::new();
+        tree.file(format!("f{i}"), random_bytes(i, 200_000));
+        back_up(&open(), &tree, i as i64);
+    }
+    let (faulty, behind) = (FaultStorage::new(storage.clone()), storage.clone());
+    let (mut left, mut is_listed) = (5, false);
+    faulty.set_plan(move |_, call| {
+        is_listed |= call.operation == Operation::List && call.object == "index";
+        let is_read = call.operation == Operation::Get && call.object.starts_with("index/");
+        if is_read && std::mem::take(&mut is_listed) && left > 0 {
+            left -= 1;
+            behind.remove(&ObjectName::parse(&call.object).expect("a name"));
+        }
+        None
+    });
+    let index = Index::load(&repository(faulty), &Default::default()).expect("index");
+    let segments = storage.names_in(Folder::Index).len();
+    assert!(index.pack_count() > 0 && segments > 0, "{segments}");
+}

@@ -107,14 +107,18 @@ impl Index {
     }
 }
 
-/// Loads through the cache; once more if what was listed went, or if the cache was damaged.
+/// Loads through the cache; again if what was listed went, however often gcs do that, unless the same
+/// thing is listed and not there three times; and if the cache was damaged.
 fn again<T>(store: &dyn Fn() -> Store, once: &mut dyn FnMut(Store) -> Result<T>) -> Result<T> {
-    let (mut gone, mut damaged) = (0, 0);
+    let (mut gone, mut damaged) = ((String::new(), 0), 0);
     loop {
         // Each damaged file is removed; if there is no end of them, it goes without.
         let store = store();
         match once(if damaged < 3 { store } else { store.in_memory() }) {
-            Err(Error::Storage(e)) if e.is_not_found() && gone < 2 => gone += 1,
+            Err(Error::Storage(e)) if e.is_not_found() && (gone.0 != e.object || gone.1 < 2) => {
+                let times = if gone.0 == e.object { gone.1 + 1 } else { 1 };
+                gone = (e.object, times);
+            }
             Err(Error::DamagedCache { .. }) if damaged < 3 => damaged += 1,
             other => return other,
         }
