@@ -197,7 +197,7 @@ impl Plan {
             )
             .map_err(|problem| {
                 let message = format!("plan {}: {}", self.name, problem.message);
-                names_nothing(Problem { message, ..problem })
+                blamed_on_plan(Problem { message, ..problem })
             })?;
         }
         Ok(())
@@ -209,7 +209,7 @@ impl Plan {
             config.has_channel(name) || before.iter().any(|notify| notify.channel == name)
         };
         match self.notify.iter().find(|notify| !known(&notify.channel)) {
-            Some(notify) => config.channel(&notify.channel).map(drop).map_err(names_nothing),
+            Some(notify) => config.channel(&notify.channel).map(drop).map_err(blamed_on_plan),
             None => Ok(()),
         }
     }
@@ -221,7 +221,7 @@ impl Plan {
 }
 
 /// Where a plan names what is not there, it is the plan that is wrong.
-fn names_nothing(problem: Problem) -> Problem {
+fn blamed_on_plan(problem: Problem) -> Problem {
     match problem.class {
         Class::NoSuchName => Problem { class: Class::Configuration, ..problem },
         _ => problem,

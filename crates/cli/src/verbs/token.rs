@@ -2,7 +2,7 @@
 //! console's settings show them.
 
 use clap::{Args, Subcommand};
-use holdfast_app::text::{plural, printable, shell_word};
+use holdfast_app::text::{plural, printable};
 use holdfast_app::times::{local, rfc3339};
 use holdfast_app::{Class, Problem};
 use holdfast_web::{Accounts, LIVES, Token};
@@ -143,18 +143,15 @@ fn revoke(context: &Context, accounts: &Accounts, which: &str) -> Result {
     let token = match found[..] {
         [token] => token,
         [] => {
-            return Err(Problem::new(Class::NoSuchKey, format!("there is no token {shown}"))
+            return Err(Problem::new(Class::NoSuchName, format!("there is no token {shown}"))
                 .hint("to see what there is: holdfast token list")
                 .into());
         }
         _ => {
             let number = plural(found.len() as u64, "token is", "tokens are");
-            let ids = found.iter().map(|token| token.id.to_string()).collect::<Vec<_>>();
+            let ids: Vec<_> = found.iter().map(|token| token.id.to_string()).collect();
             return Err(Problem::usage(format!("{number} called {shown}"))
-                .hint(format!(
-                    "name one by its number: holdfast token revoke {}",
-                    shell_word(ids.join("|"))
-                ))
+                .hint(format!("name one by its number, one of {}", ids.join(", ")))
                 .into());
         }
     };

@@ -552,8 +552,8 @@ impl<'a> BlobWriter<'a> {
         match put_segment(self.repository, &segment) {
             Ok(id) => self.index.segment_written(id, &segment),
             Err(error) => {
-                // Whoever flushes may go on without what was to follow (a partial snapshot): the
-                // next segment has to list these packs, in the order in which the index got them.
+                // A run goes on after a renewal that failed: the next segment has to list these
+                // packs, in the order in which the index got them.
                 lock(&self.unindexed).0.splice(0..0, segment.packs);
                 Err(error)
             }

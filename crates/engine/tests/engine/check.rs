@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::common::{back_up, blobs, memory, options, repository, run};
+use crate::repair_packs::mend;
 use holdfast_engine::Error;
 use holdfast_engine::bundle;
 use holdfast_engine::compress::Level;
@@ -11,7 +12,7 @@ use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::hash::{Sha256, SnapshotId};
 use holdfast_engine::meta::Kind;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
-use holdfast_engine::ops::check::{CheckOptions, CheckReport, ReadData, Severity, check};
+use holdfast_engine::ops::check::{CheckOptions, CheckReport, Finding, ReadData, Severity, check};
 use holdfast_engine::ops::digest::{Algorithm, DigestOptions, digest};
 use holdfast_engine::ops::info::info;
 use holdfast_engine::repo::open::{CreateOptions, create};
@@ -420,6 +421,12 @@ fn a_bundle_that_lacks_members_and_does_not_say_so_is_found() {
     })
     .expect("a copy");
     let report = check_with(&repository, ReadData::All);
-    let found = report.findings.iter().any(|f| f.what.contains("lacks members"));
-    assert!(found, "{:#?}", report.findings);
+    let lies = |f: &&Finding| f.what.contains("lacks members");
+    let found: Vec<_> = report.findings.iter().filter(lies).map(|f| f.object.clone()).collect();
+    assert_eq!(found.len(), 1, "{:#?}", report.findings);
+    // A repair lets go of it: nobody relies on that copy any more, and the whole one serves.
+    let repaired = mend(&repository, None).expect("repair");
+    assert_eq!((repaired.condemned, repaired.lost()), (1, 0), "{repaired:#?}");
+    let condemned = repository.condemned_packs().expect("condemned");
+    assert!(condemned.iter().all(|pack| found == [ObjectName::pack(*pack).as_str()]));
 }

@@ -1,6 +1,6 @@
 //! The index of a hundred million blobs: fifty tebibytes in chunks of half a mebibyte. Long, and
-//! it takes about 11 GB below `TMPDIR`; `HOLDFAST_BLOBS` makes it smaller, and `HOLDFAST_LATENCY` is how
-//! many milliseconds each answer of the storage takes.
+//! it takes about 11 GB below `TMPDIR`. `HOLDFAST_BLOBS` makes it smaller; `HOLDFAST_LATENCY` is how many
+//! milliseconds each answer of the storage takes.
 //! `cargo test -p holdfast-engine --test engine index_scale -- --ignored --nocapture`
 
 use std::collections::{BTreeSet, HashMap};

@@ -45,7 +45,10 @@ fn tree_with(other: u64) -> MemoryTree {
     tree
 }
 
-fn mend(repository: &Repository, donor: Option<&Repository>) -> Result<RepairPacksReport> {
+pub(crate) fn mend(
+    repository: &Repository,
+    donor: Option<&Repository>,
+) -> Result<RepairPacksReport> {
     let store = WriterOptions { threads: 1, ..WriterOptions::default() };
     let options = RepairPacksOptions { donor, store, threads: 1, ..RepairPacksOptions::default() };
     packs(repository, &options, &NoMonitor, &Interrupt::new())

@@ -2,7 +2,7 @@
 //! storage, and when tables are merged. The result is always what all present segments say; the
 //! cache only saves reading them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -110,14 +110,17 @@ impl Index {
 /// Loads through the cache; again if what was listed went, however often gcs do that, unless the same
 /// thing is listed and not there three times; and if the cache was damaged.
 fn again<T>(store: &dyn Fn() -> Store, once: &mut dyn FnMut(Store) -> Result<T>) -> Result<T> {
-    let (mut gone, mut damaged) = ((String::new(), 0), 0);
+    let (mut gone, mut damaged) = (BTreeMap::new(), 0);
     loop {
         // Each damaged file is removed; if there is no end of them, it goes without.
         let store = store();
         match once(if damaged < 3 { store } else { store.in_memory() }) {
-            Err(Error::Storage(e)) if e.is_not_found() && (gone.0 != e.object || gone.1 < 2) => {
-                let times = if gone.0 == e.object { gone.1 + 1 } else { 1 };
-                gone = (e.object, times);
+            Err(Error::Storage(e)) if e.is_not_found() => {
+                let times = gone.entry(e.object.clone()).or_insert(0);
+                *times += 1;
+                if *times > 2 {
+                    return Err(e.into());
+                }
             }
             Err(Error::DamagedCache { .. }) if damaged < 3 => damaged += 1,
             other => return other,
