@@ -4,7 +4,7 @@
 use crate::destination::DestinationError;
 use crate::hash::SnapshotId;
 use crate::source::SourceError;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, StorageErrorKind};
 
 /// Result of an engine operation.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -152,6 +152,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it concerns what was to be read alone: it is damaged or gone, or lies where the
+    /// medium fails, and other files and snapshots may be well.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::MissingBlob { .. } => true,
+            Self::Storage(e) => {
+                matches!(e.kind, StorageErrorKind::NotFound | StorageErrorKind::Io)
+            }
+            _ => false,
+        }
+    }
+
     /// Damage found in `object`.
     pub fn damaged(object: impl ToString, what: impl ToString) -> Self {
         Self::Damaged { object: object.to_string(), what: what.to_string() }

@@ -59,6 +59,11 @@ pub struct Sum {
 }
 
 impl Sum {
+    /// Entries of every kind.
+    pub fn entries(&self) -> u64 {
+        self.files.saturating_add(self.directories).saturating_add(self.others)
+    }
+
     /// Adds another subtree's totals.
     pub fn add(&mut self, other: &Self) {
         self.files = self.files.saturating_add(other.files);

@@ -14,7 +14,6 @@ use crate::meta::{Kind, Xattr};
 use crate::monitor::{Interrupt, Monitor, Phase};
 use crate::repo::BlobReader;
 use crate::repo::snapshots::SnapshotInfo;
-use crate::storage::StorageErrorKind;
 use crate::tree::Entry;
 use crate::{Error, Result};
 
@@ -195,11 +194,7 @@ pub fn archive(
     Ok(emitter.into_report())
 }
 
-/// Whether an error concerns what was to be read alone.
+/// Whether an error concerns what was to be read alone, or the place that it was to have.
 fn is_local(error: &Error) -> bool {
-    match error {
-        Error::Damaged { .. } | Error::MissingBlob { .. } | Error::Usage(_) => true,
-        Error::Storage(e) => matches!(e.kind, StorageErrorKind::NotFound | StorageErrorKind::Io),
-        _ => false,
-    }
+    error.is_local() || matches!(error, Error::Usage(_))
 }

@@ -230,7 +230,7 @@ fn in_session(
     }
     let started = Instant::now();
     let session = Session::begin(repository, writer)?;
-    let result = body(&session, started);
+    let result = body(&session, started).map_err(|error| session.cause_of(error));
     if result.is_err() {
         // Nobody should wait for this session. If even that fails, a gc will find out.
         let _ = session.end("failed");
@@ -338,7 +338,13 @@ impl Run<'_> {
                 }
             };
             let keeping = Keeping { every, last: &last_kept, keep: &keep, renew: &renew };
-            let mut finished = self.root(session, writer, input, &mut tally, &read, keeping)?;
+            let mut finished = match self.root(session, writer, input, &mut tally, &read, keeping) {
+                // Nothing of this root was there yet; those before it are whole.
+                Err(Error::Interrupted) if !self.interrupt.is_immediate() && !roots.is_empty() => {
+                    break;
+                }
+                finished => finished?,
+            };
             if let Some(source) = input.recorded
                 && !self.interrupt.is_raised()
             {
@@ -480,7 +486,8 @@ impl Run<'_> {
         let heads = if partial { Vec::new() } else { self.heads.clone() };
         let parent = parent.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         if let Some(copied) = self.copied {
-            return Snapshot { partial, roots, parent, heads, ..copied.record.clone() };
+            let pinned = copied.record.pinned && !partial;
+            return Snapshot { partial, roots, parent, heads, pinned, ..copied.record.clone() };
         }
         Snapshot {
             time: options.time,

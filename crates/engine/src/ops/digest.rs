@@ -142,7 +142,7 @@ impl Digester<'_> {
                 }
                 (self.each)(&FileDigest { path, size, digest: Some(digest), error })
             }
-            Err(error @ (Error::Damaged { .. } | Error::MissingBlob { .. })) => {
+            Err(error) if error.is_local() => {
                 self.report.unread += 1;
                 self.monitor.problem(&String::from_utf8_lossy(&path), &error.to_string());
                 Ok(())

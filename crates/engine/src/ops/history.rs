@@ -94,7 +94,7 @@ pub fn history(
         let lookup = lookups.entry(within.clone()).or_insert_with(|| Lookup::new(reader, &within));
         let found = match root_id(root).and_then(|id| lookup.find(id)) {
             Ok(found) => found,
-            Err(error @ (Error::Damaged { .. } | Error::MissingBlob { .. })) => {
+            Err(error) if error.is_local() => {
                 report.unread += 1;
                 let what = format!("snapshot {}", snapshot.id.short());
                 monitor.problem(&what, &error.to_string());

@@ -3,6 +3,7 @@
 //! that it shares what the target holds, whoever stored it. One after the other is committed;
 //! what the copy of the snapshot before refers to is not read again.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -15,14 +16,13 @@ use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::writer::WriterOptions;
 use crate::repo::{BlobReader, Index, Repository};
 use crate::source::SourceError;
-use crate::storage::StorageErrorKind;
 use crate::{Error, Result};
 
 use super::backup::{
     self, BackupOptions, BackupReport, Copied, CopiedRoot, ParentTree, RecordedRoot, Trust,
 };
 
-/// Partial copies of one snapshot that are gone on with, the newest first.
+/// Partial copies of one snapshot that are gone on with.
 const PARTIALS: usize = 2;
 
 /// How to copy.
@@ -232,11 +232,14 @@ impl<'a> Sync<'a> {
         Ok(report)
     }
 
-    /// What earlier runs copied of this snapshot before they were interrupted.
+    /// What earlier runs copied of this snapshot before they were interrupted, those first that got
+    /// furthest: all of them carry the time of the snapshot.
     fn partial_copies(&self, origin: &Origin, root: &Root) -> Vec<ParentTree> {
         let is_one = |s: &&SnapshotInfo| s.record.partial && identity(self.to, s) == *origin;
-        let copies = self.held.iter().rev().filter(is_one);
-        copies.filter_map(|s| parent_tree(s, root, Trust::Always)).take(PARTIALS).collect()
+        let mut copies: Vec<_> = self.held.iter().filter(is_one).collect();
+        copies.sort_by_key(|s| Reverse(s.record.sum().entries()));
+        let trees = copies.into_iter().filter_map(|s| parent_tree(s, root, Trust::Always));
+        trees.take(PARTIALS).collect()
     }
 
     /// The snapshot of the same origin with this root that comes closest before this one, else after
@@ -282,11 +285,8 @@ fn damage_of(error: Error) -> Result<String> {
     let text = chain_text(&error);
     let SourceError { kind, operation, path, source } = error;
     match source.map(|cause| cause.downcast::<Error>()) {
-        Some(Ok(cause)) => match *cause {
-            Error::Damaged { .. } | Error::MissingBlob { .. } => Ok(text),
-            Error::Storage(ref e) if e.kind == StorageErrorKind::Io => Ok(text),
-            cause => Err(cause),
-        },
+        Some(Ok(cause)) if cause.is_local() => Ok(text),
+        Some(Ok(cause)) => Err(*cause),
         Some(Err(cause)) => Err(SourceError { kind, operation, path, source: Some(cause) }.into()),
         None => Err(SourceError { kind, operation, path, source: None }.into()),
     }

@@ -17,6 +17,7 @@ use crate::{Error, Result};
 
 use super::index::Index;
 use super::index::listing::PackListing;
+use super::reader::is_gone;
 use super::writer::BlobWriter;
 use super::{Repository, new_session_id};
 
@@ -232,6 +233,15 @@ impl<'a> Session<'a> {
             Ok(_) => Err(Error::Fenced),
             Err(e) if e.is_not_found() => Ok(()),
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// What is behind an error that ended this session: that what it relies on is gone, if a gc
+    /// shut it out, is no loss but a consequence.
+    pub(crate) fn cause_of(&self, error: Error) -> Error {
+        match is_gone(&error).then(|| self.test_fence()) {
+            Some(Err(Error::Fenced)) => Error::Fenced,
+            _ => error,
         }
     }
 

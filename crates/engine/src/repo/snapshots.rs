@@ -95,9 +95,12 @@ impl Repository {
     }
 
     /// Snapshots that are there though their sessions were shut out for good: they are none for
-    /// readers, and go only when they are forgotten by their ids.
+    /// readers, and go only when they are forgotten by their ids. Of those that cannot be read
+    /// nothing but the id is told: gc stops at them, so they must be found, too.
     pub fn shut_out_snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        self.read_with_notes(self.snapshot_ids()?.1).map(|(snapshots, _)| snapshots)
+        let (mut found, notes) = self.read_with_notes(self.snapshot_ids()?.1)?;
+        found.extend(notes.lost().map(|(id, _)| SnapshotInfo { id, record: Snapshot::default() }));
+        Ok(found)
     }
 
     /// [`snapshots`](Self::snapshots) as they were committed, without what was said of them later;

@@ -239,7 +239,7 @@ impl Shared<'_> {
                         *node = Node { level: Some(level), below };
                     }
                 }
-                Err(error @ (Error::Damaged { .. } | Error::MissingBlob { .. })) => {
+                Err(error) if error.is_local() => {
                     drop(state);
                     (self.walk.lost)(task.context, error);
                     state = self.lock();

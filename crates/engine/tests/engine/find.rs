@@ -329,6 +329,14 @@ fn too_much_is_said_and_damage_is_passed_over() {
     assert!(damaged.unread > 0 && whole.unread == 0);
     assert!(damaged.found.len() > 300, "{}", damaged.found.len());
     assert_eq!(world.history(b"/data/zz/new").unread, 1);
+    for name in storage.names_in(holdfast_engine::storage::Folder::Packs) {
+        if !before.contains(&name) {
+            storage.remove(&name);
+        }
+    }
+    let gone = world.find(&FindOptions::default()).expect("find");
+    assert_eq!((gone.unread, gone.found.len()), (damaged.unread, damaged.found.len()));
+    assert_eq!(world.history(b"/data/zz/new").unread, 1);
 }
 
 #[test]

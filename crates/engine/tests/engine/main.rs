@@ -24,6 +24,7 @@ mod repair;
 mod repair_copies;
 mod repair_packs;
 mod restore;
+mod roots;
 mod simulation;
 mod storages;
 mod sync;

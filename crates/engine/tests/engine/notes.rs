@@ -12,6 +12,7 @@ use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::backup::BackupOptions;
 use holdfast_engine::ops::check::{CheckOptions, Severity, check};
 use holdfast_engine::ops::forget::{ForgetOptions, Freed, forget, freed};
+use holdfast_engine::ops::gc::{GcOptions, gc};
 use holdfast_engine::repo::notes::Change;
 use holdfast_engine::repo::snapshots::Filter;
 use holdfast_engine::repo::{self, BlobReader, Index, OpenOptions, Repository};
@@ -224,6 +225,24 @@ fn snapshots_shut_out_are_forgotten_by_id() {
     assert_eq!(hidden.iter().map(|s| s.id).collect::<Vec<_>>(), [id]);
     forget_one(&repository, id, false).expect("forget");
     assert!(repository.shut_out_snapshots().expect("hidden").is_empty());
+    assert!(storage.names_in(Folder::Snapshots).is_empty());
+}
+
+#[test]
+fn a_damaged_snapshot_that_was_shut_out_can_be_forgotten() {
+    let (storage, repository) = memory();
+    let id = back_up(&repository, &tree(2), 1).snapshot.expect("snapshot");
+    for name in [ObjectName::fence(id), ObjectName::fence_confirmed(id)] {
+        storage.plant(&name, b"fence".to_vec());
+    }
+    storage.corrupt(&ObjectName::snapshot(id), |bytes| bytes[40] ^= 1);
+    let collect =
+        || gc(&repository, &GcOptions::default(), &NoMonitor, &Interrupt::new(), &mut |_| {});
+    assert!(collect().is_err(), "nobody knows what it needs");
+    let hidden = repository.shut_out_snapshots().expect("hidden");
+    assert_eq!(hidden.iter().map(|s| s.id).collect::<Vec<_>>(), [id]);
+    forget_one(&repository, id, false).expect("forget");
+    collect().expect("gc");
     assert!(storage.names_in(Folder::Snapshots).is_empty());
 }
 

@@ -3,24 +3,37 @@
 
 use std::collections::BTreeSet;
 
-use crate::common::{assert_holds, back_up, blobs, memory, repository as repository_in};
-use holdfast_engine::Result;
+use crate::common::{assert_holds, back_up, blobs, memory, options, repository as repository_in};
 use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::format::snapshot::Snapshot;
 use holdfast_engine::hash::BlobId;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
+use holdfast_engine::ops::backup::backup;
 use holdfast_engine::ops::gc::{GcOptions, GcReport, gc};
 use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::session::{Session, Writer};
 use holdfast_engine::repo::writer::{BlobWriter, WriterOptions, with_writer};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::Folder;
+use holdfast_engine::{Error, Result};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree, Operation};
 
 fn collect(repository: &Repository) -> GcReport {
     let options = GcOptions { threads: 1, max_unused: 0.0, ..GcOptions::default() };
     gc(repository, &options, &NoMonitor, &Interrupt::new(), &mut |_| {}).expect("gc")
+}
+
+/// A gc that dies when the packs are gone, and its record is there still.
+fn collect_and_die(storage: &MemoryStorage) {
+    let dying = FaultStorage::new(storage.clone());
+    dying.set_plan(|_, call| {
+        let record = call.operation == Operation::Delete && call.object.starts_with("condemned/");
+        record.then_some(Fault::CrashBefore)
+    });
+    let options = GcOptions { threads: 1, max_unused: 0.0, ..GcOptions::default() };
+    let died = gc(&repository_in(dying), &options, &NoMonitor, &Interrupt::new(), &mut |_| {});
+    assert!(died.is_err() && storage.names_in(Folder::Condemned).len() == 1);
 }
 
 /// Of two chunks in two packs a session relies on the first; then their snapshots are forgotten, and
@@ -158,17 +171,7 @@ fn no_hollow_copy_is_stored_as_a_whole_one() {
         assert!(!bundles.is_empty() && bundles.iter().all(|id| writer.is_stored(id)));
         repository.forget(first, &Notes::default())?;
         storage.clock().advance(25 * 3600);
-        // It dies when the packs are gone, and its record is there still.
-        let dying = FaultStorage::new(storage.clone());
-        dying.set_plan(|_, call| {
-            let record =
-                call.operation == Operation::Delete && call.object.starts_with("condemned/");
-            record.then_some(Fault::CrashBefore)
-        });
-        let options = GcOptions { threads: 1, max_unused: 0.0, ..GcOptions::default() };
-        let dying = repository_in(dying);
-        let died = gc(&dying, &options, &NoMonitor, &Interrupt::new(), &mut |_| {});
-        assert!(died.is_err());
+        collect_and_die(&storage);
         assert!(session.renew(writer).is_err(), "what it relies on cannot be copied out");
         writer.flush()
     })
@@ -202,4 +205,29 @@ fn a_segment_that_could_not_be_stored_is_stored_by_the_next_flush() {
     });
     let repository = repository_in(storage);
     assert!(chunks.expect("chunks").iter().all(|chunk| reads(&repository, chunk)));
+}
+
+/// What it relied on is gone, but that is because it was taken for dead: nothing is lost.
+#[test]
+fn a_backup_that_was_shut_out_says_so_whatever_is_gone() {
+    let (storage, repository) = memory();
+    let mut tree = MemoryTree::new();
+    tree.file("f", random_bytes(1, 200_000));
+    let old = back_up(&repository, &tree, 1).snapshot.expect("snapshot");
+    let faulty = FaultStorage::new(storage.clone());
+    let far = repository_in(faulty.clone());
+    let mut lists = 0;
+    faulty.set_plan(move |_, call| {
+        lists += u32::from(call.operation == Operation::List && call.object == "condemned");
+        // The first is at its begin, the second at its commit.
+        if lists == 2 {
+            lists += 1;
+            repository.forget(old, &Notes::default()).expect("forget");
+            storage.clock().advance(25 * 3600);
+            collect_and_die(&storage);
+        }
+        None
+    });
+    let result = backup(&far, &options(tree.source(), 2), &NoMonitor, &Interrupt::new());
+    assert!(matches!(result, Err(Error::Fenced)), "{result:?}");
 }

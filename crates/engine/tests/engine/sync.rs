@@ -408,17 +408,24 @@ fn damage_is_named_and_costs_the_snapshots_that_it_hits() {
     let size = |name: &ObjectName| from.dump().0[name].bytes.len();
     let packs = from.names_in(Folder::Packs);
     let hit = packs.iter().filter(|name| !whole.contains(name)).max_by_key(|name| size(name));
-    from.corrupt(hit.expect("a new pack"), |bytes| bytes[1_000_000] ^= 1);
-    let (_, b) = memory();
-    let report = sync(&a, &b);
-    assert_eq!(report.copied.len(), 2);
-    let [failed] = &report.failed[..] else { panic!("{:?}", report.failed) };
-    assert_eq!(failed.from, a.snapshots().expect("snapshots")[1].id);
-    assert!(failed.reason.contains("/data/dir/big"), "{}", failed.reason);
-    assert!(failed.reason.contains("is damaged"), "{}", failed.reason);
-    assert_copies(&a, &b, &pairs(&report));
-    assert_eq!(b.snapshots().expect("snapshots").len(), 2);
-    assert_sound(&b);
+    let hit = hit.expect("a new pack");
+    let damages: [(&str, &dyn Fn()); 2] = [
+        ("is damaged", &|| from.corrupt(hit, |bytes| bytes[1_000_000] ^= 1)),
+        ("read memory:/packs", &|| assert!(from.remove(hit))),
+    ];
+    for (what, damage) in damages {
+        damage();
+        let (_, b) = memory();
+        let report = sync(&a, &b);
+        assert_eq!(report.copied.len(), 2);
+        let [failed] = &report.failed[..] else { panic!("{:?}", report.failed) };
+        assert_eq!(failed.from, a.snapshots().expect("snapshots")[1].id);
+        assert!(failed.reason.contains("/data/dir/big"), "{}", failed.reason);
+        assert!(failed.reason.contains(what), "{}", failed.reason);
+        assert_copies(&a, &b, &pairs(&report));
+        assert_eq!(b.snapshots().expect("snapshots").len(), 2);
+        assert_sound(&b);
+    }
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl<'a> Emitter<'a> {
         total: Option<Sum>,
     ) -> Self {
         let progress = Progress {
-            total_files: total.map(|sum| sum.files + sum.directories + sum.others),
+            total_files: total.map(|sum| sum.entries()),
             total_bytes: total.map(|sum| sum.bytes),
             ..Progress::default()
         };

@@ -2,6 +2,7 @@
 //! went until its bundle has an id.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use crate::Result;
 use crate::bundle::{BundleBuilder, BundleLimits};
@@ -15,13 +16,13 @@ const OPEN: usize = 8;
 /// Small files of this run that are remembered, to store equal ones once.
 const REMEMBERED: usize = 1 << 16;
 
-/// A file's place: the bundle (by a number of this run's own) and the member.
-pub(super) type Ticket = (u64, u32);
+/// A file's place: the bundle, whose id is there once it has been closed, and the member.
+pub(super) type Ticket = (Arc<OnceLock<BlobId>>, u32);
 
 #[derive(Debug)]
 struct Open {
     owner: u32,
-    ticket: u64,
+    id: Arc<OnceLock<BlobId>>,
     builder: BundleBuilder,
 }
 
@@ -31,22 +32,12 @@ pub(super) struct Bundles<'a> {
     keys: &'a Keys,
     limits: BundleLimits,
     open: Vec<Open>,
-    closed: HashMap<u64, BlobId>,
     recent: HashMap<MemberHash, Ticket>,
-    next: u64,
 }
 
 impl<'a> Bundles<'a> {
     pub(super) fn new(writer: &'a BlobWriter<'a>, keys: &'a Keys, limits: BundleLimits) -> Self {
-        Self {
-            writer,
-            keys,
-            limits,
-            open: Vec::new(),
-            closed: HashMap::new(),
-            recent: HashMap::new(),
-            next: 0,
-        }
+        Self { writer, keys, limits, open: Vec::new(), recent: HashMap::new() }
     }
 
     /// Where bundles go.
@@ -57,7 +48,7 @@ impl<'a> Bundles<'a> {
     /// Adds a file of this owner, or finds the equal one that was added before.
     pub(super) fn add(&mut self, owner: u32, content: &[u8], hash: MemberHash) -> Result<Ticket> {
         if let Some(ticket) = self.recent.get(&hash) {
-            return Ok(*ticket);
+            return Ok(ticket.clone());
         }
         let at = match self.open.iter().position(|open| open.owner == owner) {
             Some(at) => at,
@@ -66,26 +57,20 @@ impl<'a> Bundles<'a> {
                     self.close(0)?;
                 }
                 let builder = BundleBuilder::with_buffer(self.writer.buffer());
-                self.open.push(Open { owner, ticket: self.next, builder });
-                self.next += 1;
+                self.open.push(Open { owner, id: Arc::default(), builder });
                 self.open.len() - 1
             }
         };
-        let Some(open) = self.open.get_mut(at) else { return Ok((0, 0)) };
-        let ticket = (open.ticket, open.builder.add(content, hash));
+        let Some(open) = self.open.get_mut(at) else { return Ok(Ticket::default()) };
+        let ticket = (open.id.clone(), open.builder.add(content, hash));
         if self.recent.len() >= REMEMBERED {
             self.recent.clear();
         }
-        self.recent.insert(hash, ticket);
+        self.recent.insert(hash, ticket.clone());
         if self.limits.ends_after(open.builder.len(), &hash, content.len()) {
             self.close(at)?;
         }
         Ok(ticket)
-    }
-
-    /// The bundle of a ticket, once it has been closed.
-    pub(super) fn id(&self, ticket: Ticket) -> Option<BlobId> {
-        self.closed.get(&ticket.0).copied()
     }
 
     /// Closes every bundle.
@@ -96,19 +81,11 @@ impl<'a> Bundles<'a> {
         Ok(())
     }
 
-    /// Forgets the closed bundles before `ticket` that no remembered file refers to.
-    pub(super) fn prune(&mut self, ticket: u64) {
-        if self.closed.len() > REMEMBERED {
-            self.recent.clear();
-            self.closed.retain(|number, _| *number >= ticket);
-        }
-    }
-
     fn close(&mut self, at: usize) -> Result<()> {
-        let Open { ticket, builder, .. } = self.open.remove(at);
+        let Open { id: told, builder, .. } = self.open.remove(at);
         let members = builder.members() as u32;
         let (id, bytes) = builder.finish(self.keys);
-        self.closed.insert(ticket, id);
+        let _ = told.set(id);
         if self.writer.known_or_claim(&id) {
             self.writer.recycle(bytes);
             return Ok(());

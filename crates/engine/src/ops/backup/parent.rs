@@ -1,11 +1,12 @@
 //! What a backup is compared with: choosing parent snapshots, and running along their trees.
 //!
 //! A root can have several parents. An interrupted run covers only the start of the tree, so the
-//! complete snapshot before it stands behind it. Where this host has no snapshot of a root yet,
+//! complete snapshot before it stands behind it. What a run that came to its end has left on its way
+//! is no parent: its times are those of the run, and all of it is in the complete one. Where this host has no snapshot of a root yet,
 //! another host's serves for content alone: its times and inodes mean nothing here, but a file
 //! that reads the same keeps its reference.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -19,6 +20,9 @@ use crate::{Error, Result};
 
 use super::known::OtherTree;
 use super::{BackupOptions, Parent};
+
+/// Interrupted runs whose trees a root is compared with, at most.
+const PARTIALS: usize = 2;
 
 /// Trees that are looked into for files of equal content, at most.
 const TREES: usize = 16;
@@ -50,8 +54,24 @@ pub(super) fn choose(snapshots: &[SnapshotInfo], options: &BackupOptions) -> Opt
     match options.parent {
         Parent::None => None,
         Parent::Snapshot(id) => Some(id),
-        Parent::Automatic => snapshots.iter().rev().find(|s| same_places(s, options)).map(|s| s.id),
+        Parent::Automatic => {
+            let ours = || snapshots.iter().rev().filter(|s| same_places(s, options));
+            let complete = ours().find(|s| !s.record.partial);
+            let partial = furthest(ours().filter(|s| is_newer_partial(s, complete)));
+            partial.or(complete).map(|s| s.id)
+        }
     }
+}
+
+/// Whether an interrupted run left it that began after `complete` had.
+fn is_newer_partial(snapshot: &SnapshotInfo, complete: Option<&SnapshotInfo>) -> bool {
+    let record = &snapshot.record;
+    record.partial && complete.is_none_or(|complete| record.time > complete.record.time)
+}
+
+/// Of the newest run the partial snapshot that holds the most.
+fn furthest<'a>(partials: impl Iterator<Item = &'a SnapshotInfo>) -> Option<&'a SnapshotInfo> {
+    partials.max_by_key(|s| (s.record.time, s.record.sum().entries()))
 }
 
 fn same_origin(snapshot: &SnapshotInfo, options: &BackupOptions) -> bool {
@@ -61,8 +81,12 @@ fn same_origin(snapshot: &SnapshotInfo, options: &BackupOptions) -> bool {
 fn same_places(snapshot: &SnapshotInfo, options: &BackupOptions) -> bool {
     let mut ours: Vec<_> = options.roots.iter().map(|r| &r.path[..]).collect();
     ours.sort_unstable();
-    let theirs = snapshot.record.roots.iter().map(|r| &r.path[..]);
-    same_origin(snapshot, options) && (snapshot.record.partial || theirs.eq(ours))
+    let mut theirs = snapshot.record.roots.iter().map(|r| &r.path[..]);
+    same_origin(snapshot, options)
+        && match snapshot.record.partial {
+            true => theirs.all(|path| ours.contains(&path)),
+            false => theirs.eq(ours),
+        }
 }
 
 /// The trees to compare a root with, the best first.
@@ -87,13 +111,17 @@ pub(super) fn trees(
         }
         Parent::Automatic => {}
     }
-    let mut found = Vec::new();
-    for snapshot in snapshots.iter().rev().filter(|s| same_origin(s, options)) {
-        found.extend(root_of(snapshot).filter(|_| found.len() < 3));
-        if !snapshot.record.partial && !found.is_empty() {
-            return found;
-        }
-    }
+    let with_root = || {
+        let ours = snapshots.iter().rev().filter(|s| same_origin(s, options));
+        ours.filter(|s| s.record.roots.iter().any(|root| root.path == path))
+    };
+    let complete = with_root().find(|s| !s.record.partial);
+    let mut partials: Vec<_> = with_root().filter(|s| is_newer_partial(s, complete)).collect();
+    // Of each run the one that holds the most.
+    partials.sort_by_key(|s| Reverse((s.record.time, s.record.sum().entries())));
+    partials.dedup_by_key(|s| s.record.time);
+    partials.truncate(PARTIALS);
+    let mut found: Vec<_> = partials.into_iter().chain(complete).filter_map(root_of).collect();
     if found.is_empty() {
         let others = snapshots.iter().rev().filter(|s| !s.record.partial);
         found.extend(others.filter_map(root_of).next());
@@ -114,7 +142,7 @@ pub(super) fn all_trees(snapshots: &[SnapshotInfo], options: &BackupOptions) -> 
                 continue;
             }
             let sum = root.sum.unwrap_or_default();
-            let tree = OtherTree { root: id, entries: sum.files + sum.directories + sum.others };
+            let tree = OtherTree { root: id, entries: sum.entries() };
             if same_origin(snapshot, options) { own.push(tree) } else { others.push(tree) }
         }
     }
@@ -181,5 +209,56 @@ impl Cursor {
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::snapshot::{Snapshot, Sum};
+
+    /// Oldest first, as the repository lists them: of one time by their ids, which are random.
+    fn snapshot(time: i64, id: u8, path: &str, files: u64, partial: bool) -> SnapshotInfo {
+        let sum = Some(Sum { files, ..Sum::default() });
+        let root = Root { path: path.into(), tree: vec![id; 32], sum, ..Root::default() };
+        let record = Snapshot { time, partial, roots: vec![root], ..Snapshot::default() };
+        SnapshotInfo { id: SnapshotId::from_slice(&[id; 16]).expect("id"), record }
+    }
+
+    fn compared_with(snapshots: &[SnapshotInfo], path: &str) -> Vec<u8> {
+        let trees = trees(snapshots, &BackupOptions::default(), path.as_bytes());
+        trees.iter().map(|tree| tree.root.as_bytes()[0]).collect()
+    }
+
+    #[test]
+    fn the_complete_snapshot_stands_behind_the_furthest_of_interrupted_runs() {
+        let complete = snapshot(1, 1, "/a", 90, false);
+        let mut all = vec![complete];
+        all.extend(
+            [(2, 10), (3, 30), (4, 20)].map(|(id, files)| snapshot(2, id, "/a", files, true)),
+        );
+        assert_eq!(compared_with(&all, "/a"), [3, 1], "of one run one");
+        all.extend([5, 6].map(|id| snapshot(3, id, "/a", u64::from(id), true)));
+        all.push(snapshot(4, 7, "/a", 1, true));
+        assert_eq!(compared_with(&all, "/a"), [7, 6, 1], "of two runs");
+    }
+
+    #[test]
+    fn what_a_complete_run_left_on_its_way_is_no_parent() {
+        // Its id is neither the first nor the last of those of its time.
+        let ids = [(1, true), (2, true), (3, false), (4, true), (5, true), (6, true)];
+        let all = ids.map(|(id, partial)| snapshot(1, id, "/a", u64::from(id), partial));
+        assert_eq!(compared_with(&all, "/a"), [3]);
+    }
+
+    #[test]
+    fn another_place_hides_no_complete_snapshot() {
+        let all = [
+            snapshot(1, 1, "/a", 9, false),
+            snapshot(2, 2, "/b", 9, false),
+            snapshot(3, 3, "/a", 4, true),
+        ];
+        assert_eq!(compared_with(&all, "/a"), [3, 1]);
+        assert_eq!(compared_with(&all, "/b"), [2]);
     }
 }

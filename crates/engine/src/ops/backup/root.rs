@@ -20,7 +20,7 @@ use crate::meta::Kind;
 use crate::monitor::{Monitor, Progress};
 use crate::repo::BlobReader;
 use crate::source::{
-    Details, SourceDirectory, SourceEntry, SourceError, SourceErrorKind, WalkBatch,
+    Details, Source, SourceDirectory, SourceEntry, SourceError, SourceErrorKind, WalkBatch,
 };
 use crate::tree::build::NodeLimits;
 use crate::tree::entry::encode_xattrs;
@@ -220,8 +220,12 @@ impl<'a> RootRun<'a> {
         }
         let put = |kind, plain| self.parts.context.writer.put_structure(kind, plain);
         let (totals, sum) = self.totals.finish(&put)?;
-        let tree = self.tree.finish(&put)?.ok_or(Error::Interrupted)?;
-        Ok(Finished { tree, totals, sum })
+        match self.tree.finish(&put)? {
+            Some(tree) => Ok(Finished { tree, totals, sum }),
+            None if self.parts.context.interrupt.is_raised() => Err(Error::Interrupted),
+            // It was there when the walk began, and gone when it was to be read.
+            None => Err(vanished(self.parts.context.source).into()),
+        }
     }
 
     fn walked(&mut self, batch: WalkBatch) -> Result<()> {
@@ -555,7 +559,7 @@ impl<'a> RootRun<'a> {
             files: self.parts.tally.files,
             bytes: self.parts.context.read.load(Ordering::Relaxed)
                 + self.parts.tally.unchanged_bytes,
-            total_files: self.parts.expected.map(|sum| sum.files + sum.directories + sum.others),
+            total_files: self.parts.expected.map(|sum| sum.entries()),
             total_bytes: self.parts.expected.map(|sum| sum.bytes),
             stored: self.parts.context.writer.written().stored,
         };
@@ -566,6 +570,11 @@ impl<'a> RootRun<'a> {
 /// What concerns one entry is noted with it; a source that is out of reach ends the run.
 fn unless_lost(error: SourceError) -> Result<SourceError> {
     if error.kind == SourceErrorKind::Unreachable { Err(error.into()) } else { Ok(error) }
+}
+
+fn vanished(source: &dyn Source) -> SourceError {
+    let kind = SourceErrorKind::NotFound;
+    SourceError { kind, operation: "read", path: source.location(), source: None }
 }
 
 fn stopped() -> Error {

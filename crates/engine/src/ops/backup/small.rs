@@ -93,10 +93,8 @@ impl<'a> SmallFiles<'a> {
     pub(super) fn content(&mut self, place: &Place) -> Option<Content> {
         match place {
             Place::Known(content) => Some(content.clone()),
-            Place::Bundled(ticket, hash) => {
-                let bundle = self.bundles.id(*ticket)?;
-                self.bundles.prune(ticket.0);
-                Some(Content::Member { bundle, number: ticket.1, hash: *hash })
+            Place::Bundled((bundle, number), hash) => {
+                Some(Content::Member { bundle: *bundle.get()?, number: *number, hash: *hash })
             }
             Place::Held(number) => {
                 let place = self.released.remove(number)?;

@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
         let longest = if requests <= cores.max(4) { 2 << 20 } else { 16 << 20 };
         let room = (options.memory / threads.max(1)).saturating_sub(PLAIN).max(1 << 20);
         let progress = Progress {
-            total_files: total.map(|sum| sum.files + sum.directories + sum.others),
+            total_files: total.map(|sum| sum.entries()),
             total_bytes: total.map(|sum| sum.bytes),
             ..Progress::default()
         };

@@ -53,7 +53,6 @@ enum Before {
 }
 
 /// A call, as far as the schedule looks at it.
-#[derive(Debug)]
 enum Call<'a> {
     Read,
     List,
