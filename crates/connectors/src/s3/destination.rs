@@ -22,6 +22,7 @@ mod headers;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use holdfast_engine::destination::{
@@ -52,6 +53,8 @@ pub struct S3Destination {
 struct Inner {
     client: S3Client,
     directories: Directories,
+    /// The server does not take `If-None-Match`.
+    no_condition: AtomicBool,
 }
 
 impl fmt::Debug for S3Destination {
@@ -63,7 +66,9 @@ impl fmt::Debug for S3Destination {
 impl S3Destination {
     /// The destination at the client's bucket and prefix. Nothing is made or connected yet.
     pub fn new(client: S3Client) -> Self {
-        Self { inner: Arc::new(Inner { client, directories: Directories::default() }) }
+        let directories = Directories::default();
+        let no_condition = AtomicBool::new(false);
+        Self { inner: Arc::new(Inner { client, directories, no_condition }) }
     }
 }
 
@@ -303,23 +308,45 @@ impl Inner {
         replace: bool,
     ) -> Result<(), Problem> {
         let key = self.key(path)?;
-        let how =
-            Put { only_if_absent: !replace, headers: wanted.headers.clone(), ..Put::default() };
+        let mut how = Put { headers: wanted.headers.clone(), ..Put::default() };
         let size = content.len() as u64;
-        match self.client.put(&key, content, &how).await {
-            Err(error) if error.class == Class::PreconditionFailed => {
-                // Of an answer that was lost: what stands there is ours.
-                match self.look(&key).await? {
-                    Some(info) if info.size == size && info.headers == how.headers => {}
-                    _ => return Err(error.into()),
+        how.only_if_absent = !replace && !self.no_condition.load(Ordering::Relaxed);
+        if how.only_if_absent {
+            match self.client.put(&key, content.clone(), &how).await {
+                Err(error) if error.is_refused_condition() => how.only_if_absent = false,
+                Err(error)
+                    if error.class == Class::PreconditionFailed && error.may_have_been_done() =>
+                {
+                    // Of an answer that was lost: what stands there is ours.
+                    match self.look(&key).await? {
+                        Some(info) if info.size == size && info.headers == how.headers => {}
+                        _ => return Err(error.into()),
+                    }
+                }
+                answer => {
+                    answer?;
                 }
             }
-            answer => {
-                answer?;
+        }
+        if !how.only_if_absent {
+            if !replace {
+                self.need_nothing(&key).await?;
             }
+            self.client.put(&key, content, &how).await?;
+            // It was the condition that was refused before.
+            self.no_condition.fetch_or(!replace, Ordering::Relaxed);
         }
         self.directories.filled(directories::parent(path));
         Ok(())
+    }
+
+    /// An error if an object of this key is there. Where the server takes no condition, this look
+    /// before is what is left.
+    async fn need_nothing(&self, key: &str) -> Result<(), Problem> {
+        match self.look(key).await? {
+            Some(_) => Err(Problem::in_the_way("something stands there")),
+            None => Ok(()),
+        }
     }
 
     async fn set_attributes(
@@ -426,8 +453,8 @@ impl Destination for S3Destination {
         let create = async {
             inner.may_store(path, replace).await?;
             // Known better now than after the last gigabyte.
-            if !replace && inner.look(&inner.key(path)?).await?.is_some() {
-                return Err(Problem::in_the_way("something stands there"));
+            if !replace {
+                inner.need_nothing(&inner.key(path)?).await?;
             }
             Ok(file::S3File::create(inner, path, size, replace)?)
         };

@@ -43,6 +43,8 @@ pub struct SftpStorage {
     no_links: AtomicBool,
     /// The server refuses to force files to disk, though it said it could.
     no_sync: AtomicBool,
+    /// The server has forced a directory to disk.
+    syncs_directories: AtomicBool,
     /// The command that computes checksums, if there is one, once that is known.
     command: OnceCell<Option<&'static str>>,
 }
@@ -62,6 +64,7 @@ impl SftpStorage {
             space: Space::default(),
             no_links: AtomicBool::new(false),
             no_sync: AtomicBool::new(false),
+            syncs_directories: AtomicBool::new(false),
             command: OnceCell::new(),
         }
     }

@@ -256,6 +256,72 @@ fn refusals_are_told_as_what_they_are() {
     assert_eq!(content, "content");
 }
 
+fn plain() -> Metadata {
+    let mtime = Time { seconds: 5, nanos: 0 };
+    Metadata { kind: Kind::File, mode: 0o644, mtime, ..Metadata::default() }
+}
+
+/// Stores a file that is sent in parts.
+fn store(to: &S3Destination, path: &str, content: &[u8], replace: bool) -> DestinationResult<()> {
+    let metadata = plain();
+    let file = to.create_file(path.as_bytes(), content.len() as u64, replace)?;
+    file.write_at(0, content)?;
+    file.finish(Attributes { metadata: &metadata, xattrs: &[] }).map(|_| ())
+}
+
+#[test]
+fn servers_without_conditions_are_asked_first() {
+    let server = server();
+    let metadata = plain();
+    let plain = Attributes { metadata: &metadata, xattrs: &[] };
+    let big = random_bytes(1, 17 << 20);
+    for refusal in [S3Refusal::NotImplemented, S3Refusal::Other(400, "InvalidArgument")] {
+        let to = destination(&server, &format!("{}", refusal.status()));
+        good(to.prepare());
+        server.add_fault(S3Rule::refuse(refusal.clone()).on(S3Operation::Put).times(1));
+        good(to.write_file(b"small", b"first", plain, false));
+        server.clear_requests();
+        good(to.write_file(b"other", b"first", plain, false));
+        good(store(&to, "big", &big, false));
+        let conditional = server.requests().iter().any(|r| r.header("if-none-match").is_some());
+        assert!(!conditional, "it was learnt");
+        for taken in [
+            to.write_file(b"small", b"secnd", plain, false).map(|_| ()),
+            store(&to, "big", &big, false),
+        ] {
+            assert_eq!(taken.unwrap_err().kind, DestinationErrorKind::AlreadyExists);
+        }
+        let small = server.object("bucket", &format!("{}/small", refusal.status())).unwrap();
+        assert_eq!(small.content, &b"first"[..]);
+        // Found out with an object in parts.
+        let to = destination(&server, &format!("{}-parts", refusal.status()));
+        server.add_fault(S3Rule::refuse(refusal).on(S3Operation::CompleteUpload).times(1));
+        good(store(&to, "big", &big, false));
+        assert_eq!(server.open_uploads("bucket"), 0);
+        server.clear_faults();
+    }
+}
+
+#[test]
+fn what_was_there_before_is_not_taken_for_what_was_sent() {
+    let server = server();
+    let to = destination(&server, "to");
+    let metadata = plain();
+    let plain = Attributes { metadata: &metadata, xattrs: &[] };
+    good(to.write_file(b"small", b"old", plain, false));
+    let taken = to.write_file(b"small", b"new", plain, false).unwrap_err();
+    assert_eq!(taken.kind, DestinationErrorKind::AlreadyExists);
+    // Same size, same time.
+    let (old, new) = (random_bytes(1, 17 << 20), random_bytes(2, 17 << 20));
+    good(store(&to, "big", &old, false));
+    let content = || server.object("bucket", "to/big").unwrap().content;
+    for (fault, is_done) in [(S3Fault::CloseBefore, false), (S3Fault::CloseAfter, true)] {
+        server.add_fault(S3Rule::new(fault).on(S3Operation::CompleteUpload).times(1));
+        assert_eq!(store(&to, "big", &new, true).is_ok(), is_done);
+        assert!(content() == if is_done { &new } else { &old }[..]);
+    }
+}
+
 #[test]
 fn conformance() {
     let server = server();

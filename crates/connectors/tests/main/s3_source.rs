@@ -293,6 +293,30 @@ fn a_listing_that_fails_is_never_a_shorter_one() {
 }
 
 #[test]
+fn what_was_told_before_a_listing_failed_is_walked() {
+    let server = S3Server::start(S3ServerOptions { page: 2, ..Default::default() }).unwrap();
+    for i in 0..7 {
+        put(&server, &format!("d/{i}/x"), "x");
+        put(&server, &format!("d/{i}/y"), "y");
+    }
+    // Listed as a whole for four pages, then by itself: the third page of that fails.
+    let denied = S3Rule::refuse(S3Refusal::AccessDenied).on(S3Operation::List);
+    server.add_fault(denied.query("prefix=d/").after(6).times(1));
+    let batches = batches(&source(&server, "")).unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.errors.len()).sum::<usize>(), 1);
+    let of = |path: &str| {
+        let of = batches.iter().filter(|batch| batch.directory.path == path.as_bytes());
+        of.flat_map(|batch| &batch.entries).map(|e| e.name.clone()).collect::<Vec<_>>()
+    };
+    let told = of("d");
+    assert!((2..7).contains(&told.len()), "{told:?}");
+    for name in told {
+        let path = format!("d/{}", String::from_utf8(name).unwrap());
+        assert_eq!(of(&path), [b"x", b"y"], "{path} looks empty");
+    }
+}
+
+#[test]
 fn objects_that_vanish_change_or_are_cold() {
     let server = server();
     put(&server, "gone", "x");

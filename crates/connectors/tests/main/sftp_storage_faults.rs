@@ -1,6 +1,7 @@
 //! The storage over SFTP while connections break at any byte, stall, and servers go away: what was
 //! reported is true, what is repeated takes place once, and nothing waits for ever.
 
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use holdfast_connectors::sftp::client::Operation;
@@ -29,6 +30,14 @@ fn count(storage: &SftpStorage, folder: Folder) -> usize {
     let mut count = 0;
     storage.list(folder, &mut |_| count += 1).unwrap();
     count
+}
+
+fn soon(is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < end, "it takes too long");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn put_at_any_cut(server: &Server) {
@@ -141,6 +150,62 @@ fn an_upload_survives_cuts_at_any_byte() {
         assert_eq!(count(&storage, Folder::Packs), 29);
         assert_eq!(temporaries(scratch.path()), 0);
     }
+}
+
+#[test]
+fn an_upload_that_lost_what_was_confirmed_fails() {
+    for server in [Server::start(SshdOptions::default()), without_extensions()] {
+        let proxy = Proxy::start(server.address()).unwrap();
+        let scratch = scratch();
+        let storage = storage(single(&server, &proxy, scratch.path()));
+        storage.prepare().unwrap();
+        storage.put(&ObjectName::config(), b"config").unwrap();
+        let bytes = random_bytes(5, 5 << 20);
+        let (sent, rest) = bytes.split_at(2 << 20);
+        let mut upload = storage.upload().unwrap();
+        upload.write(sent).unwrap();
+        let entries = std::fs::read_dir(scratch.path().join("packs")).unwrap().flatten();
+        let mut files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+        let temporary = files.next().unwrap().path();
+        soon(|| std::fs::read(&temporary).unwrap() == sent);
+        // The confirmations come before this answer.
+        storage.get(&ObjectName::config()).unwrap();
+        // As of a server that lost power, with what it had not forced to disk.
+        let damaged = std::fs::OpenOptions::new().write(true).open(&temporary).unwrap();
+        damaged.write_all_at(&[0; 1 << 20], 0).unwrap();
+        proxy.cut_all();
+        upload.write(rest).unwrap();
+        let error = upload.finish(&ObjectName::pack(Sha256::of(&bytes))).unwrap_err();
+        assert_eq!(error.kind, StorageErrorKind::Io, "{error:?}");
+        assert!(format!("{error:?}").contains("the connection broke"), "{error:?}");
+        assert_eq!(count(&storage, Folder::Packs), 0);
+        soon(|| temporaries(scratch.path()) == 0);
+    }
+}
+
+#[test]
+fn a_name_that_the_server_lost_again_is_an_error() {
+    let server = Server::start(SshdOptions::default());
+    let proxy = Proxy::start(server.address()).unwrap();
+    let scratch = scratch();
+    let storage = storage(single(&server, &proxy, scratch.path()));
+    storage.prepare().unwrap();
+    let name = ObjectName::index(ObjectId::new([1; 32]));
+    let removals = || storage.pool().recorder().requests(Operation::Remove);
+    let before = removals();
+    proxy.set_latency(Duration::from_millis(500));
+    std::thread::scope(|scope| {
+        let put = scope.spawn(|| storage.put(&name, b"segment"));
+        // The name is given, and what follows is on its way.
+        soon(|| removals() > before);
+        proxy.cut_all();
+        std::fs::remove_file(scratch.path().join(name.as_str())).unwrap();
+        proxy.set_latency(Duration::ZERO);
+        let error = put.join().unwrap().unwrap_err();
+        assert_eq!(error.kind, StorageErrorKind::Unreachable, "{error:?}");
+    });
+    assert_eq!(temporaries(scratch.path()), 0);
+    storage.put(&name, b"segment").unwrap();
 }
 
 #[test]

@@ -502,6 +502,39 @@ fn a_directory_that_vanishes_is_an_error_in_its_batch() {
 }
 
 #[test]
+fn out_of_files() {
+    let scratch = scratch();
+    fs::create_dir(scratch.path().join("d")).unwrap();
+    fs::write(scratch.path().join("d/x"), b"content").unwrap();
+    // The limit is the whole process's.
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["source::out_of_files_alone", "--exact", "--ignored"])
+        .env("HOLDFAST_TEST_DIRECTORY", scratch.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+#[ignore = "run by out_of_files"]
+fn out_of_files_alone() {
+    let Some(root) = std::env::var_os("HOLDFAST_TEST_DIRECTORY") else { return };
+    let source = source(Path::new(&root), LocalSourceOptions::default());
+    let batches = batches(&source);
+    let (batch, entry) = find(&batches, "x");
+    let read = || source.read_small(&batch.directory, entry, 10, &mut Vec::new());
+    // The directory is kept open.
+    read().unwrap();
+    let limit = rustix::process::Rlimit { current: Some(100), maximum: Some(100) };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    let taken: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    assert!(!taken.is_empty());
+    read().unwrap();
+    source.open(&batch.directory, entry).unwrap();
+}
+
+#[test]
 fn without_permission() {
     if !is_root() {
         return;

@@ -72,7 +72,7 @@ impl Handles {
     }
 
     /// Closes all that can be opened again. True if there was anything.
-    fn close_all(&self) -> bool {
+    pub(super) fn close_all(&self) -> bool {
         let open = std::mem::take(&mut *locked(&self.open));
         let closed = open.iter().filter_map(Weak::upgrade).filter(|d| d.close()).count();
         closed > 0

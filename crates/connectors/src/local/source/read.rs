@@ -42,8 +42,14 @@ impl Inner {
         let opened = if entry.name.is_empty() {
             open_quietly(CWD, self.root.as_path(), FLAGS)
         } else {
-            let handle = self.handle(directory).fd();
-            handle.and_then(|fd| open_quietly(fd.as_fd(), entry.name.as_slice(), FLAGS))
+            self.handle(directory).fd().and_then(|fd| {
+                let open = || open_quietly(fd.as_fd(), entry.name.as_slice(), FLAGS);
+                match open() {
+                    // Directories can be opened again later.
+                    Err(Errno::MFILE | Errno::NFILE) if self.handles.close_all() => open(),
+                    answer => answer,
+                }
+            })
         };
         // A socket or a device without a driver: no such device or address.
         opened.map_err(|e| match e {

@@ -151,6 +151,12 @@ impl S3Error {
         self.may_be_done || self.was_repeated
     }
 
+    /// Whether the server may know a condition such as `If-None-Match`, and not what to do with it.
+    pub fn is_refused_condition(&self) -> bool {
+        self.class == Class::NotImplemented
+            || matches!(self.code(), Some("InvalidArgument" | "InvalidRequest"))
+    }
+
     /// Whether there is no such object. That the bucket is missing is something else.
     pub fn is_no_such_key(&self) -> bool {
         self.class == Class::NoSuchKey

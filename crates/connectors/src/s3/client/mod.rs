@@ -304,9 +304,12 @@ impl S3Client {
         match error.class {
             Class::SlowDown | Class::Server | Class::Checksum => true,
             Class::Disconnected => was_reached || attempts < FIRST_ATTEMPTS,
-            Class::NameNotFound | Class::Refused | Class::Unreachable | Class::Timeout => {
-                was_reached
-            }
+            // A network that breaks in the middle of a handshake looks like bad TLS.
+            Class::NameNotFound
+            | Class::Refused
+            | Class::Unreachable
+            | Class::Timeout
+            | Class::Tls => was_reached,
             // Two writers at once; Amazon asks to try again.
             Class::PreconditionFailed => error.code() == Some("ConditionalRequestConflict"),
             _ => false,

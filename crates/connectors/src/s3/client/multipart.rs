@@ -70,7 +70,7 @@ impl S3Client {
         part: usize,
         how: &Put,
     ) -> S3Result<Stored> {
-        let upload = self.upload(key, how).await?;
+        let mut upload = self.upload(key, how).await?;
         let part = part.max(5 << 20);
         let (sent, all) = (&upload, &bytes);
         stream::iter((0..all.len()).step_by(part).zip(1..))
@@ -109,9 +109,9 @@ impl Multipart {
     }
 
     /// Makes the object of the parts. It is asked for once: what becomes of an answer that is lost,
-    /// the caller finds out.
-    pub async fn complete(mut self, only_if_absent: bool) -> S3Result<Stored> {
-        let parts: Vec<_> = std::mem::take(&mut *locked(&self.parts)).into_values().collect();
+    /// the caller finds out. After a refusal it may be called again.
+    pub async fn complete(&mut self, only_if_absent: bool) -> S3Result<Stored> {
+        let parts: Vec<_> = locked(&self.parts).values().cloned().collect();
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let (client, key, id, parts) = (&self.client, &self.key, &self.id, &parts);
         let operation = Operation::CompleteMultipartUpload;

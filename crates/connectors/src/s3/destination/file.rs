@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -11,7 +12,7 @@ use holdfast_engine::destination::{Attributes, DestinationFile, DestinationResul
 
 use super::headers::Wanted;
 use super::{Inner, Problem, WHOLE, directories};
-use crate::s3::client::{Class, Put};
+use crate::s3::client::{Multipart, ObjectInfo, Put, S3Result, Stored};
 
 /// Parts of one file that are sent at the same time.
 const AT_ONCE: usize = 6;
@@ -54,7 +55,7 @@ impl S3File {
         }
         let key = self.inner.key(&self.path)?;
         let how = Put { headers: wanted.headers.clone(), ..Put::default() };
-        let upload = self.inner.client.upload(&key, &how).await?;
+        let mut upload = self.inner.client.upload(&key, &how).await?;
         let part = part_size(self.size);
         let starts = (0..self.size).step_by(usize::try_from(part).map_err(io::Error::other)?);
         let sent = &upload;
@@ -67,12 +68,22 @@ impl S3File {
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
             .await?;
-        match upload.complete(!self.replace).await {
+        // What is replaced may look like what replaces it.
+        let before = self.inner.look(&key).await?;
+        if !self.replace && before.is_some() {
+            return Err(Problem::in_the_way("something stands there"));
+        }
+        match self.complete(&mut upload, &key).await? {
             Ok(_) => {}
-            // Of an answer that was lost: what stands there is ours.
-            Err(error) if error.class != Class::AccessDenied => {
+            // Of an answer that was lost: what stands there is ours, if it was not there before.
+            Err(error) if error.may_have_been_done() => {
+                let version =
+                    |info: &ObjectInfo| (info.etag.clone(), info.version_id.clone(), info.modified);
                 match self.inner.look(&key).await? {
-                    Some(info) if info.size == self.size && info.headers == how.headers => {}
+                    Some(info)
+                        if info.size == self.size
+                            && info.headers == how.headers
+                            && before.as_ref().map(version) != Some(version(&info)) => {}
                     _ => return Err(error.into()),
                 }
             }
@@ -80,6 +91,28 @@ impl S3File {
         }
         self.inner.directories.filled(directories::parent(&self.path));
         Ok(())
+    }
+
+    /// Makes the object of its parts; the inner answer is the server's.
+    async fn complete(
+        &self,
+        upload: &mut Multipart,
+        key: &str,
+    ) -> Result<S3Result<Stored>, Problem> {
+        let inner = &self.inner;
+        let only_if_absent = !self.replace && !inner.no_condition.load(Ordering::Relaxed);
+        let refused = match upload.complete(only_if_absent).await {
+            Err(error) if only_if_absent && error.is_refused_condition() => error,
+            answer => return Ok(answer),
+        };
+        if refused.may_have_been_done() {
+            return Ok(Err(refused));
+        }
+        inner.need_nothing(key).await?;
+        let stored = upload.complete(false).await;
+        // It was the condition that was refused before.
+        inner.no_condition.fetch_or(stored.is_ok(), Ordering::Relaxed);
+        Ok(stored)
     }
 }
 

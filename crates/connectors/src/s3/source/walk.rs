@@ -266,17 +266,28 @@ impl Walk<'_> {
         }
     }
 
-    /// Hands out a directory, and notes those below it.
+    /// Hands out a directory, and notes those below it: also if the listing fails midway, since
+    /// those were handed out, and must not look empty.
     fn consume(&mut self, job: &mut Job, first: Option<Page>) -> SourceResult<ControlFlow<()>> {
         let mut below = Vec::new();
-        let mut first = first;
-        let flow = loop {
+        let flow = self.hand_out(job, first, &mut below);
+        self.stack.extend(below.into_iter().rev());
+        flow
+    }
+
+    fn hand_out(
+        &mut self,
+        job: &mut Job,
+        mut first: Option<Page>,
+        below: &mut Vec<Job>,
+    ) -> SourceResult<ControlFlow<()>> {
+        loop {
             let page = match first.take() {
                 Some(page) => page,
                 None => job.next()?,
             };
             let flow = match page {
-                Page::End => break ControlFlow::Continue(()),
+                Page::End => return Ok(ControlFlow::Continue(())),
                 Page::Subtree(found) => self.subtree(job, &found)?,
                 Page::Cache(excluded) => self.emit(&job.directory, Vec::new(), excluded),
                 Page::Children(children) => {
@@ -286,11 +297,9 @@ impl Walk<'_> {
                 }
             };
             if flow.is_break() {
-                break flow;
+                return Ok(flow);
             }
-        };
-        self.stack.extend(below.into_iter().rev());
-        Ok(flow)
+        }
     }
 
     /// Hands out all that lies below a directory.

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use super::problem::Trouble;
 use super::{S3Storage, sha256};
-use crate::s3::client::{Class, Put, S3Error};
+use crate::s3::client::{Class, Put};
 
 /// Objects above this go up in parts of that size.
 const IN_PARTS: (usize, usize) = (64 << 20, 16 << 20);
@@ -101,7 +101,7 @@ impl S3Storage {
                 let is_ours = error.may_have_been_done() && self.is_ours(key, bytes).await?;
                 return Ok((true, if is_ours { Ok(()) } else { Err(Trouble::exists()) }));
             }
-            Err(error) if is_refused_condition(&error) => {
+            Err(error) if error.is_refused_condition() => {
                 self.client.put(key, bytes.clone(), how).await?;
                 return Ok((false, Ok(())));
             }
@@ -136,10 +136,4 @@ impl S3Storage {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Servers that know the header and not what to do with it.
-fn is_refused_condition(error: &S3Error) -> bool {
-    error.class == Class::NotImplemented
-        || matches!(error.code(), Some("InvalidArgument" | "InvalidRequest"))
 }

@@ -1,10 +1,15 @@
 //! A file being restored in parts: under a temporary name until it is finished, written over
-//! several connections. What a broken connection did not confirm is written again over another.
+//! several connections. What a broken connection did not confirm is written again over another. What
+//! it did confirm is lost if the server lost power: so that is read back before the file gets its
+//! name.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use holdfast_engine::destination::{
     Attributes as EngineAttributes, DestinationFile, DestinationResult, Unset,
 };
@@ -15,11 +20,14 @@ use super::place::{new_file, temporary};
 use super::problem::Problem;
 use crate::locked;
 use crate::network::Patience;
-use crate::sftp::client::{Attributes, ClientResult, File, OpenFlags};
-use crate::sftp::pool::{Lease, Pool, SftpError};
+use crate::sftp::client::{Attributes, ClientError, ClientResult, File, OpenFlags};
+use crate::sftp::pool::{Lease, Pool, Retry, SftpError};
 
 /// A file is written over one connection for each of this many bytes it has.
 const STRIPE: u64 = 8 << 20;
+
+/// Parts that are read back by one open file, and at once.
+const READ_BACK: (usize, usize) = (64, 8);
 
 /// How long to try to remove what is left of a file that is given up.
 const LAST_TRY: Duration = Duration::from_secs(10);
@@ -38,7 +46,26 @@ pub(super) struct SftpFile {
     handles: Mutex<Vec<Arc<Handle>>>,
     /// The file is so long by what was written.
     end: AtomicU64,
+    written: Mutex<Vec<Written>>,
+    /// How many connections broke that had it open.
+    breaks: AtomicUsize,
     is_placed: bool,
+}
+
+/// A part that a connection has confirmed.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    offset: u64,
+    length: usize,
+    connection: u64,
+    checksum: u64,
+}
+
+/// Tells what was written from holes and leftovers; nobody forges it.
+fn checksum(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// The file, opened on one connection. It counts as one call there.
@@ -111,6 +138,8 @@ impl SftpFile {
             stripes,
             handles: Mutex::new(vec![Arc::new(handle)]),
             end: AtomicU64::new(0),
+            written: Mutex::default(),
+            breaks: AtomicUsize::new(0),
             is_placed: false,
         })
     }
@@ -119,7 +148,9 @@ impl SftpFile {
     async fn turn(&self, patience: &mut Patience) -> Result<Turn, SftpError> {
         {
             let mut handles = locked(&self.handles);
+            let open = handles.len();
             handles.retain(|handle| !handle.lease.client().is_dead());
+            self.breaks.fetch_add(open - handles.len(), Ordering::Relaxed);
             if handles.len() >= self.stripes {
                 let least = handles.iter().min_by_key(|h| h.writes.load(Ordering::Relaxed));
                 if let Some(handle) = least {
@@ -162,8 +193,7 @@ impl SftpFile {
             let turn = self.turn(&mut patience).await?;
             match work(&turn.handle).await {
                 Err(error) if error.is_disconnect() => {
-                    self.inner.pool.discard(&turn.handle.lease);
-                    locked(&self.handles).retain(|handle| !Arc::ptr_eq(handle, &turn.handle));
+                    self.discard(&turn.handle);
                     if !patience.pause().await {
                         return Err(error.into());
                     }
@@ -173,13 +203,72 @@ impl SftpFile {
         }
     }
 
+    /// Gives up a connection that broke.
+    fn discard(&self, broken: &Arc<Handle>) {
+        self.breaks.fetch_add(1, Ordering::Relaxed);
+        self.inner.pool.discard(&broken.lease);
+        locked(&self.handles).retain(|handle| !Arc::ptr_eq(handle, broken));
+    }
+
+    /// Asks on all connections but `own` whether they are still there: one may have broken while
+    /// nothing was on its way.
+    async fn look_for_breaks(&self, own: &Handle) {
+        let mut others = locked(&self.handles).clone();
+        others.retain(|other| !std::ptr::eq(other.as_ref(), own));
+        let asked = join_all(others.iter().map(|other| other.file.attributes())).await;
+        for (other, _) in others.iter().zip(asked).filter(|(_, answer)| answer.is_err()) {
+            self.discard(other);
+        }
+    }
+
     async fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Problem> {
         let end = offset.saturating_add(bytes.len() as u64);
         if end > self.size {
             return Err(Problem::senseless("a write beyond the size of the file"));
         }
-        self.with_handle(async |handle| handle.file.write_at(offset, bytes).await).await?;
+        let write = async |handle: &Handle| -> ClientResult<u64> {
+            handle.file.write_at(offset, bytes).await?;
+            Ok(handle.lease.connection())
+        };
+        let connection = self.with_handle(write).await?;
+        let (length, checksum) = (bytes.len(), checksum(bytes));
+        locked(&self.written).push(Written { offset, length, connection, checksum });
         self.end.fetch_max(end, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Compares what connections had confirmed that are gone with what the server has now.
+    async fn read_back(&self) -> Result<(), Problem> {
+        let there: Vec<u64> = {
+            let handles = locked(&self.handles);
+            let there = handles.iter().filter(|handle| !handle.lease.client().is_dead());
+            there.map(|handle| handle.lease.connection()).collect()
+        };
+        let mut doubtful: Vec<Written> = {
+            let written = locked(&self.written);
+            written.iter().filter(|part| !there.contains(&part.connection)).copied().collect()
+        };
+        doubtful.sort_unstable_by_key(|part| part.offset);
+        for some in doubtful.chunks(READ_BACK.0) {
+            let same = self.inner.pool.run(Retry::Yes, async |client| {
+                let none = Attributes::default();
+                let file = &client.open(&self.temporary, OpenFlags::READ, &none).await?;
+                stream::iter(some)
+                    .map(|part| async move {
+                        let bytes = file.read_range(part.offset, part.length).await?;
+                        Ok::<_, ClientError>(checksum(&bytes) == part.checksum)
+                    })
+                    .buffer_unordered(READ_BACK.1)
+                    .try_all(std::future::ready)
+                    .await
+            });
+            if !same.await? {
+                return Err(Problem::senseless(
+                    "the connection broke, and what the server had confirmed before is not there \
+                     any more (it may have lost power): run the restore again",
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -187,19 +276,27 @@ impl SftpFile {
         // Extended, it reads as zeros from here on, and they take no room where there are holes.
         let is_short = self.end.load(Ordering::Relaxed) < self.size;
         let to_size = Attributes { size: Some(self.size), ..Attributes::default() };
-        let (unset, found) = self
-            .with_handle(async |handle| {
-                if is_short {
-                    handle.file.set_attributes(&to_size).await?;
-                }
-                let learnt = &self.inner.learnt;
-                let (unset, found) = tokio::join!(
-                    set(Target::File(&handle.file), learnt, wanted, None),
-                    handle.file.attributes(),
-                );
-                Ok((unset?, found?))
-            })
-            .await?;
+        let end = async |handle: &Handle| -> ClientResult<_> {
+            if is_short {
+                handle.file.set_attributes(&to_size).await?;
+            }
+            let learnt = &self.inner.learnt;
+            let (unset, found, ()) = tokio::join!(
+                set(Target::File(&handle.file), learnt, wanted, None),
+                handle.file.attributes(),
+                self.look_for_breaks(handle),
+            );
+            Ok((unset?, found?))
+        };
+        let (unset, found) = loop {
+            // Before its attributes: they may forbid to read it.
+            self.read_back().await?;
+            let before = self.breaks.load(Ordering::Relaxed);
+            let ended = self.with_handle(&end).await?;
+            if self.breaks.load(Ordering::Relaxed) == before {
+                break ended;
+            }
+        };
         if found.size.is_some_and(|size| size != self.size) {
             return Err(Problem::senseless("the server did not keep all that was written"));
         }

@@ -179,6 +179,9 @@ async fn replace_with(client: &Client, from: &[u8], to: &[u8]) -> ClientResult<(
         return Err(error);
     }
     if found.is_some() {
+        // A request whose answer was lost may have put ours there, and nothing is left to replace
+        // it with.
+        client.lstat(from).await?;
         client.remove(to).await?;
     }
     client.rename(from, to).await

@@ -25,8 +25,9 @@ impl SftpStorage {
                 .try_collect::<()>()
                 .await?;
         }
-        tokio::join!(self.sync_directory(Folder::Packs.name()), self.sync_directory(""));
-        Ok(())
+        let packs = Folder::Packs.name();
+        let (packs, root) = tokio::join!(self.sync_directory(packs), self.sync_directory(""));
+        packs.and(root)
     }
 
     /// Makes a directory of the repository, and those between. The repository's own is not made:
@@ -40,7 +41,7 @@ impl SftpStorage {
             let path = self.path(part).await?;
             self.make(&path).await?;
             self.handles.forget(&path);
-            self.sync_directory(super::parent(part)).await;
+            self.sync_directory(super::parent(part)).await?;
         }
         Ok(())
     }

@@ -3,7 +3,9 @@
 //! known. So each step may be repeated, and one that finds its own work done takes it for done.
 //!
 //! A temporary name is gone before success is reported: a late copy of the request that gives the
-//! object its name then finds nothing to name.
+//! object its name then finds nothing to name. And the name is durable, as far as the server can:
+//! one that went down after it gave the name may have lost it again, so it is looked at once more
+//! where the directory was forced to disk over another connection.
 
 use std::sync::atomic::Ordering;
 
@@ -13,9 +15,10 @@ use super::problem::Trouble;
 use super::{SftpStorage, parent};
 use crate::network::Patience;
 use crate::sftp::client::{
-    Attributes, Client, ClientError, ClientErrorKind, Extension, Operation, WriteSmall,
+    Attributes, Client, ClientError, ClientErrorKind, ClientResult, Extension, File, Operation,
+    WriteSmall,
 };
-use crate::sftp::pool::{Pool, Retry, SftpError};
+use crate::sftp::pool::{Lease, Pool, Retry, SftpError};
 
 /// What temporary names start with, the same as in a local storage. The dot keeps them out of
 /// listings.
@@ -66,8 +69,8 @@ impl SftpStorage {
             self.place(&temporary, &fresh).await
         };
         let stored = stored.await;
-        self.clear(&stored, temporaries, parent(name)).await?;
-        stored
+        self.clear(&stored, temporaries, name).await?;
+        stored.map(|_| ())
     }
 
     /// Writes and syncs a temporary file in the directory of `fresh`. All that may be left of the
@@ -112,8 +115,12 @@ impl SftpStorage {
         }
     }
 
-    /// Gives a finished temporary file its name.
-    pub(super) async fn place(&self, temporary: &[u8], fresh: &Fresh<'_>) -> Result<(), Trouble> {
+    /// Gives a finished temporary file its name. The connection that confirmed it, if it is known.
+    pub(super) async fn place(
+        &self,
+        temporary: &[u8],
+        fresh: &Fresh<'_>,
+    ) -> Result<Option<u64>, Trouble> {
         let target = self.path(fresh.name).await?;
         let mut patience = self.pool.patience();
         let (mut lost, mut missing, mut no_links) = (false, 0, false);
@@ -130,7 +137,7 @@ impl SftpStorage {
                     if no_links {
                         self.no_links.store(true, Ordering::Relaxed);
                     }
-                    return Ok(());
+                    return Ok(Some(lease.connection()));
                 }
                 Err(error) => error,
             };
@@ -146,7 +153,7 @@ impl SftpStorage {
                 continue;
             }
             if lost && self.is_placed(&target, fresh).await? {
-                return Ok(());
+                return Ok(None);
             }
             match error.kind {
                 ClientErrorKind::AlreadyExists => return Err(Trouble::exists()),
@@ -170,20 +177,20 @@ impl SftpStorage {
         }
     }
 
-    /// Removes what is left of temporary files, and makes the object's name durable. After a
+    /// Removes what is left of temporary files, and makes the name of the object durable. After a
     /// failure nobody waits for that longer than needed.
     pub(super) async fn clear(
         &self,
-        stored: &Result<(), Trouble>,
+        stored: &Result<Option<u64>, Trouble>,
         temporaries: Vec<Vec<u8>>,
-        directory: &str,
+        name: &str,
     ) -> Result<(), Trouble> {
         let removal = remove_all(self.pool.clone(), temporaries);
         match stored {
-            Ok(()) => {
-                let (removed, ()) = tokio::join!(removal, self.sync_directory(directory));
+            Ok(by) => {
+                let (removed, synced) = tokio::join!(removal, self.sync_name(name, *by));
                 removed?;
-                Ok(())
+                synced
             }
             // It may take long until the server is there again, or for ever.
             Err(Trouble::Server(error)) if error.is_disconnect() => {
@@ -231,15 +238,61 @@ impl SftpStorage {
 
     /// Makes the names in a directory durable, as far as the server can: OpenSSH opens directories
     /// like files, and forces them to disk. Others refuse, and there the name is all there is.
-    pub(super) async fn sync_directory(&self, directory: &str) {
-        let Ok(path) = self.path(directory).await else { return };
+    pub(super) async fn sync_directory(&self, directory: &str) -> Result<(), Trouble> {
+        let path = self.path(directory).await?;
+        self.pool.run_on(Retry::Yes, async |lease| self.sync_on(lease, &path).await).await?;
+        Ok(())
+    }
+
+    /// Makes the name of an object durable that the connection `by` gave it.
+    async fn sync_name(&self, name: &str, by: Option<u64>) -> Result<(), Trouble> {
+        let (directory, path) = (self.path(parent(name)).await?, self.path(name).await?);
         let synced = self.pool.run_on(Retry::Yes, async |lease| {
-            if !self.syncs(lease.client()) {
-                return Ok(());
+            // A connection that is still there says that the server did not go down since.
+            if by == Some(lease.connection()) || !self.syncs(lease.client()) {
+                return self.sync_on(lease, &directory).await.map(|()| true);
             }
-            self.handles.with(&self.pool, lease, &path, async |file| file.sync().await).await
+            let look = async { found(lease.client().lstat(&path).await) };
+            let (synced, stands) = tokio::join!(self.sync_on(lease, &directory), look);
+            synced?;
+            stands
         });
-        let _ = synced.await;
+        match synced.await? {
+            true => Ok(()),
+            false => Err(Trouble::Found(
+                StorageErrorKind::Unreachable,
+                "the connection broke, and the server has lost the name that it had given (it may \
+                 have lost power): run it again"
+                    .into(),
+            )),
+        }
+    }
+
+    async fn sync_on(&self, lease: &Lease, directory: &[u8]) -> ClientResult<()> {
+        if !self.syncs(lease.client()) {
+            return Ok(());
+        }
+        let could = self.syncs_directories.load(Ordering::Relaxed);
+        // A kept handle that fails is replaced, and the new one is not told of it again.
+        let mut lost = None;
+        let sync = async |file: &File| {
+            let synced = file.sync().await;
+            if let Err(error) = &synced
+                && is_lost_name(error, could)
+            {
+                lost = Some(error.clone());
+            }
+            synced
+        };
+        let synced = self.handles.with(&self.pool, lease, directory, sync).await;
+        match lost.map_or(synced, Err) {
+            Ok(()) => {
+                self.syncs_directories.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) if is_lost_name(&error, could) => Err(error),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Whether files can be forced to disk.
@@ -256,6 +309,17 @@ impl SftpStorage {
 /// The server announced to force files to disk, and cannot.
 pub(super) fn is_refused_sync(error: &ClientError) -> bool {
     error.operation == Operation::Fsync && error.kind == ClientErrorKind::Unsupported
+}
+
+/// Whether names in a directory may be lost, and not only the server unable to force it to disk.
+/// Servers say "failure" for both; who `could` do it before failed to.
+fn is_lost_name(error: &ClientError, could: bool) -> bool {
+    let is_failure = match error.kind {
+        ClientErrorKind::NoSpace => true,
+        ClientErrorKind::Failure => could,
+        _ => false,
+    };
+    error.is_disconnect() || error.operation == Operation::Fsync && is_failure
 }
 
 fn found(looked: Result<Attributes, ClientError>) -> Result<bool, ClientError> {
@@ -289,4 +353,25 @@ pub(super) async fn remove_all(pool: Pool, paths: Vec<Vec<u8>>) -> Result<u64, S
         }
     }
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_not_forced_to_disk_is_an_error_where_it_was_possible() {
+        let lost =
+            |kind, operation, could| is_lost_name(&ClientError::new(kind, operation, b"/d"), could);
+        let failure = ClientErrorKind::Failure;
+        assert!(lost(failure, Operation::Fsync, true));
+        assert!(lost(ClientErrorKind::NoSpace, Operation::Fsync, false));
+        assert!(lost(ClientErrorKind::Disconnected, Operation::Open, false));
+        // Servers that cannot do it at all, and directories that somebody removed meanwhile.
+        assert!(!lost(failure, Operation::Fsync, false));
+        assert!(!lost(failure, Operation::Open, true));
+        assert!(!lost(ClientErrorKind::Unsupported, Operation::Fsync, true));
+        assert!(!lost(ClientErrorKind::BadMessage, Operation::Fsync, true));
+        assert!(!lost(ClientErrorKind::NotFound, Operation::Open, true));
+    }
 }

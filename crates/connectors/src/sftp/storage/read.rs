@@ -85,7 +85,7 @@ impl SftpStorage {
         removed.await?;
         self.handles.forget(&path);
         let directory = parent(name.as_str());
-        self.sync_directory(directory).await;
+        self.sync_directory(directory).await?;
         let is_own = [Folder::Notes, Folder::Sessions]
             .iter()
             .any(|f| directory.strip_prefix(f.name()).is_some_and(|rest| rest.starts_with('/')));

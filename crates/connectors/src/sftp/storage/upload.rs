@@ -2,19 +2,25 @@
 //! several on their way at once over all connections: what one SSH channel has on its way is
 //! bounded. A segment is kept until it is acknowledged, and written again over another connection
 //! if one breaks; a late copy of it writes the same bytes to the same place.
+//!
+//! What was acknowledged is in the server's memory until the file is forced to disk. A connection
+//! that breaks may be a server that lost power, and all of that with it: then the file is read back
+//! before it gets its name.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use holdfast_engine::hash::{ObjectId, Sha256};
 use holdfast_engine::storage::{Folder, ObjectName, StorageResult, Upload};
 use tokio::sync::OnceCell;
 use tokio::task::{JoinError, JoinSet};
 
+use super::SftpStorage;
 use super::place::{Fresh, fresh_name, is_refused_sync, remove_all};
 use super::problem::Trouble;
-use super::{SftpStorage, parent};
 use crate::locked;
 use crate::sftp::client::{Attributes, ClientErrorKind, ClientResult, File, OpenFlags};
 use crate::sftp::pool::{Lease, Pool, Retry, SftpError};
@@ -23,6 +29,8 @@ use crate::sftp::pool::{Lease, Pool, Retry, SftpError};
 const SEGMENT: usize = 1 << 20;
 /// Segments on their way at once.
 const ON_THEIR_WAY: usize = 8;
+/// Bytes read back at once.
+const READ_BACK: usize = 8 << 20;
 /// How long a dropped upload waits for its temporary file to be removed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -30,6 +38,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 struct Temporary {
     path: Vec<u8>,
     files: Mutex<HashMap<u64, Arc<OnceCell<File>>>>,
+    /// A connection that had it open is gone.
+    broke: AtomicBool,
 }
 
 impl Temporary {
@@ -47,7 +57,19 @@ impl Temporary {
     }
 
     fn forget(&self, lease: &Lease) {
+        self.broke.store(true, Ordering::Relaxed);
         locked(&self.files).remove(&lease.connection());
+    }
+
+    /// Asks on all connections but that of `own` whether they are still there: one may have broken
+    /// while nothing was on its way.
+    async fn look_for_breaks(&self, own: &Arc<OnceCell<File>>) {
+        let mut cells: Vec<_> = locked(&self.files).values().cloned().collect();
+        cells.retain(|cell| !Arc::ptr_eq(cell, own));
+        let asked = cells.iter().filter_map(|cell| cell.get()).map(File::attributes);
+        if join_all(asked).await.iter().any(Result::is_err) {
+            self.broke.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Writes a segment, again while connections break. Returns its buffer.
@@ -115,9 +137,10 @@ impl SftpStorage {
                     }
                     let cell = Arc::new(OnceCell::new_with(Some(file)));
                     let files = Mutex::new(HashMap::from([(lease.connection(), cell)]));
+                    let broke = AtomicBool::new(false);
                     return Ok(SftpUpload {
                         storage: self,
-                        temporary: Arc::new(Temporary { path, files }),
+                        temporary: Arc::new(Temporary { path, files, broke }),
                         tasks: JoinSet::new(),
                         rest: Vec::new(),
                         sent: 0,
@@ -139,6 +162,26 @@ impl SftpStorage {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// The SHA-256 of what a file holds, at most `size` bytes.
+    async fn read_back(&self, path: &[u8], size: u64) -> Result<ObjectId, SftpError> {
+        let mut hash = Sha256::default();
+        let mut at = 0;
+        while at < size {
+            let length = READ_BACK.min(usize::try_from(size - at).unwrap_or(READ_BACK));
+            let read = self.pool.run(Retry::Yes, async |client| {
+                let file = client.open(path, OpenFlags::READ, &Attributes::default()).await?;
+                file.read_range(at, length).await
+            });
+            let bytes = read.await?;
+            if bytes.is_empty() {
+                break;
+            }
+            hash.update(&bytes);
+            at += bytes.len() as u64;
+        }
+        Ok(hash.finish())
     }
 }
 
@@ -169,8 +212,9 @@ impl SftpUpload<'_> {
         Ok(())
     }
 
-    /// Waits for all segments, forces the file to disk, and confirms its size.
-    async fn complete(&mut self) -> Result<(), Trouble> {
+    /// Waits for all segments, forces the file to disk, and confirms its size; its content too if
+    /// a connection broke.
+    async fn complete(&mut self, name: &ObjectName) -> Result<(), Trouble> {
         if !self.rest.is_empty() {
             self.send().await?;
         }
@@ -188,7 +232,8 @@ impl SftpUpload<'_> {
                     false => Ok(()),
                 }
             };
-            let (synced, found) = tokio::join!(sync, file.attributes());
+            let (synced, found, ()) =
+                tokio::join!(sync, file.attributes(), temporary.look_for_breaks(&cell));
             match synced {
                 Err(error) if is_refused_sync(&error) => {
                     storage.no_sync.store(true, Ordering::Relaxed);
@@ -198,26 +243,40 @@ impl SftpUpload<'_> {
             Ok(found?.size)
         });
         match size.await? {
-            Some(size) if size == self.sent => Ok(()),
+            Some(size) if size == self.sent => {}
             Some(size) => {
-                Err(Trouble::io(format!("{size} of {} bytes arrived at the server", self.sent)))
+                let what = format!("{size} of {} bytes arrived at the server", self.sent);
+                return Err(Trouble::io(what));
             }
-            None => Err(Trouble::io("the server does not tell the file's size".into())),
+            None => return Err(Trouble::io("the server does not tell the file's size".into())),
+        }
+        if !temporary.broke.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Packs are named after their content.
+        let found = storage.read_back(&temporary.path, self.sent).await?;
+        match found.to_string() == name.base() {
+            true => Ok(()),
+            false => Err(Trouble::io(
+                "the connection broke, and what the server had confirmed before is not on its \
+                 disk (it may have lost power): run it again"
+                    .into(),
+            )),
         }
     }
 
     async fn end(&mut self, name: &ObjectName) -> Result<(), Trouble> {
         let (fresh_name, storage) = (name.as_str(), self.storage);
-        let (complete, taken) = tokio::join!(self.complete(), storage.is_taken(fresh_name));
+        let (complete, taken) = tokio::join!(self.complete(name), storage.is_taken(fresh_name));
         complete?;
         if taken? {
             return Err(Trouble::exists());
         }
         locked(&self.temporary.files).clear();
         let fresh = Fresh { name: fresh_name, size: self.sent, bytes: None };
-        self.storage.place(&self.temporary.path, &fresh).await?;
+        let named = self.storage.place(&self.temporary.path, &fresh).await?;
         let temporaries = vec![self.temporary.path.clone()];
-        self.storage.clear(&Ok(()), temporaries, parent(fresh_name)).await?;
+        self.storage.clear(&Ok(named), temporaries, fresh_name).await?;
         self.is_ours = false;
         Ok(())
     }

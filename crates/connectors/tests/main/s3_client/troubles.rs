@@ -243,6 +243,26 @@ fn certificates_are_checked_unless_told_otherwise() {
 }
 
 #[test]
+fn a_handshake_that_is_cut_is_done_again() {
+    let server = server(S3ServerOptions { tls: S3Tls::On, ..S3ServerOptions::default() });
+    let proxy = Proxy::start(server.address()).unwrap();
+    let at = options(&server, proxy.port());
+    let client = client(S3Options { use_tls: true, tls_insecure_no_verify: true, ..at });
+    // Of a server that never answered it is told at once.
+    proxy.cut_after(Direction::Down, 100);
+    failed(put(&client, "a", b"x"), Class::Tls);
+    put(&client, "a", b"x").unwrap();
+    for once in [false, true] {
+        proxy.cut_all();
+        let before = proxy.cuts();
+        proxy.cut_every(Direction::Down, 100, 2);
+        let how = Put { once, ..Put::default() };
+        client.block_on(client.put("b", Bytes::from_static(b"x"), &how)).unwrap();
+        assert_eq!(proxy.cuts() - before, 2);
+    }
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused() {
     let server = server(S3ServerOptions::default());
     let good = options(&server, 1);

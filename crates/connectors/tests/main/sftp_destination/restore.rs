@@ -1,13 +1,14 @@
 //! The engine's restore to an SFTP server, compared by an independent walker.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use holdfast_connectors::sftp::client::Operation;
 use holdfast_connectors::sftp::destination::SftpDestination;
-use holdfast_engine::destination::{Destination, Unset};
+use holdfast_engine::destination::{Destination, DestinationErrorKind, Unset};
 use holdfast_engine::format::keyslot::Cost;
 use holdfast_engine::meta::{Kind, Metadata};
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
@@ -20,7 +21,7 @@ use holdfast_testkit::{
     CompareOptions, Direction, Listing, MemoryStorage, MemoryTree, Proxy, TreeOptions,
 };
 
-use super::{Server, is_root};
+use super::{Server, complete, good, is_root, metadata, no_temporary, plain};
 
 /// A repository in memory with one snapshot, of `/data`.
 pub(super) struct Snapshot {
@@ -236,4 +237,63 @@ fn servers_without_extensions_take_a_tree() {
     let found = listing.differences(&Listing::of_disk(&server.root()).unwrap(), &options);
     assert!(found.iter().all(|line| line.contains("missing in memory")), "{found:#?}");
     restored(&snapshot, &generated(5), &to);
+}
+
+#[test]
+fn a_file_that_lost_what_was_confirmed_is_an_error() {
+    let server = Server::new();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let (to, _) = server.through(&proxy);
+    let m = metadata(Kind::File, 0o400);
+    for is_lost in [true, false] {
+        let file = good(to.create_file(b"big", 4 << 20, false));
+        let part = |number: u64| vec![number as u8 + 1; 1 << 20];
+        let write = |number: u64| good(file.write_at(number << 20, &part(number)));
+        (0..2).for_each(write);
+        if is_lost {
+            // As of a server that lost power, with what it had not forced to disk.
+            let temporary = fs::read_dir(server.root()).unwrap().next().unwrap().unwrap();
+            let temporary = fs::OpenOptions::new().write(true).open(temporary.path()).unwrap();
+            temporary.write_all_at(&[0; 1 << 20], 0).unwrap();
+        }
+        proxy.cut_all();
+        (2..4).for_each(write);
+        let finished = file.finish(plain(&m));
+        if is_lost {
+            let error = finished.unwrap_err();
+            assert_eq!(error.kind, DestinationErrorKind::Io, "{}", error.text());
+            assert!(error.text().contains("run the restore again"), "{}", error.text());
+            assert!(!server.root().join("big").exists());
+        } else {
+            complete(finished);
+            let content = fs::read(server.root().join("big")).unwrap();
+            assert!((0..4).all(|n| content[(n as usize) << 20..][..1 << 20] == part(n)));
+        }
+        assert!(no_temporary(&server.root()));
+    }
+}
+
+#[test]
+fn a_file_in_place_whose_answer_was_lost_stays() {
+    let server = Server::without("posix-rename");
+    let proxy = Proxy::start(server.address()).unwrap();
+    let (to, _) = server.through(&proxy);
+    let m = metadata(Kind::File, 0o644);
+    complete(to.write_file(b"f", b"old", plain(&m), false));
+    let file = server.root().join("f");
+    proxy.set_latency(Duration::from_millis(500));
+    std::thread::scope(|scope| {
+        let replaced = scope.spawn(|| to.write_file(b"f", b"new", plain(&m), true));
+        // The answer to that is on its way.
+        let end = Instant::now() + Duration::from_secs(60);
+        while fs::read(&file).ok().as_deref() != Some(b"new") && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        proxy.cut_all();
+        proxy.set_latency(Duration::ZERO);
+        complete(replaced.join().unwrap());
+    });
+    assert!(proxy.cuts() > 0);
+    assert_eq!(fs::read(&file).unwrap(), b"new");
+    assert!(no_temporary(&server.root()));
 }
