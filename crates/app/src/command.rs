@@ -1,6 +1,7 @@
 //! Commands that the configuration or the environment names: text for a shell, or words.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
@@ -46,12 +47,14 @@ impl CommandLine {
     /// Runs it and takes what it prints, less the line's end. The error says what went wrong and
     /// holds nothing of what was printed.
     pub fn output(&self) -> Result<Zeroizing<String>, String> {
-        let output = self
-            .to_command()
-            .stderr(Stdio::inherit())
-            .stdin(Stdio::inherit())
-            .output()
-            .map_err(|e| e.to_string())?;
+        // It may ask whoever sits there; what is no terminal may be the data to back up.
+        let stdin = match std::io::stdin().is_terminal() {
+            true => Stdio::inherit(),
+            false => Stdio::null(),
+        };
+        let command = &mut self.to_command();
+        let output = command.stderr(Stdio::inherit()).stdin(stdin).output();
+        let output = output.map_err(|e| e.to_string())?;
         let bytes = Zeroizing::new(output.stdout);
         if !output.status.success() {
             return Err(output.status.to_string());

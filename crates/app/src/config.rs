@@ -79,6 +79,7 @@ impl Config {
                 _ => item.is_table_like() || item.is_none(),
             };
             if KNOWN.contains(&name) && fits {
+                self.check_entries(name, item)?;
                 continue;
             }
             let shown = printable(name.as_bytes());
@@ -100,6 +101,17 @@ impl Config {
             });
         }
         Ok(())
+    }
+
+    /// What is no table below `repository`, `plan` or `channel` would be passed over.
+    fn check_entries(&self, name: &str, item: &Item) -> Result<(), Problem> {
+        let mut entries = item.as_table_like().into_iter().flat_map(TableLike::iter);
+        let stray = entries.find(|(_, item)| !item.is_table_like() && !item.is_none());
+        let Some((entry, _)) = stray else { return Ok(()) };
+        let (shown, name) = (printable(entry.as_bytes()), printable(name.as_bytes()));
+        Err(self
+            .problem(format!("{name}.{shown} must be a table of its own"))
+            .hint(format!("written as [{name}.NAME], in single brackets, above its lines")))
     }
 
     fn problem(&self, text: impl fmt::Display) -> Problem {

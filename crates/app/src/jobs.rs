@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use holdfast_engine::format::snapshot::Snapshot;
 use holdfast_engine::monitor::{Interrupt, Monitor, Phase};
 use holdfast_engine::repo::Repository;
 
@@ -13,6 +14,7 @@ use crate::plans::{Part, Plan};
 use crate::problem::Problem;
 use crate::resolve::Resolved;
 use crate::runs::{By, Level, NewRun, Report};
+use crate::seal;
 
 pub mod backup;
 pub mod check;
@@ -98,9 +100,11 @@ impl Job {
             Self::Backup(backup) => backup::run(work, backup),
             Self::Restore(restore) => restore::run(work, restore),
             Self::Forget(forget) => forget::run(work, forget),
-            Self::Gc(gc) => gc::run(work, gc),
-            Self::Check(check) => check::run(work, check),
-            Self::Drill(name) => drill::run(work, name),
+            Self::Gc(gc) => plan::part(work, gc.plan.as_deref(), || gc::run(work, gc)),
+            Self::Check(check) => {
+                plan::part(work, check.plan.as_deref(), || check::run(work, check))
+            }
+            Self::Drill(name) => plan::part(work, Some(name.as_str()), || drill::run(work, name)),
         }
     }
 }
@@ -204,6 +208,13 @@ pub fn program() -> String {
 /// This machine's name.
 pub fn host() -> String {
     gethostname::gethostname().to_string_lossy().into_owned()
+}
+
+/// Whether this machine's plan made a snapshot. Another machine may have a plan of the same name, and
+/// anybody may write its tag: who made it stands in the record of the plan, and without one it is
+/// nobody's.
+fn is_of_plan(plan: &Plan, snapshot: &Snapshot) -> bool {
+    snapshot.tags.contains(&plan.tag()) && seal::host_of(&snapshot.plan) == Some(host())
 }
 
 /// Who runs this, as the environment says; else the number.

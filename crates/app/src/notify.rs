@@ -104,6 +104,7 @@ pub fn tell(config: &Config, history: &History, run: &Run, event: Event) -> Resu
     let Some(name) = &run.plan else { return Ok(()) };
     let plan = config.plan_as_written(name)?;
     let host = crate::jobs::host();
+    let mut told = Ok(());
     for notify in &plan.notify {
         let channel = config.channel(&notify.channel);
         let is_wanted = match &channel {
@@ -119,9 +120,11 @@ pub fn tell(config: &Config, history: &History, run: &Run, event: Event) -> Resu
         }
         let message = Message::of(run, event, plan.shown(), &host);
         let sent = channel.and_then(|channel| deliver(&channel, &message));
-        record(history, &notify.channel, event.name(), Some(run), sent.as_ref().err())?;
+        let error = sent.as_ref().err();
+        // The others hear of it even where that cannot be written down.
+        told = told.and(record(history, &notify.channel, event.name(), Some(run), error));
     }
-    Ok(())
+    told
 }
 
 /// Sends a test to a channel.

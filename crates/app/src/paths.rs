@@ -14,9 +14,11 @@ use crate::catalogue;
 use crate::config::{self, Config, Options};
 use crate::location::{Location, absolute};
 use crate::open::open_storage;
+use crate::plans::Plan;
 use crate::problem::{Class, Problem};
 use crate::resolve::{Place, Resolved};
 use crate::secrets::Sources;
+use crate::text::shell_word;
 
 /// Files and directories of ours.
 #[derive(Debug, Clone)]
@@ -77,6 +79,22 @@ impl Paths {
         Resolved::new(&Location::parse(text)?, Some(config), &Options::default())
     }
 
+    /// What to type so that the passphrase of the repository `at` is asked for once. It names a plan
+    /// with the repository that this has already: nothing of it changes, and all its repositories
+    /// are looked at.
+    pub fn typed_once(&self, at: &str) -> String {
+        let config = self.load_config().ok();
+        let mut plans = config.iter().flat_map(Config::plans).filter_map(|(_, plan)| plan.ok());
+        let is_its = |plan: &Plan| {
+            plan.repository_location() == at || plan.mirror_locations().iter().any(|of| of == at)
+        };
+        let (plan, to) = match plans.find(is_its) {
+            Some(plan) => (shell_word(&plan.name), shell_word(plan.repository_location())),
+            None => ("PLAN".into(), "REPOSITORY, which is the one that it has".into()),
+        };
+        format!("to type it once, in the console, or by: holdfast plan edit {plan} --to {to}")
+    }
+
     /// Opens the repository at `place` with what its options name (key file, passphrase by file,
     /// command, environment or keyring), asking nobody.
     pub fn open_repository(
@@ -98,13 +116,8 @@ impl Paths {
                 Class::PassphraseNeeded,
                 format!("no key file and no passphrase is set for the repository {shown}"),
             );
-            let name = place.name.as_deref().unwrap_or("NAME");
-            let name = crate::text::shell_word(name);
             return Err(problem
-                .hint(format!(
-                    "to type it once: holdfast plan edit PLAN --to @{name} (if it holds copies: \
-                     --set mirror=@{name}), or in the console"
-                ))
+                .hint(self.typed_once(&at))
                 .hint("or set repository_key_file, or a passphrase by file, command or keyring"));
         }
         open::open_probed(storage, probe, OpenOptions { secret, cache: self.cache.clone() })
@@ -115,6 +128,20 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_type_changes_no_plan() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let path = |name: &str| dir.path().join(name);
+        let paths = Paths { config: path("c"), state: path("s"), cache: None, home: None };
+        let line = "[plan.home]\nsources = [\"/a\"]\nrepository = \"nas\"\n";
+        std::fs::write(&paths.config, format!("{line}mirror = [\"a\", \"b\"]\n"))?;
+        for at in ["@nas", "@a", "@b"] {
+            assert!(paths.typed_once(at).ends_with(": holdfast plan edit home --to @nas"), "{at}");
+        }
+        assert!(paths.typed_once("@c").contains("plan edit PLAN --to REPOSITORY"));
+        Ok(())
+    }
 
     #[test]
     fn the_environment_goes_before_root_and_root_before_home() -> Result<(), Problem> {

@@ -142,6 +142,13 @@ pub fn find(snapshots: &[SnapshotInfo]) -> (Vec<Sealed>, Vec<Problem>) {
     (found.into_values().collect(), problems)
 }
 
+/// The machine that a record is of; `None` if it says none, or cannot be read.
+pub fn host_of(record: &str) -> Option<String> {
+    let document: DocumentMut = record.parse().ok()?;
+    let host = document.get(HOST).and_then(Item::as_str)?;
+    Some(host.to_owned()).filter(|host| !host.is_empty())
+}
+
 fn open(text: &str, time: i64) -> Result<Vec<Sealed>, String> {
     let document: DocumentMut = text.parse().map_err(|_| "no TOML".to_owned())?;
     let value = |name: &str| document.get(name).and_then(Item::as_value);
@@ -416,6 +423,10 @@ mod tests {
         }
         assert!(sealed.had_hooks);
         assert_eq!(sealed.secrets.get("nas").map(Vec::as_slice), Some(&["password".into()][..]));
+        assert_eq!(host_of("host = \"a\"\n[plan.home]\n").as_deref(), Some("a"));
+        for none in ["", "host = \"\"\n", "host = 1\n", "host =", "[host]\n"] {
+            assert_eq!(host_of(none), None, "{none}");
+        }
         assert!(open("[plan.home\n", 7).is_err() && open("plan = { a = 1 }", 7).is_err());
         assert!(open("[plan.\"a\\u001b[1m\"]\nsources = []\n", 7).is_err());
         Ok(())

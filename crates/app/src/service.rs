@@ -153,7 +153,8 @@ impl<B: Begin> Scheduler<B> {
                 }
             }
         }
-        self.history.disarm_all_but(&armed)?;
+        // What was not taken over is read again.
+        self.history.disarm_all_but(&armed).inspect_err(|_| self.seen = None)?;
         tell(Told::Read(plans.iter().filter(|plan| !plan.calendars().is_empty()).count()));
         self.plans = plans;
         Ok(())

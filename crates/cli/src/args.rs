@@ -40,6 +40,10 @@ Global options, before or after the verb:
   -q, --quiet                 Say nothing but errors and what was asked for
       --no-progress           Show no progress
 
+Plans say themselves how fast they run and how their places are reached: run, drill
+and serve refuse -o, --key-file, --passphrase-file, --limit-upload,
+--limit-download, --connections and --memory.
+
 Long options may be written with one dash (-tag) and after arguments; `--` ends them.
 
 A LOCATION is a path, sftp://[user@]host[:port]/absolute/path,

@@ -240,6 +240,41 @@ impl Context {
         Ok(config)
     }
 
+    /// Refuses a configuration that was asked for and is not there, where one that is empty would be
+    /// taken for no plans.
+    pub(crate) fn expect_named_config(&self) -> Result<()> {
+        let Some(path) = &self.global.config else { return Ok(()) };
+        path.metadata().map(drop).map_err(|e| catalogue::io("read", path, &e).into())
+    }
+
+    /// Refuses the options that say how a repository is reached: plans, and the locations that they
+    /// name, say that themselves. `what` does not heed them.
+    pub(crate) fn refuse_what_plans_say(&self, what: &str) -> Result<()> {
+        const IN_PLAN: &str = "set it in the plan: holdfast plan edit PLAN --set";
+        const AT_NAME: &str = "set it for the location: holdfast config repository set NAME";
+        let global = &self.global;
+        let given = [
+            ("--limit-upload", global.limit_upload.is_some(), IN_PLAN, "limit_upload=RATE"),
+            ("--limit-download", global.limit_download.is_some(), IN_PLAN, "limit_download=RATE"),
+            ("--connections", global.connections.is_some(), AT_NAME, "connections NUMBER"),
+            ("--option", !global.option.is_empty(), AT_NAME, "KEY VALUE"),
+            ("--key-file", global.key_file.is_some(), AT_NAME, "repository_key_file FILE"),
+            (
+                "--passphrase-file",
+                global.passphrase_file.is_some(),
+                AT_NAME,
+                "passphrase_file FILE",
+            ),
+            ("--memory", global.memory.is_some(), "leave it out:", "nothing limits its memory"),
+        ];
+        let Some((option, _, how, key)) = given.into_iter().find(|given| given.1) else {
+            return Ok(());
+        };
+        Err(Problem::usage(format!("{what} does not heed {option}"))
+            .hint(format!("{how} {key}"))
+            .into())
+    }
+
     /// Changes the configuration, and warns if others can read it.
     pub(crate) fn edit_config<T>(
         &self,

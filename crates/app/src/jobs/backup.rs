@@ -1,5 +1,6 @@
 //! A backup: of places to a repository, one snapshot for each origin.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +11,15 @@ use holdfast_engine::ops::backup::{BackupOptions, BackupReport, Parent, backup};
 use holdfast_engine::repo::Repository;
 use holdfast_engine::repo::writer::WriterOptions;
 
-use super::{Limits, Work, drill, host, program, user};
+use super::plan::may_pass;
+use super::{Failures, Limits, Work, drill, host, program, user};
 use crate::ask::Nobody;
 use crate::catalogue;
 use crate::open::SourceContext;
 use crate::problem::Problem;
-use crate::resolve::Place;
+use crate::resolve::{Place, Resolved};
 use crate::roots::{self, Origin};
-use crate::runs::Report;
+use crate::runs::{Level, ProblemRecord, Report};
 use crate::seal::seal;
 use crate::times;
 
@@ -49,19 +51,57 @@ pub struct Backup {
     pub limits: Limits,
 }
 
+/// What is done of a backup that may be tried several times.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    report: Report,
+    /// Origins with a snapshot, or with a problem that does not pass: no try comes back to them.
+    over: BTreeSet<(&'static str, String)>,
+    /// The first problem of those that do not pass.
+    problem: Option<Problem>,
+    /// What could not be saved before the origin that failed last: that is tried again.
+    before: Option<Failures>,
+}
+
+impl Done {
+    /// What came of it: the snapshots that were made, with what went wrong first; if there are none,
+    /// that alone.
+    pub(super) fn end(
+        self,
+        work: &Work<'_>,
+        tried: Result<(), Problem>,
+    ) -> Result<Report, Problem> {
+        let Some(problem) = self.problem.or(tried.err()) else { return Ok(self.report) };
+        if self.report.snapshots.is_empty() {
+            return Err(problem);
+        }
+        if work.interrupt.is_raised() {
+            return Ok(self.report);
+        }
+        work.watch.log(Level::Error, &problem.to_string());
+        Ok(Report { problem: Some(ProblemRecord::from(&problem)), ..self.report })
+    }
+}
+
 /// Runs a backup.
 pub fn run(work: &Work<'_>, options: &Backup) -> Result<Report, Problem> {
+    let mut done = Done::default();
+    let tried = attempt(work, options, &mut done);
+    done.end(work, tried)
+}
+
+/// Backs up what `done` lacks. An origin that fails keeps no other from being backed up; the first
+/// problem that may pass is returned.
+pub(super) fn attempt(work: &Work<'_>, options: &Backup, done: &mut Done) -> Result<(), Problem> {
+    if let Some(before) = done.before.take() {
+        work.watch.forget_since(before);
+    }
     let access = work.paths.access(Arc::new(Nobody));
     let place = options.limits.place(work.paths, &options.repository)?;
-    let mut places = Vec::with_capacity(options.places.len());
+    let mut origins: BTreeMap<_, Vec<Resolved>> = BTreeMap::new();
     for text in &options.places {
         let source = options.limits.place(work.paths, text)?;
-        if source.place == Place::Stream {
-            return Err(Problem::usage(
-                "standard input cannot be backed up without a command line",
-            ));
-        }
-        places.push(source);
+        origins.entry(origin_of(&source)?).or_default().push(source);
     }
     let mut never: Vec<PathBuf> = work.paths.cache.iter().cloned().collect();
     never.extend(place.local("repository").ok().map(PathBuf::from));
@@ -80,10 +120,6 @@ pub fn run(work: &Work<'_>, options: &Backup) -> Result<Report, Problem> {
         threads: 0,
     };
     let context = SourceContext { options: &source, repository: Some(&place), access: &access };
-    let plan = roots::plan(&places, "stdin", &context)?;
-    for note in &plan.notes {
-        work.watch.note(note);
-    }
     let repository = work.paths.open_repository(&place, &access)?;
     let mut settings = Settings {
         tags: options.tags.clone(),
@@ -95,17 +131,70 @@ pub fn run(work: &Work<'_>, options: &Backup) -> Result<Report, Problem> {
         seal(&config, &config.plan(name)?, &access)
     });
     settings.plan = sealed.transpose()?.unwrap_or_default();
-    let mut report = Report::default();
-    for origin in plan.origins {
-        let done = snapshot(&repository, origin, &settings, work.watch, work.interrupt)
-            .map_err(|e| catalogue::explain(&e, Some(options.repository.as_ref())))?;
-        let is_partial = done.partial;
-        report.merge(report_of(&done));
-        if is_partial || work.interrupt.is_raised() {
-            break;
+    let one = |places: &[Resolved]| -> Result<Report, Problem> {
+        let plan = roots::plan(places, "stdin", &context)?;
+        plan.notes.iter().for_each(|note| work.watch.note(note));
+        let mut report = Report::default();
+        for origin in plan.origins {
+            let made = snapshot(&repository, origin, &settings, work.watch, work.interrupt)
+                .map_err(|e| catalogue::explain(&e, Some(options.repository.as_ref())))?;
+            report.merge(report_of(&made));
+        }
+        Ok(report)
+    };
+    let are_several = origins.len() > 1;
+    let mut first = None;
+    origins.retain(|origin, _| !done.over.contains(origin));
+    let last = origins.keys().next_back().cloned();
+    for (origin, places) in origins {
+        let before = work.watch.failures();
+        let problem = match one(&places) {
+            Ok(report) => {
+                done.report.merge(report);
+                done.over.insert(origin);
+                if work.interrupt.is_raised() {
+                    break;
+                }
+                continue;
+            }
+            Err(problem) if work.interrupt.is_raised() => return Err(problem),
+            Err(problem) => problem,
+        };
+        if are_several {
+            work.watch.log(Level::Warning, &problem.to_string());
+        }
+        // What of it could not be read is found again. Where nothing came after it, it counts until
+        // then.
+        match Some(&origin) == last.as_ref() {
+            true => done.before = Some(before),
+            false => work.watch.forget_since(before),
+        }
+        if may_pass(problem.class) {
+            first.get_or_insert(problem);
+        } else {
+            done.over.insert(origin);
+            done.problem.get_or_insert(problem);
         }
     }
-    Ok(report)
+    first.map_or(Ok(()), Err)
+}
+
+/// What has a snapshot of its own, as [`roots::plan`] divides places: this machine, or the kind and
+/// the host of another.
+fn origin_of(place: &Resolved) -> Result<(&'static str, String), Problem> {
+    Ok(match &place.place {
+        Place::Local(_) => ("local", String::new()),
+        Place::Sftp(at) => ("sftp", at.host.clone()),
+        Place::S3(at) => (
+            "s3",
+            format!("{}:{}", at.endpoint, at.port.map(|p| p.to_string()).unwrap_or_default()),
+        ),
+        Place::Stream => {
+            return Err(Problem::usage(
+                "standard input cannot be backed up without a command line",
+            ));
+        }
+    })
 }
 
 /// What the history keeps of a backup.

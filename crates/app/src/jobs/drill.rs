@@ -12,11 +12,11 @@ use holdfast_connectors::local::destination::{LocalDestination, LocalDestination
 use holdfast_engine::error::chain_text;
 use holdfast_engine::meta::Kind;
 use holdfast_engine::ops::restore::{Choice, Overwrite, RestoreOptions, RestoreReport, restore};
-use holdfast_engine::repo::snapshots::{Filter, SnapshotInfo};
+use holdfast_engine::repo::snapshots::SnapshotInfo;
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::tree::view;
 
-use super::{Limits, Work};
+use super::{Limits, Work, is_of_plan};
 use crate::ask::Nobody;
 use crate::catalogue;
 use crate::plans::{Drill, Plan};
@@ -44,8 +44,7 @@ pub fn run(work: &Work<'_>, name: &str) -> Result<Report, Problem> {
     let place = Limits::of(&plan).place(work.paths, &at)?;
     let repository = work.paths.open_repository(&place, &access)?;
     let explain = |error| catalogue::explain(&error, Some(at.as_ref()));
-    let filter = Filter { tags: vec![plan.tag()], ..Filter::default() };
-    let snapshot = newest(&repository, &filter, dice()?).map_err(explain)?;
+    let snapshot = newest(&repository, &plan, dice()?).map_err(explain)?;
     let snapshot = snapshot.ok_or_else(|| no_snapshot(&plan))?;
     let (index, problems) = Index::load_readable(&repository).map_err(explain)?;
     for problem in problems {
@@ -85,12 +84,13 @@ pub fn run(work: &Work<'_>, name: &str) -> Result<Report, Problem> {
 /// each, and none is to be left out for ever.
 fn newest(
     repository: &Repository,
-    filter: &Filter,
+    plan: &Plan,
     dice: u64,
 ) -> holdfast_engine::Result<Option<SnapshotInfo>> {
     let mut newest = BTreeMap::new();
+    let is_whole = |info: &SnapshotInfo| !info.record.partial && is_of_plan(plan, &info.record);
     // Oldest first.
-    for info in repository.snapshots()?.into_iter().filter(|info| filter.admits(&info.record)) {
+    for info in repository.snapshots()?.into_iter().filter(is_whole) {
         newest.insert((info.record.kind.clone(), info.record.host.clone()), info);
     }
     let chosen = dice % (newest.len() as u64).max(1);

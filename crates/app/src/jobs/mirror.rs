@@ -9,7 +9,7 @@ use holdfast_engine::repo::writer::WriterOptions;
 use holdfast_engine::repo::{Index, Repository};
 
 use super::backup::PARTIAL_EVERY;
-use super::{Limits, Work, host};
+use super::{Limits, Work, host, is_of_plan};
 use crate::ask::Nobody;
 use crate::catalogue;
 use crate::plans::Plan;
@@ -35,8 +35,7 @@ pub(super) fn run(
     for (location, problem) in sync.problems() {
         work.watch.log(Level::Warning, &format!("{location}: {problem}"));
     }
-    let tag = plan.tag();
-    let of_plan = sync.candidates().iter().filter(|info| info.record.tags.contains(&tag));
+    let of_plan = sync.candidates().iter().filter(|info| is_of_plan(plan, &info.record));
     let chosen: BTreeSet<_> = of_plan.map(|info| info.id).collect();
     let missing = sync.missing(&chosen);
     let mut report = Report::default();

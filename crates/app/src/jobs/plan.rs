@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::backup::{self, Backup};
+use super::backup::{self, Backup, Done};
 use super::{Limits, Work, check, gc, hooks, mirror, network, pause, retention};
 use crate::ask::Nobody;
 use crate::config::Config;
@@ -18,7 +18,7 @@ pub fn run(work: &Work<'_>, name: &str) -> Result<Report, Problem> {
     let config = work.paths.load_config()?;
     let plan = config.plan(name)?;
     hooks::allow(&plan, &config)?;
-    reach(work, &plan, &config)?;
+    reach(work, &plan, &config, &plan.sources)?;
     let mut facts = vec![("HOLDFAST_PLAN", plan.name.clone())];
     if !plan.hooks.before.is_empty() {
         work.watch.step("before");
@@ -47,8 +47,10 @@ pub fn run(work: &Work<'_>, name: &str) -> Result<Report, Problem> {
 /// The backup, and what follows it.
 fn main(work: &Work<'_>, plan: &Plan) -> Result<Report, Problem> {
     work.watch.step("backup");
-    let report = retried(work, plan, || backup::run(work, &backup_of(plan)))?;
-    let mut result = Ok(report);
+    let (options, mut done) = (backup_of(plan), Done::default());
+    // Of what failed it takes back itself what it counted: places that are done stay counted.
+    let tried = again(work, plan, || backup::attempt(work, &options, &mut done), || ());
+    let mut result = Ok(done.end(work, tried)?);
     if work.interrupt.is_raised() {
         return result;
     }
@@ -140,13 +142,27 @@ fn note(
     }
 }
 
-/// Waits for the network, if any of the plan's places is beyond it.
-fn reach(work: &Work<'_>, plan: &Plan, config: &Config) -> Result<(), Problem> {
+/// Another part of a plan than its backup: it waits for the network, and is tried again, as that.
+/// Without a plan nothing says how.
+pub(super) fn part(
+    work: &Work<'_>,
+    name: Option<&str>,
+    mut body: impl FnMut() -> Result<Report, Problem>,
+) -> Result<Report, Problem> {
+    let Some(name) = name else { return body() };
+    let config = work.paths.load_config()?;
+    let plan = config.plan(name)?;
+    reach(work, &plan, &config, &[])?;
+    retried(work, &plan, body)
+}
+
+/// Waits for the network, if the plan's repository or any of its `sources` is beyond it.
+fn reach(work: &Work<'_>, plan: &Plan, config: &Config, sources: &[String]) -> Result<(), Problem> {
     if plan.wait_for_network.is_zero() {
         return Ok(());
     }
     let mut places = Vec::new();
-    for text in plan.sources.iter().cloned().chain([plan.repository_location()]) {
+    for text in sources.iter().cloned().chain([plan.repository_location()]) {
         places.push(work.paths.resolve(text.as_ref(), config)?);
     }
     network::wait(work, &places, plan.wait_for_network)
@@ -170,15 +186,25 @@ fn backup_of(plan: &Plan) -> Backup {
     }
 }
 
-/// Tries until it is done, until it fails for a reason that will not pass, or as often as the plan
-/// says.
+/// Tries again what failed; what could not be saved then counts no more.
 fn retried<T>(
     work: &Work<'_>,
     plan: &Plan,
+    body: impl FnMut() -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    let before = work.watch.failures();
+    again(work, plan, body, || work.watch.forget_since(before.clone()))
+}
+
+/// Tries until it is done, until it fails for a reason that will not pass, or as often as the plan
+/// says; before each further time it has `clean` take back what the last one left.
+fn again<T>(
+    work: &Work<'_>,
+    plan: &Plan,
     mut body: impl FnMut() -> Result<T, Problem>,
+    clean: impl Fn(),
 ) -> Result<T, Problem> {
     let mut tries = 0;
-    let before = work.watch.failures();
     loop {
         let problem = match body() {
             Err(problem) if may_pass(problem.class) && !work.interrupt.is_raised() => problem,
@@ -192,12 +218,12 @@ fn retried<T>(
         if !pause(work, wait) {
             return Err(problem);
         }
-        work.watch.forget_since(before.clone());
+        clean();
     }
 }
 
 /// Whether what failed may be well by itself after a while.
-fn may_pass(class: Class) -> bool {
+pub(super) fn may_pass(class: Class) -> bool {
     matches!(
         class,
         Class::Busy

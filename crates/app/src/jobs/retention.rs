@@ -5,7 +5,7 @@ use holdfast_engine::ops::forget::{ForgetOptions, forget};
 use holdfast_engine::repo::Repository;
 use holdfast_engine::repo::snapshots::Filter;
 
-use super::Work;
+use super::{Work, is_of_plan};
 use crate::catalogue;
 use crate::plans::Plan;
 use crate::problem::Problem;
@@ -22,14 +22,15 @@ pub(super) fn run(
     repository: &Repository,
 ) -> Result<Report, Problem> {
     let explain = |error| catalogue::explain(&error, Some(plan.repository_location().as_ref()));
-    let (all, notes) = repository.snapshots_with_notes().map_err(explain)?;
+    let (mut all, notes) = repository.snapshots_with_notes().map_err(explain)?;
     for (_, problem) in notes.unreadable() {
         work.watch.log(Level::Warning, &chain_text(problem));
     }
+    all.retain(|info| is_of_plan(plan, &info.record));
     let question = Question {
         retention: &plan.keep,
         group_by: GroupBy::default(),
-        filter: &Filter { tags: vec![plan.tag()], ..Filter::default() },
+        filter: &Filter::default(),
         allow_empty: false,
         now: now(),
         zone: &time_zone(plan.timezone.as_deref())?,

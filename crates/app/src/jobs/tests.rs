@@ -1,6 +1,10 @@
+use holdfast_connectors::local::source::LocalSourceOptions;
+use holdfast_engine::monitor::NoMonitor;
 use holdfast_engine::repo::Repository;
 
 use super::*;
+use crate::open::SourceContext;
+use crate::roots;
 use crate::runner::Runner;
 use crate::runner::tests::Bench;
 use crate::runs::{Outcome, Run};
@@ -77,6 +81,92 @@ fn a_step_that_fails_makes_the_run_fail_and_the_others_are_done_anyway() -> Test
     assert!(run.report.number("snapshots_checked") > 0);
     let problem = run.report.problem.ok_or("no problem")?;
     assert!(problem.message.starts_with("mirror: no repository"), "{problem:?}");
+    Ok(())
+}
+
+/// A snapshot of the bench's sources with the tag of the plan `home`, and this record of it.
+fn tagged(bench: &Bench, record: &str) -> Test {
+    let place = bench.paths.resolve(bench.text("src").as_ref(), &bench.paths.load_config()?)?;
+    let access = bench.paths.access(Arc::new(Nobody));
+    let options = &LocalSourceOptions::default();
+    let context = SourceContext { options, repository: None, access: &access };
+    let settings = backup::Settings {
+        tags: vec!["plan:home".into()],
+        plan: record.into(),
+        ..backup::Settings::default()
+    };
+    for origin in roots::plan(&[place], "stdin", &context)?.origins {
+        let repository = opened(bench, "@nas")?;
+        backup::snapshot(&repository, origin, &settings, &NoMonitor, &Interrupt::new())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_plan_leaves_alone_what_one_of_the_same_name_made_elsewhere() -> Test {
+    let bench = Bench::new()?;
+    bench.create("second")?;
+    let second = bench.text("second");
+    bench.configure(&[("home", &format!("keep = {{ last = 1 }}\nmirror = [{second:?}]"))])?;
+    for record in ["host = \"elsewhere\"\n[plan.home]\n", "host = \"elsewhere\"\n", ""] {
+        tagged(&bench, record)?;
+    }
+    let runner = bench.runner(1)?;
+    let drill = ran(&runner, Job::Drill("home".into()))?;
+    assert_eq!(drill.report.problem.map(|p| p.class).as_deref(), Some("no such snapshot"));
+    for n in 0..2 {
+        let run = ran(&runner, plan())?;
+        assert_eq!(run.outcome, Outcome::Ok, "{:?}", run.report.problem);
+        assert_eq!(run.report.number("snapshots_forgotten"), n);
+        assert_eq!(run.report.number("snapshots_copied"), 1);
+    }
+    assert_eq!(opened(&bench, "@nas")?.snapshots()?.len(), 4);
+    Ok(())
+}
+
+#[test]
+fn a_place_that_fails_keeps_no_other_from_being_backed_up() -> Test {
+    let bench = Bench::new()?;
+    let text = format!(
+        "[repository.nas]\nlocation = {:?}\n\
+         [repository.far]\nlocation = \"sftp://a@127.0.0.1:1/x\"\npassword = \"x\"\n\
+         [plan.home]\nsources = [\"@far\", {:?}]\nrepository = \"nas\"\ncheck = true\n\
+         retry = {{ times = 2, wait = \"10ms\" }}\n",
+        bench.text("repo"),
+        bench.text("src")
+    );
+    std::fs::write(&bench.paths.config, text)?;
+    let runner = bench.runner(1)?;
+    let run = ran(&runner, plan())?;
+    assert_eq!(run.outcome, Outcome::Failed);
+    let problem = run.report.problem.as_ref().map(|problem| problem.class.as_str());
+    assert_eq!(problem, Some("refused"));
+    // What is done is not done again, and what follows it is done.
+    assert_eq!((run.report.snapshots.len(), run.report.number("files")), (1, 1));
+    assert_eq!(opened(&bench, "@nas")?.snapshots()?.len(), 1);
+    assert_eq!(run.report.number("snapshots_checked"), 1);
+    assert_eq!(log(&runner, &run)?.matches("trying again").count(), 2);
+    Ok(())
+}
+
+#[test]
+fn each_part_of_a_plan_waits_for_the_network_and_is_tried_again() -> Test {
+    let bench = Bench::new()?;
+    let text = format!(
+        "[repository.far]\nlocation = \"sftp://a@nowhere.invalid/x\"\npassword = \"x\"\n\
+         [plan.home]\nsources = [{:?}]\nrepository = \"far\"\nwait_for_network = 1\n\
+         retry = {{ times = 2, wait = \"10ms\" }}\n",
+        bench.text("src")
+    );
+    std::fs::write(&bench.paths.config, text)?;
+    let runner = bench.runner(1)?;
+    for part in Part::ALL {
+        let job = Job::of_part(&bench.paths.load_config()?.plan("home")?, part);
+        let run = ran(&runner, job)?;
+        let log = log(&runner, &run)?;
+        assert!(log.contains("no way to nowhere.invalid"), "{part:?}: {log}");
+        assert_eq!(log.matches("trying again").count(), 2, "{part:?}: {log}");
+    }
     Ok(())
 }
 

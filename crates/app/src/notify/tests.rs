@@ -177,6 +177,29 @@ fn only_what_was_asked_for_is_told_but_a_dead_man_switch_hears_all() -> Test {
 }
 
 #[test]
+fn a_history_that_is_full_keeps_nobody_from_hearing() -> Test {
+    let (web, told) = http("200 OK")?;
+    let text = format!(
+        "[channel.a]\ntype = \"ntfy\"\nurl = \"http://{web}/a\"\n\
+         [channel.b]\ntype = \"ntfy\"\nurl = \"http://{web}/b\"\n\
+         [plan.home]\nsources = [\"/a\"]\nrepository = \"nas\"\n\
+         notify = {{ a = [\"failure\"], b = [\"failure\"] }}\n"
+    );
+    let (dir, config, history) = config(&text)?;
+    let run = failed_run(&history)?;
+    let database = rusqlite::Connection::open(dir.path().join("state/holdfast.sqlite"))?;
+    database.execute_batch(
+        "CREATE TRIGGER full BEFORE INSERT ON deliveries BEGIN SELECT RAISE(ABORT, 'full'); END",
+    )?;
+    assert!(tell(&config, &history, &run, Event::Failure).is_err());
+    for path in ["/a", "/b"] {
+        let said = told.recv_timeout(Duration::from_secs(20))?;
+        assert_eq!(said.split(' ').nth(1), Some(path));
+    }
+    Ok(())
+}
+
+#[test]
 fn what_does_not_come_through_is_in_the_log_without_the_secret() -> Test {
     let (web, told) = http("401 Unauthorized")?;
     // A port that no other server can be given.

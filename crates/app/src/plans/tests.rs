@@ -251,3 +251,17 @@ fn the_reference_lists_all_keys() -> Outcome {
     assert!(kept == text, "docs/plans.md is out of date: UPDATE_DOCS=1 cargo test -p holdfast-app");
     Ok(())
 }
+
+#[test]
+fn what_would_be_passed_over_is_refused() {
+    for (text, part) in [
+        ("[[plan.lost]]\nsources = [\"/a\"]\n", "plan.lost must be a table of its own"),
+        ("plan = { lost = 1 }\n", "plan.lost must be a table"),
+        ("[repository]\nlocation = \"/a\"\n", "repository.location must be a table"),
+        ("[[channel.phone]]\ntype = \"ntfy\"\n", "channel.phone must be a table"),
+    ] {
+        let problem = config(text).err();
+        assert!(problem.is_some_and(|problem| problem.message.contains(part)), "{text}");
+    }
+    assert!(config("[repository]\n[plan]\nhome = { sources = [] }\n").is_ok());
+}

@@ -141,7 +141,7 @@ pub fn decide<'a>(
     decided.collect()
 }
 
-/// The first later complete snapshot of all the places of one of an interrupted run.
+/// The first complete snapshot of all the places of a partial one, of the same run or a later one.
 fn superseding(partial: &SnapshotInfo, snapshots: &[SnapshotInfo]) -> Option<SnapshotId> {
     let record = &partial.record;
     let holds_all = |other: &SnapshotInfo| {
@@ -150,7 +150,8 @@ fn superseding(partial: &SnapshotInfo, snapshots: &[SnapshotInfo]) -> Option<Sna
     };
     let after = |other: &&SnapshotInfo| {
         !other.record.partial
-            && (other.record.time, other.id) > (record.time, partial.id)
+            // What a run leaves on its way carries its time.
+            && other.record.time >= record.time
             && other.record.host == record.host
             && other.record.kind == record.kind
             && holds_all(other)

@@ -199,6 +199,23 @@ fn a_configuration_that_makes_no_sense_changes_nothing() -> Test {
 }
 
 #[test]
+fn plans_are_read_again_where_the_history_could_not_take_them() -> Test {
+    let mut bench = Bench::new(&plan("home", "schedule = \"hourly\""))?;
+    let start = at("2026-11-20T20:00:00Z")?;
+    bench.tick(start)?;
+    let database = rusqlite::Connection::open(bench.paths.state.join("holdfast.sqlite"))?;
+    database.execute_batch(
+        "CREATE TRIGGER full BEFORE DELETE ON armed BEGIN SELECT RAISE(ABORT, 'full'); END",
+    )?;
+    std::fs::write(&bench.paths.config, plan("web", "schedule = \"hourly\""))?;
+    assert!(bench.tick(start + SECOND).is_err());
+    database.execute_batch("DROP TRIGGER full")?;
+    bench.tick(start + 2 * SECOND)?;
+    assert_eq!(bench.tick(start + HOUR)?, ["web backup schedule 2026-11-20T21:00:00Z"]);
+    Ok(())
+}
+
+#[test]
 fn a_run_that_is_due_while_the_one_before_works_is_skipped_or_queued() -> Test {
     let text = plan("skip", "schedule = \"hourly\"")
         + &plan("queue", "schedule = \"hourly\"\noverlap = \"queue\"");

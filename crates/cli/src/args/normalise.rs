@@ -1,7 +1,7 @@
 //! From the forms that people and other programs use to the one that the parser reads:
 //! `at LOCATION` in front becomes `--at LOCATION`, and a long option with one dash gets its
-//! second one. There are no clusters of short options. The value of `config repository set` may
-//! begin with a dash, as a pasted key does.
+//! second one. There are no clusters of short options. The value of `config repository set`, and of
+//! `channel set`, may begin with a dash, as a pasted key does.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -60,10 +60,16 @@ fn is_option(word: &OsStr) -> bool {
     word.as_bytes().len() > 1 && word.as_bytes().starts_with(b"-")
 }
 
-/// `config repository set NAME KEY` and no VALUE yet.
+/// `config repository set NAME KEY`, or `channel set NAME KEY`, and no VALUE yet.
 fn wants_a_value(plain: &[OsString]) -> bool {
-    let [config, repository, set, _, _] = plain else { return false };
-    config == "config" && (repository == "repository" || repository == "remote") && set == "set"
+    match plain {
+        [config, repository, set, _, _] => {
+            let is_repository = repository == "repository" || repository == "remote";
+            config == "config" && is_repository && set == "set"
+        }
+        [channel, set, _, _] => channel == "channel" && set == "set",
+        _ => false,
+    }
 }
 
 fn is_global_option(word: &OsStr) -> bool {
@@ -149,6 +155,9 @@ mod tests {
             ),
             ("h config repository set n k -----BEGIN", "h config repository set n k -- -----BEGIN"),
             ("h config repository set n -kk", "h config repository set n --kk"),
+            ("h channel set n k -v", "h channel set n k -- -v"),
+            ("h channel set n k -value -json", "h channel set n k --json -- -value"),
+            ("h channel unset n k -json", "h channel unset n k --json"),
             ("h -help", "h --help"),
             ("h", "h"),
         ] {

@@ -154,7 +154,7 @@ fn repository(context: &Context, what: &Repository) -> Result {
         Repository::Test { name } => {
             let file =
                 context.config()?.ok_or_else(|| Problem::usage("there is no configuration"))?;
-            let name = file.expect(name)?.name().to_owned();
+            let name = file.existing(name)?;
             super::test::run_on(context, &context.place(format!("@{name}").as_ref())?)
         }
         Repository::Remove { name } => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use holdfast_app::ask::Nobody;
+use holdfast_app::config::keys;
 use holdfast_app::open::open_storage;
 use holdfast_app::paths::Paths;
 use holdfast_app::seal::{AcceptedKey, HostKeys, Recovered, Sealed, find};
@@ -46,10 +47,18 @@ pub(crate) struct Recover {
     yes: bool,
 }
 
+/// A plan that could not be added, and why.
+#[derive(Serialize)]
+struct Refused {
+    plan: String,
+    problem: String,
+}
+
 #[derive(Serialize)]
 struct Summary<'a> {
     dry_run: bool,
     plans: &'a [String],
+    refused: &'a [Refused],
     locations: &'a [String],
     kept: &'a [String],
     secrets: Vec<String>,
@@ -95,7 +104,7 @@ fn recover(context: &Context, options: &Recover) -> Result {
     }
     if options.dry_run {
         ui.summary("dry run: nothing was changed")?;
-        return tell(context, &Recovered::default(), &HostKeys::default(), true);
+        return tell(context, &Recovered::default(), &[], &HostKeys::default(), true);
     }
     let question =
         format!("Add {} to the configuration?", plural(found.len() as u64, "plan", "plans"));
@@ -120,13 +129,15 @@ fn recover(context: &Context, options: &Recover) -> Result {
         let mut done = Recovered::default();
         let add = |sealed: &Sealed| match sealed.add_to(config, &mut done) {
             Ok(()) => None,
-            Err(problem) => Some((sealed.name.clone(), problem)),
+            Err(problem) => {
+                Some(Refused { plan: sealed.name.clone(), problem: problem.to_string() })
+            }
         };
         // One of a newer version, say, must not keep the others from coming back.
         let refused: Vec<_> = found.iter().filter_map(add).collect();
         Ok((done, refused))
     })?;
-    for (plan, problem) in &refused {
+    for Refused { plan, problem } in &refused {
         ui.warn(&format!("the plan {plan} was not added: {problem}"))?;
     }
     for plan in &done.plans {
@@ -135,10 +146,18 @@ fn recover(context: &Context, options: &Recover) -> Result {
     done.kept
         .iter()
         .try_for_each(|kept| ui.note(&format!("the {kept} is there already, and stays")))?;
-    let is_refused = |sealed: &&Sealed| refused.iter().any(|(plan, _)| *plan == sealed.name);
+    let is_refused = |sealed: &&Sealed| refused.iter().any(|of| of.plan == sealed.name);
     let host_keys = accept_host_keys(context, found.iter().filter(|sealed| !is_refused(sealed)))?;
     ask_secrets(context, &done)?;
     enroll(context, &repository, &done)?;
+    let own = holdfast_app::jobs::host();
+    if let Some(other) = found.iter().find(|of| of.host != own && done.plans.contains(&of.name)) {
+        context.ui.note(&format!(
+            "this machine is not called {}: what was made there stays, whatever the rules of the plans \
+             say, until it is forgotten by hand",
+            printable(other.host.as_bytes())
+        ))?;
+    }
     for plan in &done.hooks {
         ui.warn(&format!("the plan {plan} had hooks: they are not in the repository"))?;
         let word = shell_word(plan);
@@ -147,7 +166,7 @@ fn recover(context: &Context, options: &Recover) -> Result {
     for channel in &done.channels {
         ui.warn(&format!("notifications go to {channel}, which the configuration lacks"))?;
     }
-    tell(context, &done, &host_keys, false)
+    tell(context, &done, &refused, &host_keys, false)
 }
 
 /// The host keys that were accepted for the places of these plans are known here from now on.
@@ -221,11 +240,17 @@ fn ask_secrets(context: &Context, done: &Recovered) -> Result<()> {
         // The service's own key is made anew; a command is for who edits the file.
         let is_asked =
             !matches!(key.as_str(), "repository_key_file" | "ssh_command" | "passphrase");
-        let prompt = format!("{key} of @{location} (empty to set it later): ");
+        let has_lines =
+            keys::find(key).is_some_and(|(key, form)| form.value(key.value).has_lines());
         let answer = match is_asked {
-            true => Terminal.secret(&prompt)?.filter(|answer| !answer.is_empty()),
+            true if has_lines => Terminal.secret_lines(&format!(
+                "{key} of @{location} (paste it, then Ctrl-D if it does not end; Ctrl-D alone to set \
+                 it later): "
+            ))?,
+            true => Terminal.secret(&format!("{key} of @{location} (empty to set it later): "))?,
             false => None,
         };
+        let answer = answer.filter(|answer| !answer.trim().is_empty());
         match answer {
             Some(answer) => {
                 Config::edit(&context.config_path()?, home(), |config| {
@@ -265,12 +290,8 @@ fn enroll(context: &Context, repository: &Repository, done: &Recovered) -> Resul
         } else if done.secrets.iter().any(|(of, key)| {
             of == name && matches!(key.as_str(), "passphrase" | "repository_key_file")
         }) {
-            let word = shell_word(format!("@{name}"));
             context.ui.warn(&format!("nothing says what opens the repository @{name}"))?;
-            context.ui.note(&format!(
-                "  hint: holdfast plan edit PLAN --to {word} asks for it (if it holds copies: --set \
-                 mirror={word})"
-            ))?;
+            context.ui.note(&format!("  hint: {}", paths.typed_once(&format!("@{name}"))))?;
         }
     }
     Ok(())
@@ -293,18 +314,33 @@ fn is_repository(
     }))
 }
 
-fn tell(context: &Context, done: &Recovered, hosts: &HostKeys, dry_run: bool) -> Result {
+fn tell(
+    context: &Context,
+    done: &Recovered,
+    refused: &[Refused],
+    hosts: &HostKeys,
+    dry_run: bool,
+) -> Result {
     if context.ui.is_json() {
         let secrets = done.secrets.iter().map(|(name, key)| format!("{name}.{key}")).collect();
         let Recovered { locations, plans, kept, channels, hooks, .. } = done;
         let host_keys = hosts.accepted.iter().map(AcceptedKey::shown).collect();
-        let summary =
-            Summary { dry_run, plans, locations, kept, secrets, channels, hooks, host_keys };
+        let summary = Summary {
+            dry_run,
+            plans,
+            refused,
+            locations,
+            kept,
+            secrets,
+            channels,
+            hooks,
+            host_keys,
+        };
         context.ui.event("summary", &summary)?;
     }
     if !done.plans.is_empty() {
         context.ui.summary("  to see when they run:  holdfast plan list")?;
         context.ui.summary("  to run them by themselves:  holdfast serve --install-unit")?;
     }
-    Ok(Outcome::Done)
+    Ok(if refused.is_empty() { Outcome::Done } else { Outcome::Incomplete })
 }

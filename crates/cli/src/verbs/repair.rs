@@ -99,7 +99,7 @@ pub(crate) enum Repair {
     /// Repairs the index, checks, and stores for each hurt snapshot another one without what is
     /// lost: files that lack something are in it, marked as unread; what a lost part of a tree held
     /// is cut out. The hurt one stays; forget it once you are sure that nothing brings back what it
-    /// lacks.
+    /// lacks. Exits with 13 if a snapshot, or a pack that no index lists, cannot be read at all.
     Snapshots {
         /// Only these snapshots
         #[arg(value_name = "SNAPSHOT")]
@@ -277,7 +277,8 @@ fn snapshots(context: &Context, chosen: &[OsString], read_data: bool, threads: u
         tell_repaired(context, repaired)?;
     }
     tell_snapshots(context, &report)?;
-    Ok(if report.lost.is_empty() { Outcome::Done } else { Outcome::Damage })
+    let is_whole = report.lost.is_empty() && report.index.unreadable.is_empty();
+    Ok(if is_whole { Outcome::Done } else { Outcome::Damage })
 }
 
 fn tell_repaired(context: &Context, repaired: &Repaired) -> Result<()> {

@@ -37,6 +37,8 @@ pub(crate) fn run(context: &Context, options: &Run) -> Result {
 
 /// Runs a job to its end, shows how far it is, and tells what came of it.
 pub(crate) fn follow(context: &Context, job: Job) -> Result {
+    context.expect_named_config()?;
+    context.refuse_what_plans_say("a run of a plan")?;
     let runner = Runner::new(context.paths()?, Options::default())?;
     let mut events = runner.subscribe();
     let interrupt = interrupt::watch();

@@ -1,13 +1,14 @@
 //! `serve`: the service, which runs plans when they are due.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use holdfast_app::Problem;
 use holdfast_app::location::absolute;
+use holdfast_app::paths::Paths;
 use holdfast_app::runner::broadcast::{self, error::TryRecvError};
 use holdfast_app::runner::{Event, Options, Runner, What};
 use holdfast_app::service::unit::Unit;
@@ -92,6 +93,9 @@ struct Line {
 }
 
 pub(crate) fn run(context: &Context, options: &Serve) -> Result {
+    // A slip must not serve no plans for good.
+    context.expect_named_config()?;
+    context.refuse_what_plans_say("the service")?;
     if options.install_unit || options.print_unit {
         return install(context, options);
     }
@@ -241,6 +245,35 @@ fn show(ui: &Ui, runner: &Runner, event: &Event) -> Result<()> {
     Ok(ui.note(&format!("run {}: {}{plan} {what}{why}", run.id, run.verb))?)
 }
 
+/// A path as a unit can name it.
+fn in_unit(path: &Path) -> std::result::Result<String, Problem> {
+    let text = path.to_str().filter(|text| !text.contains(char::is_control));
+    text.map(String::from).ok_or_else(|| {
+        Problem::usage(format!("a unit cannot name {}", printable_os(path)))
+            .hint("only text without control characters can stand in it")
+    })
+}
+
+/// The variables of a unit: what says now where things are. A unit of the machine has places of its
+/// own, but for what `is_set`; that of a user begins without the variables of the session (XDG_…) by
+/// which they were found, and would look elsewhere.
+fn environment(
+    paths: &Paths,
+    is_root: bool,
+    is_set: &dyn Fn(&str) -> bool,
+) -> std::result::Result<Vec<(String, String)>, Problem> {
+    let all = [
+        ("HOLDFAST_CONFIG", Some(&paths.config)),
+        ("HOLDFAST_STATE_DIR", Some(&paths.state)),
+        ("HOLDFAST_CACHE_DIR", paths.cache.as_ref()),
+    ];
+    let wanted = all.into_iter().filter(|(name, _)| !is_root || is_set(name));
+    wanted
+        .filter_map(|(name, path)| Some((name, path?)))
+        .map(|(name, path)| Ok((name.to_owned(), in_unit(path)?)))
+        .collect()
+}
+
 fn install(context: &Context, options: &Serve) -> Result {
     let program = std::env::current_exe().map_err(|e| {
         Problem::new(holdfast_app::Class::Io, "where this program is cannot be found out").cause(e)
@@ -256,10 +289,7 @@ fn install(context: &Context, options: &Serve) -> Result {
     }
     if let Some(Tls::Files { certificate, key }) = options.tls() {
         for (option, path) in [("--tls-cert", certificate), ("--tls-key", key)] {
-            let path = path.into_os_string().into_string().map_err(|path| {
-                Problem::usage(format!("a unit cannot name {}", printable_os(path)))
-            })?;
-            arguments.extend([option.to_owned(), path]);
+            arguments.extend([option.to_owned(), in_unit(&path)?]);
         }
     }
     if options.tls_self_signed {
@@ -269,21 +299,21 @@ fn install(context: &Context, options: &Serve) -> Result {
         arguments.push("--behind-proxy".into());
     }
     arguments.extend(options.host.iter().flat_map(|name| ["--host".to_owned(), name.clone()]));
-    let names = ["HOLDFAST_CONFIG", "HOLDFAST_STATE_DIR", "HOLDFAST_CACHE_DIR"];
-    let mut environment: Vec<_> = names
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), variable(name)?.into_string().ok()?)))
-        .collect();
-    if let Some(config) = context
-        .global
-        .config
-        .as_ref()
-        .and_then(|path| absolute(path).into_os_string().into_string().ok())
+    let global = &context.global;
+    for (option, is_given) in [("--background", global.background), ("--no-cache", global.no_cache)]
     {
-        environment.retain(|(name, _)| name != "HOLDFAST_CONFIG");
-        environment.push(("HOLDFAST_CONFIG".into(), config));
+        arguments.extend(is_given.then(|| option.to_owned()));
     }
     let is_root = rustix::process::geteuid().is_root();
+    let is_set = |name: &str| {
+        let is_written = match name {
+            "HOLDFAST_CONFIG" => global.config.is_some(),
+            "HOLDFAST_CACHE_DIR" => global.cache_dir.is_some(),
+            _ => false,
+        };
+        is_written || variable(name).is_some()
+    };
+    let environment = environment(&context.paths()?, is_root, &is_set)?;
     let unit = Unit {
         program,
         is_root,
@@ -301,4 +331,39 @@ fn install(context: &Context, options: &Serve) -> Result {
     context.ui.summary("  to start it, now and from now on:")?;
     unit.next().iter().try_for_each(|line| context.ui.summary(&format!("    {line}")))?;
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_of_a_user_names_what_the_session_said() -> std::result::Result<(), Problem> {
+        let paths = Paths {
+            config: "/xdg/config.toml".into(),
+            state: "/xdg/state".into(),
+            cache: Some("/c".into()),
+            home: None,
+        };
+        let names = |paths: &Paths, is_root, set: &str| {
+            let all = environment(paths, is_root, &|name| name == set)?;
+            Ok::<_, Problem>(
+                all.into_iter().map(|(name, value)| name + "=" + &value).collect::<Vec<_>>(),
+            )
+        };
+        let all: Vec<String> = names(&paths, false, "")?;
+        let expected = [
+            "HOLDFAST_CONFIG=/xdg/config.toml",
+            "HOLDFAST_STATE_DIR=/xdg/state",
+            "HOLDFAST_CACHE_DIR=/c",
+        ];
+        assert_eq!(all, expected);
+        let root: Vec<String> = names(&paths, true, "HOLDFAST_STATE_DIR")?;
+        assert_eq!(root, ["HOLDFAST_STATE_DIR=/xdg/state"]);
+        let without: Vec<String> = names(&Paths { cache: None, ..paths.clone() }, false, "")?;
+        assert_eq!(without.len(), 2);
+        let odd = Paths { state: "/a\nb".into(), ..paths };
+        assert!(environment(&odd, false, &|_| false).is_err());
+        Ok(())
+    }
 }

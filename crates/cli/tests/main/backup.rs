@@ -1,6 +1,9 @@
 //! `backup` and `forget`.
 
-use crate::sandbox::Sandbox;
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::sandbox::{PASSPHRASE, Sandbox};
 
 #[test]
 fn options_may_follow_arguments_and_tags_may_be_lists() {
@@ -56,6 +59,20 @@ fn standard_input_is_a_file() {
     assert_eq!(sandbox.run("at repo cat latest:/dump.sql").ok().out, "select 1;\n");
     let event = sandbox.run("at repo ls --json").events().remove(0);
     assert_eq!(event["kind"], "stdin");
+}
+
+#[test]
+fn a_command_that_gives_the_passphrase_takes_nothing_of_standard_input() {
+    let sandbox = Sandbox::with_passphrase();
+    let mut command = sandbox.command();
+    command.args(["at", "repo", "backup", "-"]);
+    command.env("HOLDFAST_PASSPHRASE_COMMAND", format!("cat > /dev/null; echo {PASSPHRASE}"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"select 1;\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(sandbox.run("at repo cat latest:/stdin").ok().out, "select 1;\n");
 }
 
 #[test]

@@ -77,6 +77,9 @@ fn slips_are_told_and_no_secret_has_to_be_typed() {
     create(&line).ok();
     assert!(sandbox.config_text().contains("to = [\"b@x.example\", \"c@x.example\"]"));
     create(&line).fails(1, "there is a channel m already");
+    // A value may begin with a dash.
+    sandbox.run_bare("channel set m title -value").ok();
+    assert!(sandbox.config_text().contains("title = \"-value\""), "{}", sandbox.config_text());
     sandbox.run_bare("channel set m url").fails(2, "no key of a mail channel");
     let typed = sandbox.run_bare("channel set m title s").ok();
     assert!(!typed.err.contains("history"), "{}", typed.err);

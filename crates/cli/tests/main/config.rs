@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use crate::sandbox::{Answer, Sandbox, answer, files};
 
-const KEY: &str =
+pub(crate) const KEY: &str =
     "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn==\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----";
 
 fn mode(sandbox: &Sandbox) -> u32 {
@@ -423,6 +423,16 @@ pub(crate) fn in_terminal(sandbox: &Sandbox, line: &str, prompt: &str, typed: &s
     let seen = String::from_utf8_lossy(&seen).replace('\r', "");
     assert!(child.wait().unwrap().success(), "{seen}");
     seen
+}
+
+#[test]
+fn a_location_is_tested_by_its_title() {
+    let sandbox = Sandbox::with_repository();
+    sandbox.run_words(["config", "repository", "create", "Office NAS"]).ok();
+    set(&sandbox, "office-nas", "location", "repo").ok();
+    sandbox.run("config repository rename office-nas nas").ok();
+    sandbox.run_words(["config", "repository", "test", "Office NAS"]).ok();
+    sandbox.run_words(["config", "repository", "test", "Other NAS"]).fails(1, "no location");
 }
 
 #[test]

@@ -2,11 +2,20 @@
 //! some of them are killed.
 
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use holdfast_app::ask::Nobody;
+use holdfast_app::jobs::backup::{Settings, snapshot};
+use holdfast_app::open::SourceContext;
+use holdfast_app::paths::Paths;
+use holdfast_app::roots;
+use holdfast_connectors::local::source::LocalSourceOptions;
+use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_testkit::clock::random_bytes;
 
-use crate::sandbox::{Answer, Sandbox};
+use crate::config::{KEY, in_terminal};
+use crate::sandbox::{Answer, Sandbox, answer};
 
 /// How long anything may take here.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -154,6 +163,109 @@ fn a_machine_comes_back_from_its_repository_alone() {
     let again = sandbox.run(&format!("{line} --yes --json")).ok().events();
     let summary = again.last().unwrap();
     assert_eq!(summary["kept"], serde_json::json!(["location nas", "plan home"]));
+}
+
+/// A snapshot of `src` with this record of the plans of a machine.
+fn snapshot_with(sandbox: &Sandbox, record: &str) {
+    let paths = Paths {
+        config: sandbox.config(),
+        state: sandbox.path("state"),
+        cache: None,
+        home: Some(sandbox.path("home")),
+    };
+    let access = paths.access(Arc::new(Nobody));
+    let place = |text: &str| paths.resolve(text.as_ref(), &paths.load_config().unwrap()).unwrap();
+    let repository = paths.open_repository(&place("@nas"), &access).unwrap();
+    let options = &LocalSourceOptions::default();
+    let context = SourceContext { options, repository: None, access: &access };
+    let planned = roots::plan(&[place(&sandbox.text("src"))], "stdin", &context).unwrap();
+    let settings = Settings { plan: record.into(), ..Settings::default() };
+    for origin in planned.origins {
+        snapshot(&repository, origin, &settings, &NoMonitor, &Interrupt::new()).unwrap();
+    }
+}
+
+const ELSEWHERE: &str = "host = \"elsewhere\"\n\
+    [repository.far]\nlocation = \"sftp://a@nowhere.invalid/x\"\n\
+    [secret]\nfar = [\"key\"]\n\
+    [plan.web]\nsources = [\"/a\"]\nrepository = \"far\"\n";
+
+#[test]
+fn a_plan_that_is_refused_is_told_of_and_keeps_no_other_from_coming_back() {
+    let sandbox = with_plan("");
+    let odd = "[plan.odd]\nsources = [\"/a\"]\nrepository = \"far\"\nof_tomorrow = 1\n";
+    snapshot_with(&sandbox, &format!("{ELSEWHERE}{odd}"));
+    let answer = sandbox.run_bare("recover @nas --yes --json").fails(3, "of_tomorrow");
+    assert!(answer.out.contains("this machine is not called elsewhere"), "{}", answer.out);
+    let events = answer.events();
+    let summary = events.iter().find(|event| event["type"] == "summary").unwrap();
+    assert_eq!(summary["plans"], serde_json::json!(["web"]));
+    assert_eq!(
+        (&summary["refused"][0]["plan"], summary["refused"][1].is_null()),
+        (&"odd".into(), true)
+    );
+    assert!(summary["refused"][0]["problem"].as_str().unwrap().contains("of_tomorrow"));
+}
+
+#[test]
+fn a_key_that_is_pasted_comes_back_whole() {
+    let sandbox = with_plan("");
+    snapshot_with(&sandbox, ELSEWHERE);
+    let seen = in_terminal(&sandbox, "recover @nas --yes", "later): ", &format!("{KEY}\n"));
+    assert!(seen.contains("added the plan web") && !seen.contains("c2VjcmV0"), "{seen}");
+    let text = sandbox.config_text();
+    assert!(text.contains(KEY), "{text}");
+}
+
+#[test]
+fn a_configuration_that_is_asked_for_must_be_there() {
+    let sandbox = with_plan("");
+    for line in ["run home", "drill home", "plan list", "plan next", "serve --no-console"] {
+        sandbox.run_bare(&format!("{line} --config typo.toml")).fails(1, "typo.toml");
+    }
+}
+
+#[test]
+fn a_run_refuses_what_it_would_not_heed() {
+    let sandbox = with_plan("");
+    for (option, part) in [
+        ("--limit-upload nonsense", "holdfast plan edit PLAN --set limit_upload=RATE"),
+        ("--limit-download 1M", "holdfast plan edit PLAN --set limit_download=RATE"),
+        ("--connections 2", "holdfast config repository set NAME connections NUMBER"),
+        ("-o port=1", "holdfast config repository set NAME KEY VALUE"),
+        ("--key-file x", "repository_key_file FILE"),
+        ("--passphrase-file x", "passphrase_file FILE"),
+        ("--memory 64M", "--memory"),
+    ] {
+        for verb in ["run home", "drill home", "serve --print-unit"] {
+            sandbox.run_bare(&format!("{verb} {option}")).fails(2, part);
+        }
+    }
+    let unit = sandbox.run_bare("serve --print-unit --background --no-cache").ok().out;
+    assert!(unit.contains(" serve --background --no-cache\n"), "{unit}");
+    assert!(!unit.contains("HOLDFAST_CACHE_DIR"), "{unit}");
+    let unit = sandbox.run_bare("serve --print-unit --cache-dir other").ok().out;
+    assert!(unit.contains(&format!("HOLDFAST_CACHE_DIR={}\n", sandbox.text("other"))), "{unit}");
+}
+
+#[test]
+fn what_is_hinted_at_takes_no_copy_out_of_a_plan() {
+    let sandbox = Sandbox::with_passphrase();
+    sandbox.run_bare("at b create --key-file home/key").ok();
+    sandbox.run_bare("at c create --key-file home/key").ok();
+    for (name, location) in [("nas", "repo"), ("b", "b"), ("c", "c")] {
+        sandbox.run_bare(&format!("config repository set {name} location {location}")).ok();
+    }
+    let words =
+        ["plan", "create", "home", "--to", "@nas", "--set", "mirror=[\"@b\", \"@c\"]", "src"];
+    let made = answer(sandbox.command().args(words)).ok();
+    let line = "holdfast plan edit home --to @nas";
+    assert_eq!(made.err.matches(line).count(), 3, "{}", made.err);
+    let run = sandbox.run_bare("run home").fails(12, line);
+    assert!(!run.err.contains("--set"), "{}", run.err);
+    let before = sandbox.config_text();
+    sandbox.run_bare(line.strip_prefix("holdfast ").unwrap()).ok();
+    assert_eq!(sandbox.config_text(), before);
 }
 
 #[test]

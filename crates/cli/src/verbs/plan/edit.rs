@@ -185,13 +185,11 @@ pub(super) fn create(context: &Context, options: &Create) -> Result {
 
 /// Sees to it that its repository and the copies can be opened when nobody is there.
 fn prepare(context: &Context, plan: &Plan) -> Result<()> {
-    let mirrors = plan.mirror_locations().into_iter().map(|mirror| (mirror, "--set mirror="));
-    let all = std::iter::once((plan.repository_location(), "--to ")).chain(mirrors);
-    all.into_iter().try_for_each(|(location, option)| prepare_one(context, plan, &location, option))
+    let all = std::iter::once(plan.repository_location()).chain(plan.mirror_locations());
+    all.into_iter().try_for_each(|location| prepare_one(context, plan, &location))
 }
 
-/// `option` is what says this repository on the command line.
-fn prepare_one(context: &Context, plan: &Plan, location: &str, option: &str) -> Result<()> {
+fn prepare_one(context: &Context, plan: &Plan, location: &str) -> Result<()> {
     let place = context.other(location.as_ref())?;
     if unattended::is_ready(&place) {
         return Ok(());
@@ -208,10 +206,12 @@ fn prepare_one(context: &Context, plan: &Plan, location: &str, option: &str) -> 
                 "{place} asks for a passphrase, and nobody is there to type it: runs will fail \
                  until the configuration says what opens it"
             ))?;
+            // With the repository that the plan has nothing of it changes, and copies are looked at
+            // as well.
             return Ok(context.ui.warn(&format!(
-                "  hint: to type it once: holdfast plan edit {} {option}{}",
+                "  hint: to type it once: holdfast plan edit {} --to {}",
                 shell_word(&plan.name),
-                shell_word(location),
+                shell_word(plan.repository_location()),
             ))?);
         }
         Err(failure) => return Err(failure),

@@ -32,8 +32,8 @@ struct Due<'a> {
 }
 
 fn config(context: &Context) -> Result<Config> {
-    let paths = context.paths()?;
-    let config = paths.load_config()?;
+    context.expect_named_config()?;
+    let config = context.paths()?.load_config()?;
     context.warn_of(&config)?;
     Ok(config)
 }
