@@ -171,7 +171,7 @@ struct Gate {
 
 impl Gate {
     /// Lets programs with a token of enough scope pass, and records what they change.
-    async fn pass(State(gate): State<Self>, request: Request, next: Next) -> Response {
+    async fn pass(State(gate): State<Self>, mut request: Request, next: Next) -> Response {
         let program = match program(&gate.state, request.headers()) {
             Ok(program) => program,
             Err(refusal) => return refusal,
@@ -187,6 +187,7 @@ impl Gate {
                 .hint("make another token in the console's settings");
             return answer(StatusCode::FORBIDDEN, &problem);
         }
+        request.extensions_mut().insert(program.scope);
         let address = client(&gate.state, &request).to_string();
         let response = next.run(request).await;
         if let Some(Done(words)) = response.extensions().get() {
@@ -206,11 +207,11 @@ fn program(state: &Console, headers: &HeaderMap) -> Result<Program, Response> {
     let token = token.and_then(|text| text.strip_prefix("Bearer "));
     match token.map(|token| state.accounts.program(token.trim())) {
         Some(Ok(Some(program))) => Ok(program),
-        Some(Err(problem)) => Err(refused(&problem)),
+        Some(Err(problem)) => Err(answer(failure::refusal(problem.class), &problem)),
         _ => {
             let problem = Problem::new(Class::Authentication, "there is no good token with this")
                 .hint("send one of the console's settings: Authorization: Bearer …");
-            let mut refusal = refused(&problem);
+            let mut refusal = answer(StatusCode::UNAUTHORIZED, &problem);
             let challenge = http::HeaderValue::from_static("Bearer");
             refusal.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             Err(refusal)

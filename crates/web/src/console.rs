@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::middleware::from_fn;
 use holdfast_app::runner::Runner;
 use holdfast_app::{Class, Problem, catalogue};
 use holdfast_engine::monitor::Interrupt;
@@ -17,10 +16,11 @@ use tokio::runtime::Runtime;
 
 use crate::accounts::Accounts;
 use crate::opened::IDLE;
+use crate::serve::{HEAD, serve};
 use crate::state::{Shared, State};
-use crate::tls::door::{Door, Peer};
+use crate::tls::door::Door;
 use crate::tls::{Certificates, Tls, bare_name};
-use crate::{guard, pages, router};
+use crate::{pages, router};
 
 /// How often an interrupt is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -105,13 +105,10 @@ impl Console {
             Some(tls) => {
                 let door = Door::open(listener, tls.config()?);
                 let door = door.map_err(|e| cannot_listen(listen, &e))?;
-                let service =
-                    app.layer(from_fn(guard::met)).into_make_service_with_connect_info::<Peer>();
-                runtime.spawn(async move { axum::serve(door, service).await });
+                runtime.spawn(serve(door, app, HEAD));
             }
             None => {
-                let service = app.into_make_service_with_connect_info::<SocketAddr>();
-                runtime.spawn(async move { axum::serve(listener, service).await });
+                runtime.spawn(serve(listener, app, HEAD));
             }
         }
         runtime.spawn(pages::runs::live::follow(state.clone()));

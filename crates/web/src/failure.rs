@@ -11,7 +11,17 @@ use crate::view::{self, Frame, Nav, View};
 
 /// A handler could not do what was asked.
 #[derive(Debug)]
-pub(crate) struct Failure(Box<Problem>);
+pub(crate) struct Failure {
+    problem: Box<Problem>,
+    status: StatusCode,
+}
+
+impl Failure {
+    /// The console itself lets nobody do this, or not without another password.
+    pub(crate) fn refusal(problem: Problem) -> Self {
+        Self { status: refusal(problem.class), problem: Box::new(problem) }
+    }
+}
 
 /// Travels with an answer to where it becomes a page.
 #[derive(Debug, Clone)]
@@ -19,19 +29,29 @@ pub(crate) struct Shown(pub(crate) Problem);
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self(Box::new(problem))
+        Self { status: status(problem.class), problem: Box::new(problem) }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = status(self.0.class).into_response();
-        response.extensions_mut().insert(Shown(*self.0));
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(Shown(*self.problem));
         response
     }
 }
 
-/// The status that tells programs what kind of problem it is.
+/// The status of what the console itself refuses to those who are not known to it, or may not.
+pub(crate) fn refusal(class: Class) -> StatusCode {
+    match class {
+        Class::Authentication => StatusCode::UNAUTHORIZED,
+        Class::PermissionDenied => StatusCode::FORBIDDEN,
+        class => status(class),
+    }
+}
+
+/// The status that tells programs what kind of problem it is. A storage that lets the console in no
+/// more says nothing of who asks the console: that is no 401 and no 403.
 pub(crate) fn status(class: Class) -> StatusCode {
     match class {
         Class::Usage | Class::Configuration => StatusCode::UNPROCESSABLE_ENTITY,
@@ -40,9 +60,8 @@ pub(crate) fn status(class: Class) -> StatusCode {
         | Class::NoSuchSnapshot
         | Class::NoSuchKey
         | Class::NoRepository => StatusCode::NOT_FOUND,
-        Class::Authentication => StatusCode::UNAUTHORIZED,
         Class::PassphraseNeeded => StatusCode::LOCKED,
-        Class::WrongPassphrase | Class::PermissionDenied => StatusCode::FORBIDDEN,
+        Class::WrongPassphrase => StatusCode::FORBIDDEN,
         Class::SlowDown => StatusCode::TOO_MANY_REQUESTS,
         Class::Busy | Class::AlreadyExists | Class::RepositoryExists => StatusCode::CONFLICT,
         Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -19,7 +19,6 @@ use crate::pages::sign_in;
 use crate::record::{self, Unchanged};
 use crate::state::Shared;
 use crate::tls::bare_name;
-use crate::tls::door::Peer;
 use crate::view::View;
 
 /// The most that a form may hold, in bytes: long exclude lists and pasted keys fit.
@@ -112,7 +111,8 @@ pub(crate) async fn signed_in(
     let what = changes(request.method()).then(|| record::words(request.uri().path())).flatten();
     let fragment = request.headers().contains_key("x-fragment");
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let view = View::new(state.clone(), session.clone(), client, &cookies, path, fragment);
+    let asked = (request.method(), path);
+    let view = View::new(state.clone(), session.clone(), client, &cookies, asked, fragment);
     request.extensions_mut().insert(view.clone());
     if changes(request.method()) {
         match with_token(request, &session).await {
@@ -171,15 +171,6 @@ async fn with_token(request: Request, session: &Session) -> Result<Request, Prob
         return Err(refused());
     }
     Ok(Request::from_parts(parts, Body::from(body)))
-}
-
-/// Says who is at the other end of an encrypted connection as of any other.
-pub(crate) async fn met(mut request: Request, next: Next) -> Response {
-    if let Some(ConnectInfo(Peer(peer))) = request.extensions().get::<ConnectInfo<Peer>>().copied()
-    {
-        request.extensions_mut().insert(ConnectInfo(peer));
-    }
-    next.run(request).await
 }
 
 /// Who asks.

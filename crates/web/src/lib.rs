@@ -2,7 +2,8 @@
 //!
 //! [`Console`] is the server. Inside: `guard` lets requests in (host, origin, session, token), `tls`
 //! encrypts connections, `view` is what every page needs, `opened` are the repositories that pages
-//! look into, `live` are the events that pages follow, `pages/` hold one file a page. Handlers are thin; what takes longer than a moment runs on a blocking thread.
+//! look into, `live` are the events that pages follow, `serve` answers connections, `pages/` hold one
+//! file a page. Handlers are thin; what takes longer than a moment runs on a blocking thread.
 
 mod accounts;
 mod api;
@@ -18,6 +19,7 @@ mod pages;
 mod posted;
 mod record;
 mod router;
+mod serve;
 mod state;
 mod tls;
 mod view;

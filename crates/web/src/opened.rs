@@ -98,18 +98,24 @@ impl Open {
         self.index.clone()
     }
 
-    /// The snapshot whose id begins so; "latest" is the newest complete one.
+    /// The snapshot whose id begins so; "latest" is the newest complete one. Errors: there is none,
+    /// or there are several, of which none is more meant than the others.
     pub(crate) fn snapshot(&self, id: &str) -> Result<&SnapshotInfo, Problem> {
         let fits = |info: &&SnapshotInfo| match id {
             "latest" => !info.record.partial,
             id => !id.is_empty() && info.id.to_string().starts_with(id),
         };
-        let found = self.snapshots.iter().rev().find(fits);
-        found.ok_or_else(|| {
-            let shown = holdfast_app::text::printable(id.as_bytes());
-            Problem::new(Class::NoSuchSnapshot, format!("there is no snapshot {shown}"))
+        let mut fitting = self.snapshots.iter().rev().filter(fits);
+        let shown = || holdfast_app::text::printable(id.as_bytes());
+        let found = fitting.next().ok_or_else(|| {
+            Problem::new(Class::NoSuchSnapshot, format!("there is no snapshot {}", shown()))
                 .hint("it may have been forgotten: go back to the list of snapshots")
-        })
+        })?;
+        if id != "latest" && fitting.next().is_some() {
+            let text = format!("several snapshots begin with {}", shown());
+            return Err(Problem::new(Class::NoSuchSnapshot, text).hint("send more of the id"));
+        }
+        Ok(found)
     }
 
     /// The repository for a job.

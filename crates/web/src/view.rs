@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use askama::Template;
 use axum::extract::FromRequestParts;
 use axum::response::{Html, IntoResponse, Response};
-use http::StatusCode;
 use http::request::Parts;
+use http::{Method, StatusCode};
 
 use holdfast_app::{Class, Problem};
 
@@ -39,6 +39,7 @@ pub(crate) struct View {
     pub(crate) client: IpAddr,
     theme: &'static str,
     path: String,
+    is_get: bool,
     /// Our script asks for a part of a page.
     pub(crate) is_fragment: bool,
 }
@@ -71,15 +72,16 @@ impl View {
         session: Session,
         client: IpAddr,
         cookies: &str,
-        path: &str,
+        (method, path): (&Method, &str),
         is_fragment: bool,
     ) -> Self {
-        Self { state, session, client, theme: theme(cookies), path: path.to_owned(), is_fragment }
+        let (theme, path, is_get) = (theme(cookies), path.to_owned(), method == Method::GET);
+        Self { state, session, client, theme, path, is_get, is_fragment }
     }
 
-    /// The address that was asked for, without the host.
-    pub(crate) fn address(&self) -> &str {
-        &self.path
+    /// The address of the page that was asked for, without the host; `None`: it is no page.
+    pub(crate) fn page(&self) -> Option<&str> {
+        (self.is_get && !self.is_fragment).then_some(self.path.as_str())
     }
 
     /// The frame of a page. `cli` is the command line that does the same.

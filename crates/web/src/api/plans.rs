@@ -1,5 +1,6 @@
 //! Plans and runs.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use holdfast_app::jobs::Job;
@@ -147,10 +148,18 @@ async fn runs(State(state): State<Shared>, Asked(which): Asked<Which>) -> Respon
 }
 
 /// `GET /api/v1/runs/{id}`
-async fn run(State(state): State<Shared>, At(id): At<RunId>) -> Response {
+async fn run(
+    State(state): State<Shared>,
+    Extension(scope): Extension<Scope>,
+    At(id): At<RunId>,
+) -> Response {
     blocking(state, move |state| {
         let mut run = state.runner.history().run(id)?.to_json();
-        if let (Some(live), Some(object)) = (state.runner.live(id), run.as_object_mut()) {
+        if let (Some(mut live), Some(object)) = (state.runner.live(id), run.as_object_mut()) {
+            if scope < Scope::Restore {
+                // It is the name of a file.
+                live.current.clear();
+            }
             object.insert("progress".into(), super::value(live)?);
         }
         Ok(run)

@@ -15,6 +15,7 @@ use holdfast_app::text::{count, plural, printable, size};
 use holdfast_app::times::now;
 use holdfast_engine::format::snapshot::Sum;
 use holdfast_engine::repo::snapshots::SnapshotInfo;
+use holdfast_engine::tree::split;
 use holdfast_engine::tree::view::normalize;
 use serde::Deserialize;
 
@@ -22,12 +23,15 @@ use self::folder::{Entries, Folder, Order};
 use self::preview::Preview;
 use super::snapshots::encode;
 use super::unlock::{Refused, with};
-use crate::names::{self, escape, line, name, parent, spec, unescape};
+use crate::names::{escape, line, name, parent, spec, unescape};
 use crate::opened::Open;
 use crate::posted::Posted;
 use crate::state::Shared;
 use crate::view::{Frame, Nav, View, html};
 use crate::words;
+
+/// The longest address that is led to: what is much longer is answered without a word.
+const ADDRESS: usize = 60_000;
 
 /// The addresses.
 pub(crate) fn routes() -> Router<Shared> {
@@ -302,23 +306,58 @@ async fn picked(
     posted: Posted,
 ) -> Result<Response, Refused> {
     let (at, id) = (encode(&at), encode(&id));
-    let mut query = format!("path={}", escape(&unescape(posted.text("path"))));
+    let folder = unescape(posted.text("path"));
+    let mut query = format!("path={}", escape(&folder));
     for pick in posted.all("pick") {
-        query.push_str(&format!("&pick={}", escape(&unescape(pick))));
+        let path = unescape(pick);
+        // Names alone, so that many fit into an address.
+        let (_, name) = split(&path);
+        let is_in_it = !name.is_empty() && parent(&path) == folder;
+        query.push_str(&format!("&pick={}", escape(if is_in_it { name } else { &path })));
     }
     let to = match posted.text("do") {
         "restore" => format!("/restore/{at}/{id}?{query}"),
         format => format!("/archive/{at}/{id}?{query}&format={}", encode(format)),
     };
+    if to.len() > ADDRESS {
+        let problem = Problem::usage("more is picked than fits into an address");
+        return Err(problem.hint("pick the folder that it is in, or fewer at once").into());
+    }
     Ok(Redirect::to(&to).into_response())
 }
 
-/// Paths in a query: the folder, and what was picked in it.
+/// Paths in a query: the folder, and what was picked in it, as names or as absolute paths.
 pub(crate) fn picks(query: &str) -> (Option<Vec<u8>>, Vec<Vec<u8>>) {
     let pairs = crate::view::pairs(query.as_bytes());
     let of = |wanted: &str| {
         let values = pairs.iter().filter(move |(name, value)| name == wanted && !value.is_empty());
-        values.map(|(_, value)| normalize(&names::unescape(value))).collect::<Vec<_>>()
+        values.map(|(_, value)| unescape(value)).collect::<Vec<_>>()
     };
-    (of("path").pop(), of("pick"))
+    let folder = of("path").pop().map(|path| normalize(&path));
+    let within = |pick: Vec<u8>| match &folder {
+        Some(folder) if !pick.starts_with(b"/") => normalize(&folder::join(folder, &pick)),
+        _ => normalize(&pick),
+    };
+    let picks = of("pick").into_iter().map(within).collect();
+    (folder, picks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_picked_lies_in_the_folder_unless_its_whole_path_is_given() {
+        let paths = |query: &str| {
+            let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
+            let (folder, picks) = picks(query);
+            (folder.as_ref().map(text), picks.iter().map(text).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            paths("path=/a/b~20c&pick=x&pick=/a/b~20c/y&pick=~7e&pick="),
+            (Some("/a/b c".into()), vec!["/a/b c/x".into(), "/a/b c/y".into(), "/a/b c/~".into()])
+        );
+        assert_eq!(paths("path=/&pick=home"), (Some("/".into()), vec!["/home".into()]));
+        assert_eq!(paths("pick=/home/x"), (None, vec!["/home/x".into()]));
+    }
 }

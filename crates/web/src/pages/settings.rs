@@ -175,12 +175,12 @@ fn browser(agent: &str) -> String {
 
 /// Refuses what does not come with the password that is set now. Tries count as those of a sign-in:
 /// a session that was stolen is no way around the limit.
-fn with_password(state: &State, client: IpAddr, posted: &Posted) -> Result<(), Problem> {
+fn with_password(state: &State, client: IpAddr, posted: &Posted) -> Result<(), Failure> {
     let accounts = &state.accounts;
     let is_password = || accounts.is_password(posted.text("current"));
     if accounts.has_password()? && !state.limiter.attempt(client, is_password)? {
-        return Err(Problem::new(Class::Authentication, "the current password is not right")
-            .hint(FORGOTTEN));
+        let problem = Problem::new(Class::Authentication, "the current password is not right");
+        return Err(Failure::refusal(problem.hint(FORGOTTEN)));
     }
     Ok(())
 }
@@ -192,9 +192,10 @@ async fn password(view: View, headers: HeaderMap, posted: Posted) -> Result<Resp
         with_password(state, client, &posted)?;
         if posted.text("new") != posted.text("again") {
             return Err(Problem::usage("the two new passwords differ")
-                .hint("nothing was changed; type the same twice"));
+                .hint("nothing was changed; type the same twice")
+                .into());
         }
-        state.accounts.set_password(posted.text("new"))
+        Ok::<_, Failure>(state.accounts.set_password(posted.text("new"))?)
     })
     .await?;
     Ok(go(&headers, "/sign-in"))
@@ -213,10 +214,11 @@ async fn offer(view: View, posted: Posted) -> Result<Response, Failure> {
         .blocking(move |state| {
             if !state.accounts.has_password()? {
                 return Err(Problem::usage("a second factor needs a first one")
-                    .hint("set a password above"));
+                    .hint("set a password above")
+                    .into());
             }
             with_password(state, client, &posted)?;
-            state.accounts.offer_factor(&state.machine)
+            Ok::<_, Failure>(state.accounts.offer_factor(&state.machine)?)
         })
         .await?;
     Ok(html(&Offered { offer }))
@@ -231,7 +233,10 @@ struct Confirmed {
 /// `POST /settings/factor/confirm`
 async fn confirm(view: View, posted: Posted) -> Result<Response, Failure> {
     let codes = view
-        .blocking(move |state| state.accounts.confirm_factor(posted.text("code").trim(), seconds()))
+        .blocking(move |state| {
+            let confirmed = state.accounts.confirm_factor(posted.text("code").trim(), seconds());
+            confirmed.map_err(Failure::refusal)
+        })
         .await?;
     Ok(html(&Confirmed { codes }))
 }
@@ -241,7 +246,7 @@ async fn off(view: View, headers: HeaderMap, posted: Posted) -> Result<Response,
     let client = view.client;
     view.blocking(move |state| {
         with_password(state, client, &posted)?;
-        state.accounts.drop_factor()
+        Ok::<_, Failure>(state.accounts.drop_factor()?)
     })
     .await?;
     Ok(go(&headers, "/settings"))
@@ -297,10 +302,11 @@ async fn export_whole(view: View, posted: Posted) -> Result<Response, Failure> {
         .blocking(move |state| {
             if !state.accounts.has_password()? {
                 return Err(Problem::usage("secrets are given out only for a password")
-                    .hint("set one above, or export without secrets"));
+                    .hint("set one above, or export without secrets")
+                    .into());
             }
             with_password(state, client, &posted)?;
-            Ok(state.paths.load_config()?.whole())
+            Ok::<_, Failure>(state.paths.load_config()?.whole())
         })
         .await?;
     Ok(as_file(text))

@@ -68,7 +68,7 @@ async fn page(
         apart(state, |accounts| Ok((accounts.has_password()?, accounts.has_factor()?))).await;
     match asked {
         Ok((has_password, has_factor)) => {
-            let status = problem.map_or_else(|status| status, |p| failure::status(p.class));
+            let status = problem.map_or_else(|status| status, |p| failure::refusal(p.class));
             let (theme, note) = (view::theme(cookies), problem.ok().map(Note::from));
             let page = Page { theme, has_password, has_factor, to: to.to_owned(), note };
             (status, view::html(&page)).into_response()

@@ -72,8 +72,8 @@ struct NoStorage {
     heading: &'static str,
 }
 
-/// The location that an address names, or the first one; `None` where there is none at all, with the
-/// page that says so.
+/// The location that an address names, or the first one; where there is none at all, the page that
+/// says so. Errors: it names one that is not there. What passes stands in addresses of the page.
 pub(crate) async fn location(
     view: &View,
     at: &str,
@@ -88,7 +88,11 @@ pub(crate) async fn location(
             Err(html(&NoStorage { frame, heading }))
         }
         ("", Some(first)) => Ok((first, storages)),
-        (at, _) => Ok((at.to_owned(), storages)),
+        (at, _) => {
+            let name = at.to_owned();
+            view.blocking(move |state| state.paths.load_config()?.expect(&name).map(drop)).await?;
+            Ok((at.to_owned(), storages))
+        }
     })
 }
 

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::Router;
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use holdfast_app::{Class, Problem, adopt, secrets};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -18,6 +18,7 @@ use crate::pages::sign_in::own_path;
 use crate::pages::snapshots::encode;
 use crate::pages::{go, lead};
 use crate::posted::Posted;
+use crate::record::Unchanged;
 use crate::state::{Shared, State};
 use crate::view::{Frame, Nav, View, html};
 
@@ -32,7 +33,8 @@ pub(crate) enum Refused {
     /// Its passphrase is needed first.
     Locked {
         at: String,
-        back: String,
+        /// The page to come back to; `None`: a part of one, or a change, and neither is a page.
+        back: Option<String>,
         is_fragment: bool,
     },
     Failed(Failure),
@@ -55,11 +57,11 @@ impl IntoResponse for Refused {
         match self {
             Self::Failed(failure) => failure.into_response(),
             Self::Locked { at, back, is_fragment } => {
-                // A part of a page is no place to come back to.
                 let snapshots = || format!("/snapshots?at={}", encode(&at));
-                let back = if is_fragment { snapshots() } else { back };
-                let back = crate::names::escape(back.as_bytes());
-                lead(is_fragment, &format!("/unlock/{at}?back={back}"))
+                let back = crate::names::escape(back.unwrap_or_else(snapshots).as_bytes());
+                let to = lead(is_fragment, &format!("/unlock/{at}?back={back}"));
+                // What was to be done is not done.
+                (Extension(Unchanged), to).into_response()
             }
         }
     }
@@ -72,7 +74,7 @@ pub(crate) async fn with<T: Send + 'static>(
     now: bool,
     work: impl FnOnce(&State, &Arc<Open>) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Refused> {
-    let (name, at, back) = (at.to_owned(), at.to_owned(), view.address().to_owned());
+    let (name, at, back) = (at.to_owned(), at.to_owned(), view.page().map(String::from));
     let done = view
         .blocking(move |state| {
             let open = match state.shelf.open(&state.paths, &name, now) {

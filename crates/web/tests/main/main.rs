@@ -12,6 +12,7 @@ mod guide;
 mod looking;
 mod people;
 mod plans;
+mod refused;
 mod room;
 mod running;
 mod seeds;

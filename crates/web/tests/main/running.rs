@@ -15,10 +15,9 @@ fn plan(site: &Site, text: &str) -> Result {
     Ok(std::fs::write(path, format!("{before}\n{text}"))?)
 }
 
-#[test]
-fn a_run_is_cancelled_and_says_what_stays() -> Result {
-    let site = Site::new()?;
-    let stored = Stored::with(&site, |files| {
+/// A plan that is at work for a while.
+fn slow(site: &Site) -> Result {
+    let stored = Stored::with(site, |files| {
         let mut noise = vec![0_u8; 24 << 20];
         let mut word = 0x9e37_79b9_7f4a_7c15_u64;
         for chunk in noise.chunks_mut(8) {
@@ -31,7 +30,35 @@ fn a_run_is_cancelled_and_says_what_stays() -> Result {
     let text = format!(
         "[plan.home]\nsources = [{source:?}]\nrepository = \"attic\"\nlimit_upload = \"1M\"\n"
     );
-    plan(&site, &text)?;
+    plan(site, &text)
+}
+
+#[test]
+fn which_file_is_read_now_is_told_to_those_who_may_see_names() -> Result {
+    let site = Site::new()?;
+    slow(&site)?;
+    let (reads, restores) = (site.token("read")?, site.token("restore")?);
+    let run = site.ask("POST", "/api/v1/plans/home/run", &restores, "")?.1["run"].clone();
+    let address = format!("/api/v1/runs/{run}");
+    let current = |token: &str| -> Result<Option<String>> {
+        let told = site.ask("GET", &address, token, "")?.1;
+        assert!(told["ended"].is_null(), "it is over: {told}");
+        Ok(told["progress"]["current"].as_str().map(String::from))
+    };
+    while current(&restores)?.unwrap_or_default().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(current(&reads)?.as_deref(), Some(""), "a name of a file");
+    assert!(current(&restores)?.is_some_and(|name| name.contains("noise.bin")));
+    site.ask("POST", &format!("{address}/cancel"), &restores, "")?;
+    assert_eq!(site.ended(&run, &restores)?["outcome"], "cancelled");
+    Ok(())
+}
+
+#[test]
+fn a_run_is_cancelled_and_says_what_stays() -> Result {
+    let site = Site::new()?;
+    slow(&site)?;
     browse(&site, Screen::Desk, async |tab| {
         tab.open("/plans/home").await?;
         tab.click("Run now").await?;

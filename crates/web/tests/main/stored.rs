@@ -75,7 +75,8 @@ impl Stored {
         Ok(stored)
     }
 
-    fn back_up(&self, tags: &[&str], pinned: bool) -> Result {
+    /// Takes another snapshot.
+    pub(crate) fn back_up(&self, tags: &[&str], pinned: bool) -> Result {
         let options = LocalSourceOptions::default();
         let access = self.paths.access(Arc::new(Nobody));
         let context = SourceContext { options: &options, repository: None, access: &access };

@@ -11,14 +11,14 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use holdfast_app::archive::{Format, write_archive};
-use holdfast_app::text::plural;
+use holdfast_app::text::{plural, printable};
 use holdfast_app::{Class, Problem, catalogue};
 use holdfast_engine::Error;
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
-use holdfast_engine::ops::archive::{ArchiveError, ArchiveOptions, PathFilter};
+use holdfast_engine::ops::archive::{ArchiveError, ArchiveOptions, ArchiveReport, PathFilter};
 use holdfast_engine::repo::snapshots::{SnapshotInfo, is_within};
 use holdfast_engine::tree::content::read_content;
-use holdfast_engine::tree::{Entry, split};
+use holdfast_engine::tree::{Content, Entry, split};
 use http::header::{self, HeaderMap, HeaderValue};
 use tokio::sync::mpsc;
 
@@ -37,8 +37,9 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 const PDF_POLICY: &str = "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'; \
     frame-ancestors 'self'; form-action 'none'; base-uri 'none'";
 
-/// What is made on another thread: pieces of the content, or why there are no more.
-type Piece = Result<Bytes, Problem>;
+/// What is made on another thread: pieces of the content, `None` after the last one, or why there
+/// are no more. Where it ends without either, its maker broke off.
+type Piece = Result<Option<Bytes>, Problem>;
 
 /// Makes a stream of what `make` sends, and waits for its first piece.
 async fn streamed(
@@ -47,20 +48,25 @@ async fn streamed(
     let (send, mut receive) = mpsc::channel::<Piece>(WAITING);
     tokio::task::spawn_blocking(move || {
         let mut pipe = Pipe(send);
-        if let Err(problem) = make(&mut pipe) {
-            // Nobody may be listening any more.
-            let _ = pipe.0.blocking_send(Err(problem));
-        }
+        let end = make(&mut pipe).map(|()| None);
+        // Nobody may be listening any more.
+        let _ = pipe.0.blocking_send(end);
     });
-    let first = receive.recv().await.transpose()?;
-    let rest = stream::unfold((first, receive), |(first, mut receive)| async move {
+    let first = receive.recv().await.unwrap_or_else(|| Err(broken()))?;
+    let rest = stream::unfold((Some(first), receive), |(first, mut receive)| async move {
         let piece = match first {
-            Some(first) => Some(Ok(first)),
-            None => receive.recv().await,
+            Some(first) => Ok(first),
+            None => receive.recv().await.unwrap_or_else(|| Err(broken())),
         };
-        Some((piece?.map_err(|problem| io::Error::other(problem.to_string())), (None, receive)))
+        let piece = piece.map_err(|problem| io::Error::other(problem.to_string()));
+        Some((piece.transpose()?, (None, receive)))
     });
     Ok(Body::from_stream(rest))
+}
+
+fn broken() -> Problem {
+    Problem::new(Class::Internal, "what makes this download broke off")
+        .hint("please report this with what you did")
 }
 
 /// Where the content goes.
@@ -69,7 +75,12 @@ struct Pipe(mpsc::Sender<Piece>);
 impl Pipe {
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(gone)
+        self.0.blocking_send(Ok(Some(Bytes::copy_from_slice(bytes)))).map_err(gone)
+    }
+
+    /// Whether nobody listens any more.
+    fn is_gone(&self) -> bool {
+        self.0.is_closed()
     }
 }
 
@@ -84,6 +95,7 @@ impl Write for Pipe {
 }
 
 async fn content(open: Arc<Open>, entry: Entry) -> Result<Body, Problem> {
+    check_read(&entry)?;
     streamed(move |pipe| {
         let reader = open.reader();
         let mut is_gone = false;
@@ -99,6 +111,17 @@ async fn content(open: Arc<Open>, entry: Entry) -> Result<Body, Problem> {
         }
     })
     .await
+}
+
+/// Refuses a file of which nothing could be read at the backup: an empty one would look like it.
+fn check_read(entry: &Entry) -> Result<(), Problem> {
+    let is_missing = entry.content == Content::None && entry.metadata.size > 0;
+    if !is_missing || entry.error.is_empty() {
+        return Ok(());
+    }
+    let why = printable(entry.error.as_bytes());
+    let text = format!("the file could not be read when it was backed up: {why}");
+    Err(Problem::new(Class::Damage, text).hint("take it from another snapshot, if one has it"))
 }
 
 /// The header that names a download.
@@ -236,21 +259,27 @@ pub(crate) async fn packed(open: Arc<Open>, wanted: Packed) -> Result<Response, 
         let reader = open.reader();
         let (monitor, interrupt) = (NoMonitor, Interrupt::new());
         let made = write_archive(&reader, &snapshot, &options, format, pipe, &monitor, &interrupt);
-        match made {
-            Ok(report) if report.failures == 0 => Ok(()),
-            // An archive that lacks files must not look like a whole one.
-            Ok(report) => {
-                let files = plural(report.failures, "file", "files");
-                let text = format!("{files} could not be read, so that the archive is not whole");
-                Err(Problem::new(Class::Damage, text).hint("a restore brings back all the rest"))
-            }
-            Err(ArchiveError::Output(_)) => Ok(()),
-            Err(ArchiveError::Engine(e)) => Err(catalogue::explain(&e, None)),
-        }
+        packed_well(made, pipe.is_gone())
     });
     let mut response = answer(kind, POLICY, None, body.await?);
     response.headers_mut().insert(header::CONTENT_DISPOSITION, attachment(&name));
     Ok(response)
+}
+
+/// Whether an archive is whole. Errors: why not, unless nobody listens any more.
+fn packed_well(made: Result<ArchiveReport, ArchiveError>, is_gone: bool) -> Result<(), Problem> {
+    match made {
+        Ok(report) if report.failures == 0 => Ok(()),
+        // An archive that lacks files must not look like a whole one.
+        Ok(report) => {
+            let files = plural(report.failures, "file", "files");
+            let text = format!("{files} could not be read, so that the archive is not whole");
+            Err(Problem::new(Class::Damage, text).hint("a restore brings back all the rest"))
+        }
+        Err(ArchiveError::Output(_)) if is_gone => Ok(()),
+        Err(ArchiveError::Output(e)) => Err(catalogue::io("write", "the archive", &e)),
+        Err(ArchiveError::Engine(e)) => Err(catalogue::explain(&e, None)),
+    }
 }
 
 /// What takes these paths and all below them; everything, if there are none.
@@ -273,5 +302,75 @@ mod tests {
             "attachment; filename=\"a_; x=____.txt\"; \
              filename*=UTF-8''a%22%3B%20x%3D%0D%0A%C3%BC.txt"
         );
+    }
+
+    /// What arrives of a stream. Errors: it is not whole.
+    async fn arrived(body: Body) -> Result<String, Box<dyn std::error::Error>> {
+        let bytes = axum::body::to_bytes(body, 1 << 20).await?;
+        Ok(String::from_utf8(bytes.to_vec())?)
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_whole_only_if_its_maker_says_so() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let whole = streamed(|pipe| pipe.send(b"a").and_then(|()| pipe.send(b"b")).map_err(fail));
+        assert_eq!(arrived(whole.await?).await?, "ab");
+        assert_eq!(arrived(streamed(|_| Ok(())).await?).await?, "");
+        let refused = |result: Result<Body, Problem>| result.err().map(|problem| problem.class);
+        let early = streamed(|_| Err(Problem::new(Class::Damage, "no"))).await;
+        assert_eq!(refused(early), Some(Class::Damage));
+        let late = streamed(|pipe| {
+            pipe.send(b"a").map_err(fail)?;
+            Err(Problem::new(Class::Damage, "no more"))
+        });
+        assert!(arrived(late.await?).await.is_err(), "what failed looks whole");
+        // A maker that is gone has said nothing.
+        assert_eq!(refused(streamed(|_| panic!("at once")).await), Some(Class::Internal));
+        let gone = streamed(|pipe| {
+            pipe.send(b"a").map_err(fail)?;
+            panic!("later")
+        });
+        assert!(arrived(gone.await?).await.is_err(), "what broke off looks whole");
+        Ok(())
+    }
+
+    fn fail(e: io::Error) -> Problem {
+        catalogue::io("write", "the test", &e)
+    }
+
+    #[test]
+    fn an_archive_that_could_not_be_encoded_is_not_whole() {
+        let made = |kind: io::ErrorKind| Err(ArchiveError::Output(io::Error::from(kind)));
+        assert!(packed_well(Ok(ArchiveReport::default()), false).is_ok());
+        assert!(
+            packed_well(Ok(ArchiveReport { failures: 1, ..Default::default() }), false).is_err()
+        );
+        assert!(packed_well(made(io::ErrorKind::InvalidInput), false).is_err());
+        // Who went away misses nothing.
+        assert!(packed_well(made(io::ErrorKind::BrokenPipe), true).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_was_not_read_is_no_empty_file() {
+        let entry = |size: u64, content: Content, error: &str| {
+            let mut entry = Entry { content, error: error.into(), ..Entry::default() };
+            entry.metadata.size = size;
+            entry
+        };
+        let refused = |entry: &Entry| check_read(entry).err();
+        let problem = refused(&entry(5, Content::None, "permission denied"));
+        assert!(
+            problem.is_some_and(|p| p.class == Class::Damage
+                && p.message.ends_with("when it was backed up: permission denied")),
+            "an unread file is sent"
+        );
+        // One that is empty, one with holes alone, and one that changed meanwhile.
+        for whole in [
+            entry(0, Content::None, "it changed while it was read"),
+            entry(5, Content::None, ""),
+            entry(5, Content::Inline(vec![7; 5]), "it changed while it was read"),
+        ] {
+            assert!(refused(&whole).is_none(), "{whole:?}");
+        }
     }
 }

@@ -4,18 +4,15 @@
 use askama::Template;
 use axum::response::Response;
 use holdfast_app::plans::Plan;
-use holdfast_app::runs::{History, Page};
 use holdfast_app::text::{count, plural, size};
 use holdfast_app::{Problem, times};
 
 use crate::accounts::Measured;
 use crate::failure::Failure;
+use crate::pages::repository::newest_check;
 use crate::state::State;
 use crate::view::{View, html};
 use crate::words;
-
-/// Runs of a storage among which its last check is looked for.
-const LOOK: u32 = 200;
 
 /// The figures: name, value, and what is beside it.
 #[derive(Debug, Template)]
@@ -57,7 +54,8 @@ impl Totals {
         measured.retain(|found| storages.iter().any(|(name, _)| *name == found.storage));
         let mut checks = Vec::new();
         for (name, title) in storages {
-            checks.push((title.clone(), last_check(history, name)?));
+            let good = newest_check(history, name, |run| run.outcome.is_good())?;
+            checks.push((title.clone(), good.and_then(|run| run.ended)));
         }
         let newest = format!("in the newest backup of {}", plural(saved, "plan", "plans"));
         let mut figures = vec![("Protected", size(protected), newest)];
@@ -107,18 +105,6 @@ fn checked(checks: &[(String, Option<i64>)], now: i64) -> Option<(&'static str, 
         checks.iter().filter_map(|(t, time)| Some((t, (*time)?))).min_by_key(|c| c.1)?;
     let of = if checks.len() == 1 { title.clone() } else { format!("{title}; others later") };
     Some((name, words::relative(time, now), of))
-}
-
-/// When the last check of a storage ended that found no fault, alone or as a part of a plan.
-fn last_check(history: &History, name: &str) -> Result<Option<i64>, Problem> {
-    let runs = history.runs(&Page {
-        place: Some(format!("@{name}")),
-        limit: Some(LOOK),
-        ..Page::default()
-    })?;
-    let good = runs.into_iter().filter(|run| run.outcome.is_good());
-    let mut checks = good.filter(|run| run.report.numbers.contains_key("snapshots_checked"));
-    Ok(checks.find_map(|run| run.ended))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use holdfast_app::{Class, Problem, catalogue};
 
 use crate::failure::Failure;
 use crate::posted::Posted;
+use crate::state::State;
 use crate::view::{View, html};
 
 /// Where browsing may begin, beside the home directory.
@@ -39,7 +40,8 @@ struct Folders {
 /// `POST /plan-form/folders`: the folders below `folder`.
 pub(super) async fn show(view: View, posted: Posted) -> Result<Response, Failure> {
     let at = posted.text("folder").to_owned();
-    let folders = view.blocking(move |state| list(&state.paths, &at)).await?;
+    let listed = move |state: &State| list(&state.paths, &at).map_err(Failure::refusal);
+    let folders = view.blocking(listed).await?;
     Ok(html(&folders))
 }
 

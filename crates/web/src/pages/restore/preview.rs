@@ -21,6 +21,7 @@ use crate::failure::{Failure, Note};
 use crate::names::line;
 use crate::opened::Open;
 use crate::pages::runs::{Figure, live};
+use crate::pages::snapshots::encode;
 use crate::pages::unlock::{Refused, with};
 use crate::posted::Posted;
 use crate::state::State;
@@ -160,8 +161,14 @@ pub(super) async fn wait(
     view: View,
     Path((at, id, run)): Path<(String, String, RunId)>,
 ) -> Result<Response, Failure> {
-    let again = format!("/restore/{at}/{id}/preview/{run}");
-    let waited = view.blocking(move |state| waited(state, &at, run, again)).await?;
+    // It comes back in the page, which asks for it again.
+    let again = format!("/restore/{}/{}/preview/{run}", encode(&at), encode(&id));
+    let waited = view
+        .blocking(move |state| {
+            state.paths.load_config()?.expect(&at)?;
+            waited(state, &at, run, again)
+        })
+        .await?;
     Ok(html(&waited))
 }
 
