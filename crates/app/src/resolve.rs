@@ -51,6 +51,20 @@ impl Place {
             Self::Stream => return None,
         })
     }
+
+    /// The origin that a snapshot of it names: the kind, and the host; `None` for this machine.
+    /// Places of one origin are one snapshot.
+    pub fn origin(&self) -> (&'static str, Option<String>) {
+        match self {
+            Self::Local(_) => ("local", None),
+            Self::Stream => ("stdin", None),
+            Self::Sftp(at) => ("sftp", Some(at.host.clone())),
+            Self::S3(S3Location { endpoint, port: Some(port), .. }) => {
+                ("s3", Some(format!("{endpoint}:{port}")))
+            }
+            Self::S3(at) => ("s3", Some(at.endpoint.clone())),
+        }
+    }
 }
 
 impl fmt::Display for Place {

@@ -56,11 +56,8 @@ pub fn source(
     });
     let ancestors = ancestors.collect();
     let root = RootSource { path, source: Arc::new(source), ancestors, stream: false };
-    let host = match at.port {
-        Some(port) => format!("{}:{port}", at.endpoint),
-        None => at.endpoint.clone(),
-    };
-    Ok(OpenedSource { root, kind: "s3", host: Some(host), note: None })
+    let (kind, host) = place.place.origin();
+    Ok(OpenedSource { root, kind, host, note: None })
 }
 
 /// What the connector has to know of a place.

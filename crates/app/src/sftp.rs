@@ -97,7 +97,8 @@ pub fn source(
         ancestors.push((name.to_vec(), directory(&source, above)));
     }
     let root = RootSource { path, source: Arc::new(source), ancestors, stream: false };
-    Ok(OpenedSource { root, kind: "sftp", host: Some(at.host.clone()), note })
+    let (kind, host) = place.place.origin();
+    Ok(OpenedSource { root, kind, host, note })
 }
 
 /// What is known of a directory above a root; a link on the way stands for the directory it leads

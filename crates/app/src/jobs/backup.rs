@@ -56,7 +56,7 @@ pub struct Backup {
 pub(super) struct Done {
     report: Report,
     /// Origins with a snapshot, or with a problem that does not pass: no try comes back to them.
-    over: BTreeSet<(&'static str, String)>,
+    over: BTreeSet<(&'static str, Option<String>)>,
     /// The first problem of those that do not pass.
     problem: Option<Problem>,
     /// What could not be saved before the origin that failed last: that is tried again.
@@ -101,7 +101,12 @@ pub(super) fn attempt(work: &Work<'_>, options: &Backup, done: &mut Done) -> Res
     let mut origins: BTreeMap<_, Vec<Resolved>> = BTreeMap::new();
     for text in &options.places {
         let source = options.limits.place(work.paths, text)?;
-        origins.entry(origin_of(&source)?).or_default().push(source);
+        if source.place == Place::Stream {
+            return Err(Problem::usage(
+                "standard input cannot be backed up without a command line",
+            ));
+        }
+        origins.entry(source.place.origin()).or_default().push(source);
     }
     let mut never: Vec<PathBuf> = work.paths.cache.iter().cloned().collect();
     never.extend(place.local("repository").ok().map(PathBuf::from));
@@ -177,24 +182,6 @@ pub(super) fn attempt(work: &Work<'_>, options: &Backup, done: &mut Done) -> Res
         }
     }
     first.map_or(Ok(()), Err)
-}
-
-/// What has a snapshot of its own, as [`roots::plan`] divides places: this machine, or the kind and
-/// the host of another.
-fn origin_of(place: &Resolved) -> Result<(&'static str, String), Problem> {
-    Ok(match &place.place {
-        Place::Local(_) => ("local", String::new()),
-        Place::Sftp(at) => ("sftp", at.host.clone()),
-        Place::S3(at) => (
-            "s3",
-            format!("{}:{}", at.endpoint, at.port.map(|p| p.to_string()).unwrap_or_default()),
-        ),
-        Place::Stream => {
-            return Err(Problem::usage(
-                "standard input cannot be backed up without a command line",
-            ));
-        }
-    })
 }
 
 /// What the history keeps of a backup.

@@ -9,6 +9,8 @@ use crate::common::{
 use holdfast_engine::hash::SnapshotId;
 use holdfast_engine::ops::backup::BackupOptions;
 use holdfast_engine::repo::Repository;
+use holdfast_engine::repo::notes::Notes;
+use holdfast_engine::repo::snapshots::SnapshotInfo;
 use holdfast_engine::storage::{Folder, ObjectName};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::{Fault, FaultStorage, MemoryStorage, MemoryTree, Operation};
@@ -63,6 +65,38 @@ fn every_partial_snapshot_holds_what_it_says() {
         repository.select("latest", &Default::default()).ok().map(|s| s.id),
         report.snapshot
     );
+}
+
+#[test]
+fn what_a_run_left_on_its_way_is_not_what_the_next_one_is_compared_with() {
+    let tree = tree(200);
+    for time in [1, 3, 5] {
+        let (_, repository) = memory();
+        let report = run(&repository, &often(&tree, time)).expect("backup");
+        assert!(partials(&repository).len() > 1);
+        let next = back_up(&repository, &tree, time + 1);
+        assert_eq!(next.parent, report.snapshot, "whatever their ids");
+    }
+}
+
+#[test]
+fn the_parent_is_the_furthest_of_an_interrupted_run_and_none_of_other_places() {
+    let (_, repository) = memory();
+    let complete = back_up(&repository, &tree(5), 1).snapshot.expect("snapshot");
+    run(&repository, &often(&tree(200), 2)).expect("backup");
+    let all = repository.snapshots().expect("snapshots");
+    let last = all.iter().find(|s| s.record.time == 2 && !s.record.partial).expect("complete");
+    repository.forget(last.id, &Notes::default()).expect("forget");
+    let entries = |s: &&SnapshotInfo| s.record.sum().entries();
+    let furthest = all.iter().filter(|s| s.record.partial).max_by_key(entries).expect("partial");
+    let next = |path: &str| {
+        let mut options = BackupOptions { dry_run: true, ..options(tree(200).source(), 3) };
+        options.roots[0].path = path.into();
+        run(&repository, &options).expect("backup").parent
+    };
+    assert_eq!(next("/data"), Some(furthest.id));
+    assert_ne!(furthest.id, complete);
+    assert_eq!(next("/elsewhere"), None);
 }
 
 /// Its session has not seen what the run's has: a gc between the two could take away what says that

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::common::{assert_holds, back_up, blobs, memory, options, repository as repository_in};
 use holdfast_engine::crypto::BlobKind;
 use holdfast_engine::format::snapshot::Snapshot;
-use holdfast_engine::hash::BlobId;
+use holdfast_engine::hash::{BlobId, SnapshotId};
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::backup::backup;
 use holdfast_engine::ops::gc::{GcOptions, GcReport, gc};
@@ -34,6 +34,28 @@ fn collect_and_die(storage: &MemoryStorage) {
     let options = GcOptions { threads: 1, max_unused: 0.0, ..GcOptions::default() };
     let died = gc(&repository_in(dying), &options, &NoMonitor, &Interrupt::new(), &mut |_| {});
     assert!(died.is_err() && storage.names_in(Folder::Condemned).len() == 1);
+}
+
+/// A repository with one snapshot, and the same through a storage whose calls can be met.
+struct Beside {
+    storage: MemoryStorage,
+    repository: Repository,
+    tree: MemoryTree,
+    old: SnapshotId,
+    faulty: FaultStorage<MemoryStorage>,
+    far: Repository,
+}
+
+impl Beside {
+    fn new() -> Self {
+        let (storage, repository) = memory();
+        let mut tree = MemoryTree::new();
+        tree.file("f", random_bytes(1, 200_000));
+        let old = back_up(&repository, &tree, 1).snapshot.expect("snapshot");
+        let faulty = FaultStorage::new(storage.clone());
+        let far = repository_in(faulty.clone());
+        Self { storage, repository, tree, old, faulty, far }
+    }
 }
 
 /// Of two chunks in two packs a session relies on the first; then their snapshots are forgotten, and
@@ -110,12 +132,7 @@ fn partial_snapshots_go_on_after_a_renewal_and_not_before() {
 
 #[test]
 fn a_partial_snapshot_looks_twice_at_what_is_condemned() {
-    let (storage, repository) = memory();
-    let mut tree = MemoryTree::new();
-    tree.file("f", random_bytes(1, 200_000));
-    let old = back_up(&repository, &tree, 1).snapshot.expect("snapshot");
-    let faulty = FaultStorage::new(storage.clone());
-    let far = repository_in(faulty.clone());
+    let Beside { storage, repository, old, faulty, far, .. } = Beside::new();
     let session = Session::begin(&far, Writer::default()).expect("session");
     let (chunk, _) = blobs(session.index())[0];
     let partial = with_writer(&far, session.index(), WriterOptions::default(), |writer| {
@@ -210,12 +227,7 @@ fn a_segment_that_could_not_be_stored_is_stored_by_the_next_flush() {
 /// What it relied on is gone, but that is because it was taken for dead: nothing is lost.
 #[test]
 fn a_backup_that_was_shut_out_says_so_whatever_is_gone() {
-    let (storage, repository) = memory();
-    let mut tree = MemoryTree::new();
-    tree.file("f", random_bytes(1, 200_000));
-    let old = back_up(&repository, &tree, 1).snapshot.expect("snapshot");
-    let faulty = FaultStorage::new(storage.clone());
-    let far = repository_in(faulty.clone());
+    let Beside { storage, repository, tree, old, faulty, far } = Beside::new();
     let mut lists = 0;
     faulty.set_plan(move |_, call| {
         lists += u32::from(call.operation == Operation::List && call.object == "condemned");

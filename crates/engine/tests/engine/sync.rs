@@ -15,6 +15,7 @@ use holdfast_engine::monitor::{Interrupt, Monitor, NoMonitor};
 use holdfast_engine::ops::backup::BackupOptions;
 use holdfast_engine::ops::check::{CheckOptions, ReadData, check};
 use holdfast_engine::ops::sync::{Sync, SyncOptions, SyncReport};
+use holdfast_engine::repo::notes::Notes;
 use holdfast_engine::repo::open::{CreateOptions, create};
 use holdfast_engine::repo::{BlobReader, Index, Repository};
 use holdfast_engine::storage::{Folder, ObjectName};
@@ -316,6 +317,28 @@ fn an_interrupted_sync_is_gone_on_with() {
     // Less than all; how much less depends on how far the first one came.
     assert!(report.copied[0].report.stats.bytes_read < 200 * 340_000);
     assert_eq!(sync(&a, &b).copied.len(), 0);
+}
+
+/// All partial copies of one snapshot carry its time, so that nothing but how much they hold tells
+/// which is the last.
+#[test]
+fn a_sync_goes_on_from_the_furthest_copy_and_partial_copies_are_not_pinned() {
+    let (_, a) = memory();
+    let tree = long_tree();
+    run(&a, &BackupOptions { pinned: true, ..options(tree.source(), 1) }).expect("backup");
+    let (_, b) = memory();
+    let often = SyncOptions { partial_every: Some(Default::default()), ..sync_options() };
+    let report = try_sync(&a, &b, &often, &NoMonitor, &Interrupt::new()).expect("sync");
+    let held = b.snapshots().expect("snapshots");
+    let (partials, whole): (Vec<_>, Vec<_>) = held.iter().partition(|s| s.record.partial);
+    assert!(partials.len() > 3 && partials.iter().all(|s| !s.record.pinned));
+    assert!(whole.len() == 1 && whole[0].record.pinned);
+    // As if it had been killed right before its end.
+    b.forget(pairs(&report)[0].1, &Notes::default()).expect("forget");
+    let furthest = partials.iter().map(|s| s.record.sum().bytes).max().expect("partials");
+    let all = whole[0].record.sum().bytes;
+    let read = sync(&a, &b).copied[0].report.stats.bytes_read;
+    assert!(read <= all - furthest, "{read} of {all} bytes, {furthest} were there");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A root can have several parents. An interrupted run covers only the start of the tree, so the
 //! complete snapshot before it stands behind it. What a run that came to its end has left on its way
-//! is no parent: its times are those of the run, and all of it is in the complete one. Where this host has no snapshot of a root yet,
+//! is no parent: all of it is in the complete one. Where this host has no snapshot of a root yet,
 //! another host's serves for content alone: its times and inodes mean nothing here, but a file
 //! that reads the same keeps its reference.
 
@@ -57,21 +57,22 @@ pub(super) fn choose(snapshots: &[SnapshotInfo], options: &BackupOptions) -> Opt
         Parent::Automatic => {
             let ours = || snapshots.iter().rev().filter(|s| same_places(s, options));
             let complete = ours().find(|s| !s.record.partial);
-            let partial = furthest(ours().filter(|s| is_newer_partial(s, complete)));
-            partial.or(complete).map(|s| s.id)
+            let partials = ours().filter(|s| is_newer_partial(s, complete));
+            partials.max_by_key(|s| progress(s)).or(complete).map(|s| s.id)
         }
     }
 }
 
-/// Whether an interrupted run left it that began after `complete` had.
+/// Whether an interrupted run left it that began after `complete` had. What a run leaves on its way
+/// carries its time.
 fn is_newer_partial(snapshot: &SnapshotInfo, complete: Option<&SnapshotInfo>) -> bool {
     let record = &snapshot.record;
     record.partial && complete.is_none_or(|complete| record.time > complete.record.time)
 }
 
-/// Of the newest run the partial snapshot that holds the most.
-fn furthest<'a>(partials: impl Iterator<Item = &'a SnapshotInfo>) -> Option<&'a SnapshotInfo> {
-    partials.max_by_key(|s| (s.record.time, s.record.sum().entries()))
+/// Of which run a partial snapshot is, and how far that had come.
+fn progress(snapshot: &SnapshotInfo) -> (i64, u64) {
+    (snapshot.record.time, snapshot.record.sum().entries())
 }
 
 fn same_origin(snapshot: &SnapshotInfo, options: &BackupOptions) -> bool {
@@ -118,7 +119,7 @@ pub(super) fn trees(
     let complete = with_root().find(|s| !s.record.partial);
     let mut partials: Vec<_> = with_root().filter(|s| is_newer_partial(s, complete)).collect();
     // Of each run the one that holds the most.
-    partials.sort_by_key(|s| Reverse((s.record.time, s.record.sum().entries())));
+    partials.sort_by_key(|s| Reverse(progress(s)));
     partials.dedup_by_key(|s| s.record.time);
     partials.truncate(PARTIALS);
     let mut found: Vec<_> = partials.into_iter().chain(complete).filter_map(root_of).collect();
