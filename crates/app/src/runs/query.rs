@@ -113,6 +113,18 @@ impl History {
         self.read(|c| c.query_row(&sql, [plan, verb], run_of).optional())
     }
 
+    /// The newest run that checked a repository, as the history shows it, by itself or as a part of a
+    /// plan's; with `good`, the newest that ended well.
+    pub fn last_check(&self, place: &str, good: bool) -> Result<Option<Run>, Problem> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM runs
+             WHERE place = ?1 AND (?2 = 0 OR outcome IN ('ok', 'warnings'))
+               AND (verb = 'check' OR report ->> '$.numbers.snapshots_checked' IS NOT NULL)
+             ORDER BY id DESC LIMIT 1"
+        );
+        self.read(|c| c.query_row(&sql, params![place, good], run_of).optional())
+    }
+
     /// The number of the last line of a run's log; 0 if it has none.
     pub fn last_line(&self, run: RunId) -> Result<i64, Problem> {
         let sql = "SELECT coalesce(max(line), 0) FROM log WHERE run = ?1";

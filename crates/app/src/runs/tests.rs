@@ -130,6 +130,38 @@ fn what_is_armed_counts_from_when_it_was_changed() -> Test {
 }
 
 #[test]
+fn a_check_is_found_behind_any_number_of_backups_and_within_one() -> Test {
+    let dir = tempfile::tempdir()?;
+    let history = History::open(dir.path())?;
+    let owner = history.own()?;
+    let run = |verb: &str, outcome, checked: bool| -> Result<_, Problem> {
+        let id = history.begin(&NewRun { verb: verb.into(), ..new("home") }, &owner, true)?;
+        let mut report = Report::default();
+        if checked {
+            report.add("snapshots_checked", 3);
+        }
+        history.end(id, outcome, &report)?;
+        Ok(id)
+    };
+    let place = new("home").place;
+    let newest = |place: &str| -> Result<_, Problem> {
+        let id = |good| history.last_check(place, good).map(|run| run.map(|run| run.id));
+        Ok((id(false)?, id(true)?))
+    };
+    run("backup", Outcome::Ok, false)?;
+    assert_eq!(newest(&place)?, (None, None));
+    let within = run("backup", Outcome::Warnings, true)?;
+    for _ in 0..20 {
+        run("backup", Outcome::Ok, false)?;
+    }
+    assert_eq!(newest(&place)?, (Some(within), Some(within)));
+    assert_eq!(newest("elsewhere")?, (None, None));
+    let failed = run("check", Outcome::Failed, false)?;
+    assert_eq!(newest(&place)?, (Some(failed), Some(within)));
+    Ok(())
+}
+
+#[test]
 fn missed_runs_show_on_their_days_and_never_hide_a_run() -> Test {
     let dir = tempfile::tempdir()?;
     let history = History::open(dir.path())?;

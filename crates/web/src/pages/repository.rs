@@ -13,7 +13,7 @@ use holdfast_app::Problem;
 use holdfast_app::jobs::Job;
 use holdfast_app::jobs::check::Check;
 use holdfast_app::jobs::gc::Gc;
-use holdfast_app::runs::{By, History, Page as Runs, Run};
+use holdfast_app::runs::By;
 use holdfast_app::text::{count, duration, plural, printable, size};
 use holdfast_app::times::now;
 use http::HeaderMap;
@@ -27,9 +27,6 @@ use crate::posted::Posted;
 use crate::state::{Shared, State};
 use crate::view::{Frame, Nav, View, html};
 use crate::words::{self, Sign};
-
-/// Runs of a storage that are read at once, where its last check is looked for.
-const LOOK: u32 = 200;
 
 /// The addresses.
 pub(crate) fn routes() -> Router<Shared> {
@@ -89,29 +86,9 @@ fn page(view: &View, state: &State, open: &Open) -> Result<Page, Problem> {
     })
 }
 
-/// The newest run that checked the repository at the storage `at`, alone or as a part of a plan, among
-/// those that `counts` takes. Backups may stand before it, however many.
-pub(super) fn newest_check(
-    history: &History,
-    at: &str,
-    counts: impl Fn(&Run) -> bool,
-) -> Result<Option<Run>, Problem> {
-    let checked =
-        |run: &Run| run.verb == "check" || run.report.numbers.contains_key("snapshots_checked");
-    let mut which = Runs { place: Some(format!("@{at}")), limit: Some(LOOK), ..Runs::default() };
-    loop {
-        let runs = history.runs(&which)?;
-        let Some(oldest) = runs.last().map(|run| run.id) else { return Ok(None) };
-        if let Some(run) = runs.into_iter().find(|run| checked(run) && counts(run)) {
-            return Ok(Some(run));
-        }
-        which.before = Some(oldest);
-    }
-}
-
 /// The newest check of this repository that ended or is at work.
 fn checked(state: &State, at: &str) -> Result<Option<Checked>, Problem> {
-    let run = newest_check(state.runner.history(), at, |_| true)?;
+    let run = state.runner.history().last_check(&format!("@{at}"), false)?;
     Ok(run.map(|run| Checked {
         run: run.id,
         when: words::moment(run.ended.unwrap_or(run.started), now()),
@@ -255,50 +232,4 @@ async fn start_check(
     })
     .await?;
     Ok(go(&headers, &format!("/runs/{run}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use holdfast_app::runs::{NewRun, Outcome, Report};
-
-    #[test]
-    fn a_check_is_found_behind_any_number_of_backups_and_within_one()
-    -> Result<(), Box<dyn std::error::Error>> {
-        let dir = tempfile::tempdir()?;
-        let history = History::open(dir.path())?;
-        let owner = history.own()?;
-        let run = |verb: &str, outcome: Outcome, checked: bool| -> Result<i64, Problem> {
-            let new = NewRun {
-                plan: Some("p".into()),
-                verb: verb.into(),
-                place: "@nas".into(),
-                by: By::Console,
-                due: None,
-            };
-            let id = history.begin(&new, &owner, false)?;
-            let mut report = Report::default();
-            if checked {
-                report.add("snapshots_checked", 3);
-            }
-            history.end(id, outcome, &report)?;
-            Ok(id)
-        };
-        let newest = |at: &str| -> Result<_, Problem> {
-            let id = |run: Option<Run>| run.map(|run| run.id);
-            let good = newest_check(&history, at, |run| run.outcome.is_good())?;
-            Ok((id(newest_check(&history, at, |_| true)?), id(good)))
-        };
-        run("backup", Outcome::Ok, false)?;
-        assert_eq!(newest("nas")?, (None, None));
-        let within = run("backup", Outcome::Warnings, true)?;
-        for _ in 0..=LOOK {
-            run("backup", Outcome::Ok, false)?;
-        }
-        assert_eq!(newest("nas")?, (Some(within), Some(within)));
-        assert_eq!(newest("other")?, (None, None));
-        let failed = run("check", Outcome::Failed, false)?;
-        assert_eq!(newest("nas")?, (Some(failed), Some(within)));
-        Ok(())
-    }
 }

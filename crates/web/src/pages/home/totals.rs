@@ -9,7 +9,6 @@ use holdfast_app::{Problem, times};
 
 use crate::accounts::Measured;
 use crate::failure::Failure;
-use crate::pages::repository::newest_check;
 use crate::state::State;
 use crate::view::{View, html};
 use crate::words;
@@ -54,7 +53,7 @@ impl Totals {
         measured.retain(|found| storages.iter().any(|(name, _)| *name == found.storage));
         let mut checks = Vec::new();
         for (name, title) in storages {
-            let good = newest_check(history, name, |run| run.outcome.is_good())?;
+            let good = history.last_check(&format!("@{name}"), true)?;
             checks.push((title.clone(), good.and_then(|run| run.ended)));
         }
         let newest = format!("in the newest backup of {}", plural(saved, "plan", "plans"));
