@@ -451,7 +451,24 @@ impl Context {
     /// All snapshots that can be read, oldest first, and their notes. What cannot be read is named,
     /// and so are snapshots that are gone for no known reason.
     pub(crate) fn snapshots(&self, repository: &Repository) -> Result<(Vec<SnapshotInfo>, Notes)> {
-        let (all, notes) = repository.snapshots_with_notes()?;
+        self.tell_snapshots(repository, repository.snapshots_with_notes()?)
+    }
+
+    /// [`Self::snapshots`] and [`Self::index`], read at once.
+    pub(crate) fn snapshots_and_index(
+        &self,
+        repository: &Repository,
+    ) -> Result<(Vec<SnapshotInfo>, Index)> {
+        let snapshots = || repository.snapshots_with_notes();
+        let (listed, loaded) = repository.both(snapshots, || Index::load_readable(repository))?;
+        Ok((self.tell_snapshots(repository, listed)?.0, self.tell_index(loaded)?))
+    }
+
+    fn tell_snapshots(
+        &self,
+        repository: &Repository,
+        (all, notes): (Vec<SnapshotInfo>, Notes),
+    ) -> Result<(Vec<SnapshotInfo>, Notes)> {
         for (_, problem) in notes.unreadable() {
             self.ui.warn(&format!("{}; going on without it", chain_text(problem)))?;
         }
@@ -466,7 +483,10 @@ impl Context {
     /// The index as it is now, for reading: a damaged segment is named, and costs only what no
     /// other segment knows.
     pub(crate) fn index(&self, repository: &Repository) -> Result<Index> {
-        let (index, problems) = Index::load_readable(repository)?;
+        self.tell_index(Index::load_readable(repository)?)
+    }
+
+    fn tell_index(&self, (index, problems): (Index, Vec<Error>)) -> Result<Index> {
         for problem in problems {
             self.ui.note(&format!("{}; going on with the rest", chain_text(&problem)))?;
         }

@@ -163,7 +163,10 @@ impl Stages {
 
     fn store(&mut self, plain: &[u8]) {
         let start = Instant::now();
-        self.compressor.compress(plain, &mut self.frame);
+        if !self.compressor.shrink(plain, &mut self.frame) {
+            self.frame.clear();
+            self.frame.extend_from_slice(plain);
+        }
         self.note(2, start);
         let start = Instant::now();
         let sealed = self.cipher.seal(self.ordinal, &[], &mut self.frame);

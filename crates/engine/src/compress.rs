@@ -3,7 +3,11 @@
 
 use std::fmt;
 
+use crate::crypto::TAG_LEN;
 use crate::{Error, Result};
+
+/// What a frame takes besides its payload, sealed.
+pub const FRAME_OVERHEAD: usize = 1 + TAG_LEN;
 
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
@@ -63,24 +67,26 @@ impl Compressor {
         Self { level, zstd }
     }
 
-    /// Replaces `frame` by the frame of `plain`.
-    pub fn compress(&mut self, plain: &[u8], frame: &mut Vec<u8>) {
+    /// Replaces `frame` by the frame of `plain`, if that is shorter than `plain`. Whether it is; if
+    /// not, the frame is [`raw`].
+    pub fn shrink(&mut self, plain: &[u8], frame: &mut Vec<u8>) -> bool {
         frame.clear();
-        if let Some(zstd) = &mut self.zstd {
-            // The tag is appended later: room for it saves a copy then.
-            frame
-                .reserve(zstd::zstd_safe::compress_bound(plain.len()) + 1 + crate::crypto::TAG_LEN);
-            let length = zstd.compress_to_buffer(plain, frame);
-            if length.is_ok_and(|length| length < plain.len()) {
-                frame.push(ZSTD);
-                return;
-            }
-            frame.clear();
-        }
-        frame.reserve(plain.len() + 1);
-        frame.extend_from_slice(plain);
-        frame.push(RAW);
+        let Some(zstd) = &mut self.zstd else { return false };
+        frame.reserve(zstd::zstd_safe::compress_bound(plain.len()) + 1);
+        let length = zstd.compress_to_buffer(plain, frame);
+        let is_shorter = length.is_ok_and(|length| length < plain.len());
+        frame.push(ZSTD);
+        is_shorter
     }
+}
+
+/// The frame of bytes that stay as they are. Nothing is copied if there is room for what a frame takes
+/// besides.
+pub fn raw(mut plain: Vec<u8>) -> Vec<u8> {
+    // The tag is appended later.
+    plain.reserve_exact(FRAME_OVERHEAD);
+    plain.push(RAW);
+    plain
 }
 
 /// Expands frames with one reused context. One a thread.
@@ -132,7 +138,9 @@ mod tests {
         for level in [Level::None, Level::Zstd(1), Level::default()] {
             for plain in [&text[..], &noise, b""] {
                 let (mut frame, mut out) = (Vec::new(), Vec::new());
-                Compressor::new(level).compress(plain, &mut frame);
+                if !Compressor::new(level).shrink(plain, &mut frame) {
+                    frame = raw(plain.into());
+                }
                 assert!(frame.len() <= plain.len() + 1);
                 Decompressor::default().expand(&frame, plain.len(), &mut out)?;
                 assert_eq!(out, plain);

@@ -136,7 +136,9 @@ pub fn run(work: &Work<'_>, restore: &Restore) -> Result<Report, Problem> {
     let explain = |e| catalogue::explain(&e, Some(restore.from.location.as_ref()));
     let destination = restore.destination(work.paths)?;
     let repository = restore.from.open(work, Limits::default())?;
-    let (snapshots, notes) = repository.snapshots_with_notes().map_err(explain)?;
+    let listed = || repository.snapshots_with_notes();
+    let ((snapshots, notes), (index, problems)) =
+        repository.both(listed, || Index::load_readable(&repository)).map_err(explain)?;
     for (_, problem) in notes.lost() {
         work.watch.log(Level::Warning, &chain_text(problem));
     }
@@ -146,7 +148,6 @@ pub fn run(work: &Work<'_>, restore: &Restore) -> Result<Report, Problem> {
         explain(holdfast_engine::Error::NoSuchSnapshot { selector })
     })?;
     let options = restore.options(&snapshot)?;
-    let (index, problems) = Index::load_readable(&repository).map_err(explain)?;
     for problem in problems {
         work.watch.log(Level::Warning, &format!("{problem}; going on with the rest"));
     }

@@ -95,8 +95,8 @@ pub(crate) fn run(context: &Context, options: &Archive) -> Result {
     check_output(context, to)?;
     let chosen = patterns::archive_filter(&options.exclude).map_err(|e| roots::bad_rule(&e))?;
     let repository = context.open()?;
-    let snapshot = context.snapshot(&repository, &spec, &filter)?;
-    let index = context.index(&repository)?;
+    let (snapshots, index) = context.snapshots_and_index(&repository)?;
+    let snapshot = spec.find(snapshots, &filter)?;
     let reader = BlobReader::new(&repository, &index);
     let mut archive_options =
         ArchiveOptions { path: spec.path.clone(), filter: chosen, ..ArchiveOptions::default() };

@@ -43,9 +43,8 @@ pub(crate) fn run(context: &Context, options: &Cat) -> Result {
         specs.push(spec);
     }
     let repository = context.open()?;
-    let index = context.index(&repository)?;
+    let (snapshots, index) = context.snapshots_and_index(&repository)?;
     let reader = BlobReader::new(&repository, &index);
-    let (snapshots, _) = context.snapshots(&repository)?;
     let mut outcome = Outcome::Done;
     for spec in &specs {
         let snapshot = spec.find(snapshots.clone(), &filter)?;

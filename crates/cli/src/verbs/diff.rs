@@ -76,9 +76,9 @@ pub(crate) fn run(context: &Context, options: &Diff) -> Result {
             .into());
     }
     let repository = context.open()?;
-    let index = context.index(&repository)?;
+    let (snapshots, index) = context.snapshots_and_index(&repository)?;
     let reader = BlobReader::new(&repository, &index);
-    let before = context.snapshot(&repository, &before_spec, &filter)?;
+    let before = before_spec.find(snapshots.clone(), &filter)?;
     let progress = Progress::new(&context.ui);
     let mut unwritten = None;
     let mut each = |change: Change| -> EngineResult<()> {
@@ -91,7 +91,7 @@ pub(crate) fn run(context: &Context, options: &Diff) -> Result {
         })
     };
     let result = if let Some(spec) = after_spec {
-        let after = context.snapshot(&repository, &spec, &filter)?;
+        let after = spec.find(snapshots, &filter)?;
         let path = before_spec.path.clone().or(spec.path);
         let options = DiffOptions { path };
         diff(&reader, &before, &after, &options, &progress, interrupt::watch(), &mut each)

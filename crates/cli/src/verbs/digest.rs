@@ -53,8 +53,8 @@ pub(crate) fn run(context: &Context, options: &Digest) -> Result {
     let filter = options.selection.filter()?;
     let spec = Spec::parse(&options.snapshot)?;
     let repository = context.open()?;
-    let snapshot = context.snapshot(&repository, &spec, &filter)?;
-    let index = context.index(&repository)?;
+    let (snapshots, index) = context.snapshots_and_index(&repository)?;
+    let snapshot = spec.find(snapshots, &filter)?;
     let reader = BlobReader::new(&repository, &index);
     let path = spec.path.unwrap_or_else(|| b"/".to_vec());
     let algorithm = if options.blake3 { Algorithm::Blake3 } else { Algorithm::Sha256 };

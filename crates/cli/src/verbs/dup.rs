@@ -74,13 +74,12 @@ pub(crate) fn run(context: &Context, options: &Dup) -> Result {
     let larger = larger.transpose()?.unwrap_or(0);
     let below = options.below.as_ref().map(|path| path.as_bytes().to_vec());
     let repository = context.open()?;
-    let (mut snapshots, _) = context.snapshots(&repository)?;
+    let (mut snapshots, index) = context.snapshots_and_index(&repository)?;
     if options.all {
         snapshots.retain(|snapshot| filter.admits(&snapshot.record));
     } else {
         snapshots = vec![spec.find(snapshots, &filter)?];
     }
-    let index = context.index(&repository)?;
     let reader = BlobReader::new(&repository, &index);
     let dup_options = DupOptions {
         below: below.or(spec.path),

@@ -140,7 +140,7 @@ pub(crate) fn run(context: &Context, options: &Find) -> Result {
     if let Some((path, mut file)) = like {
         find_options.content = Some(content(&repository, path, &mut file)?);
     }
-    let (mut snapshots, _) = context.snapshots(&repository)?;
+    let (mut snapshots, index) = context.snapshots_and_index(&repository)?;
     if specs.is_empty() {
         snapshots.retain(|snapshot| filter.admits(&snapshot.record));
     } else {
@@ -150,7 +150,6 @@ pub(crate) fn run(context: &Context, options: &Find) -> Result {
             .collect::<std::result::Result<_, _>>()?;
         snapshots.retain(|snapshot| wanted.contains(&snapshot.id));
     }
-    let index = context.index(&repository)?;
     let reader = BlobReader::new(&repository, &index);
     let progress = Progress::new(&context.ui);
     let found = find(&reader, &snapshots, &find_options, &progress, interrupt::watch());

@@ -74,9 +74,8 @@ pub(crate) fn run(context: &Context, options: &History) -> Result {
     let path = view::normalize(path);
     let filter = options.selection.filter()?;
     let repository = context.open()?;
-    let (mut snapshots, _) = context.snapshots(&repository)?;
+    let (mut snapshots, index) = context.snapshots_and_index(&repository)?;
     snapshots.retain(|snapshot| filter.admits(&snapshot.record));
-    let index = context.index(&repository)?;
     let reader = BlobReader::new(&repository, &index);
     let progress = Progress::new(&context.ui);
     let result = history(&reader, &snapshots, &path, &progress, interrupt::watch());

@@ -56,8 +56,8 @@ pub(crate) fn run(context: &Context, options: &Ls) -> Result {
         let (all, _) = context.snapshots(&repository)?;
         return list_snapshots(context, options, &filter, &all);
     };
-    let snapshot = context.snapshot(&repository, &spec, &filter)?;
-    let index = context.index(&repository)?;
+    let (snapshots, index) = context.snapshots_and_index(&repository)?;
+    let snapshot = spec.find(snapshots, &filter)?;
     let reader = BlobReader::new(&repository, &index);
     let path = match &spec.path {
         Some(path) => path.clone(),

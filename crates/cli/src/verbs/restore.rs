@@ -131,7 +131,8 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
     let chosen = patterns::restore_filter(&options.include, &options.exclude)
         .map_err(|e| roots::bad_rule(&e))?;
     let repository = context.open()?;
-    let snapshot = context.snapshot(&repository, &spec, &filter)?;
+    let (snapshots, index) = context.snapshots_and_index(&repository)?;
+    let snapshot = spec.find(snapshots, &filter)?;
     if options.in_place {
         check_in_place(&snapshot)?;
     }
@@ -158,7 +159,6 @@ pub(crate) fn run(context: &Context, options: &Restore) -> Result {
         // A third of what is read with is kept beside it.
         restore_options.memory = memory / 4 * 3;
     }
-    let index = context.index(&repository)?;
     let job = Job { context, repository: &repository, index: &index, options, destination };
     if options.in_place && !options.dry_run && !options.yes {
         job.confirm(&restore_options)?;

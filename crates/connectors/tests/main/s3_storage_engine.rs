@@ -256,6 +256,42 @@ fn packs_are_short_and_go_up_together() {
     assert!(server.most_at_once() >= 3, "{}", server.most_at_once());
 }
 
+/// Whoever comes with nothing cached waits for a few answers only, however many snapshots there are.
+#[test]
+fn snapshots_are_read_several_at_once() {
+    let server = server(S3ServerOptions::default());
+    let repository = repository(storage(&server, ""));
+    for n in 1..=12 {
+        back_up(&repository, &tree(n), n as i64);
+    }
+    let options = OpenOptions { secret: Some(secret()), cache: None };
+    let again = repo::open::open(Arc::new(storage(&server, "")), options).unwrap();
+    server.clear_requests();
+    let slow = S3Rule::new(S3Fault::Delay(Duration::from_millis(200))).on(S3Operation::Get);
+    server.add_fault(slow.key("snapshots/*"));
+    let found = again.snapshots().unwrap();
+    assert!(found.is_sorted_by_key(|snapshot| snapshot.record.time));
+    assert_eq!(found.len(), 12);
+    assert!(server.most_at_once() >= 4, "{}", server.most_at_once());
+}
+
+/// What is small enough for one long read is opened and written by several threads all the same.
+#[test]
+fn a_restore_of_little_reads_several_at_once() {
+    let server = server(S3ServerOptions::default());
+    let repository = repository(storage(&server, ""));
+    let mut tree = MemoryTree::default();
+    for i in 0..16 {
+        tree.file(format!("f{i:02}"), random_bytes(i, 900_000));
+    }
+    let snapshot = back_up(&repository, &tree, 1);
+    server.clear_requests();
+    let slow = S3Rule::new(S3Fault::Delay(Duration::from_millis(200))).on(S3Operation::Get);
+    server.add_fault(slow.key("packs/*"));
+    assert_restores(&repository, &snapshot, &tree);
+    assert!(server.most_at_once() >= 4, "{}", server.most_at_once());
+}
+
 /// Options that make what they can of a bucket: a class for data, locks.
 #[test]
 fn a_repository_with_cold_data_is_listed_and_checked() {

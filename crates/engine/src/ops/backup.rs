@@ -156,8 +156,8 @@ pub fn backup(
         verb: "backup".into(),
         time: options.time,
     };
-    in_session(repository, writer, |session, started| {
-        let (snapshots, lost) = &repository.committed_snapshots()?;
+    let read = || repository.committed_snapshots();
+    in_session(repository, writer, read, |session, (snapshots, lost), started| {
         for (id, problem) in lost {
             monitor.problem(ObjectName::snapshot(*id).as_str(), &chain_text(problem));
         }
@@ -207,20 +207,23 @@ pub(crate) fn copy(
 ) -> Result<BackupReport> {
     monitor.phase(Phase::Opening);
     let copied = Some(copied);
-    in_session(repository, writer, |session, started| {
-        // `snapshots` were read before: since then one may have been forgotten, and the mark that
-        // says so may be gone.
-        let heads = newest(&repository.still_visible(snapshots)?);
+    // `snapshots` were read before: since then one may have been forgotten, and the mark that says
+    // so may be gone.
+    let read = || Ok(newest(&repository.still_visible(snapshots)?));
+    in_session(repository, writer, read, |session, heads, started| {
+        let heads = heads.clone();
         Run { repository, options, monitor, interrupt, snapshots, heads, copied, started }
             .with_writer(session)
     })
 }
 
-/// Runs `body` in a session of its own, begun at the moment it is given.
-fn in_session(
+/// Runs `body` in a session of its own, with what `read` reads once its lease is there, and the moment
+/// when it began.
+fn in_session<T: Send>(
     repository: &Repository,
     writer: Writer,
-    body: impl FnOnce(&Session<'_>, Instant) -> Result<BackupReport>,
+    read: impl FnOnce() -> Result<T> + Send,
+    body: impl FnOnce(&Session<'_>, &T, Instant) -> Result<BackupReport>,
 ) -> Result<BackupReport> {
     if let Some(feature) = Config::unknown_feature(&repository.config().features_write) {
         return Err(Error::NewerFormat {
@@ -229,8 +232,8 @@ fn in_session(
         });
     }
     let started = Instant::now();
-    let session = Session::begin(repository, writer)?;
-    let result = body(&session, started).map_err(|error| session.cause_of(error));
+    let (session, read) = Session::begin_and(repository, writer, read)?;
+    let result = body(&session, &read, started).map_err(|error| session.cause_of(error));
     if result.is_err() {
         // Nobody should wait for this session. If even that fails, a gc will find out.
         let _ = session.end("failed");

@@ -30,6 +30,7 @@ pub mod reader;
 pub mod session;
 pub mod sessions;
 pub mod settings;
+mod several;
 pub mod snapshots;
 pub mod writer;
 

@@ -129,15 +129,13 @@ impl Repository {
         found.retain(|(of, _)| snapshots.contains(of));
         found.sort_unstable();
         let mut notes = Notes::default();
-        for (of, record) in found {
-            match self.get_cached::<Note>(ObjectKind::Note, &ObjectName::note(of, record)) {
+        let read = self.each_listed(&found, |(of, record)| {
+            self.get_cached::<Note>(ObjectKind::Note, &ObjectName::note(of, record))
+        })?;
+        for ((of, record), read) in read {
+            match read {
                 Ok(note) => notes.of.entry(of).or_default().push((record, note)),
-                // Its snapshot was forgotten since the listing.
-                Err(Error::Storage(e)) if e.is_not_found() => {}
-                Err(error) if is_of_one_object(&error) => {
-                    notes.unreadable.push((of, record, error));
-                }
-                Err(error) => return Err(error),
+                Err(error) => notes.unreadable.push((of, record, error)),
             }
         }
         for notes in notes.of.values_mut() {

@@ -71,20 +71,20 @@ impl Repository {
 
     /// What gcs have condemned: the records, by their ids.
     pub(crate) fn condemned(&self) -> Result<BTreeMap<RecordId, Condemned>> {
-        let mut names = Vec::new();
-        self.storage.list(Folder::Condemned, &mut |info| names.push(info.name))?;
-        let mut records = BTreeMap::new();
-        for name in names {
-            let Ok(id) = RecordId::from_hex(name.base()) else { continue };
-            let message = match self.get_sealed(ObjectKind::Condemned, &name) {
+        let mut found = Vec::new();
+        self.storage.list(Folder::Condemned, &mut |info| {
+            found.extend(RecordId::from_hex(info.name.base()).map(|id| (id, info.name)));
+        })?;
+        let read = self.each_of(&found, |(id, name)| {
+            let message = match self.get_sealed(ObjectKind::Condemned, name) {
                 // The gc finished with it since the listing.
-                Err(Error::Storage(e)) if e.is_not_found() => continue,
+                Err(Error::Storage(e)) if e.is_not_found() => return Ok(None),
                 other => other?,
             };
-            let record = Condemned::decode(&message[..]).map_err(|e| Error::damaged(&name, e))?;
-            records.insert(id, record);
-        }
-        Ok(records)
+            let record = Condemned::decode(&message[..]).map_err(|e| Error::damaged(name, e))?;
+            Ok(Some((*id, record)))
+        })?;
+        Ok(read.into_iter().flatten().collect())
     }
 
     /// Opens a session: stores its lease, and nothing else.
@@ -122,16 +122,31 @@ pub(crate) fn packs_of(records: &BTreeMap<RecordId, Condemned>) -> BTreeSet<Obje
 impl<'a> Session<'a> {
     /// Rule 1. Lease; then condemned, index and packs are listed, in that order.
     pub fn begin(repository: &'a Repository, writer: Writer) -> Result<Self> {
+        Ok(Self::begin_and(repository, writer, || Ok(()))?.0)
+    }
+
+    /// The same, and what `read` reads meanwhile, once the lease is there.
+    pub(crate) fn begin_and<T: Send>(
+        repository: &'a Repository,
+        writer: Writer,
+        read: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<(Self, T)> {
         let mut session = Self::lease(repository, writer)?;
         let condemned = session.condemned().clone();
-        session.index = Index::load(repository, &condemned)?;
-        Ok(session)
+        let (index, read) = repository
+            .both(|| Index::load(repository, &condemned), read)
+            // Nobody should wait for this session. If even that fails, a gc will find out.
+            .inspect_err(|_| drop(session.end("failed")))?;
+        session.index = index;
+        Ok((session, read))
     }
 
     /// The start of Begin: lease, and what is condemned.
     fn lease(repository: &'a Repository, writer: Writer) -> Result<Self> {
         let id = repository.put_lease(&writer)?;
-        let condemned = repository.condemned_packs()?;
+        let condemned = repository.condemned_packs().inspect_err(|_| {
+            drop(repository.put_mark(&ObjectName::session_end(id), "failed"));
+        })?;
         let index = Index::from_segments(&[], Vec::new())?;
         let (part, unknown) = (AtomicU32::new(0), AtomicBool::new(false));
         let condemned = Mutex::new(condemned);

@@ -14,7 +14,7 @@ use crate::storage::{Folder, ObjectName};
 use crate::{Error, Result};
 
 use super::Repository;
-use super::notes::{Notes, is_of_one_object};
+use super::notes::Notes;
 
 /// A snapshot and its id.
 #[derive(Debug, Clone)]
@@ -151,13 +151,11 @@ impl Repository {
         ids: &BTreeSet<SnapshotId>,
     ) -> Result<(Vec<SnapshotInfo>, LostSnapshots)> {
         let (mut snapshots, mut lost) = (Vec::with_capacity(ids.len()), LostSnapshots::new());
-        for id in ids.iter().copied() {
-            match self.snapshot(id) {
+        let ids: Vec<SnapshotId> = ids.iter().copied().collect();
+        for (id, read) in self.each_listed(&ids, |id| self.snapshot(id))? {
+            match read {
                 Ok(record) => snapshots.push(SnapshotInfo { id, record }),
-                // Forgotten since it was listed.
-                Err(Error::Storage(e)) if e.is_not_found() => {}
-                Err(error) if is_of_one_object(&error) => lost.push((id, error)),
-                Err(error) => return Err(error),
+                Err(error) => lost.push((id, error)),
             }
         }
         snapshots.sort_by_key(|s| (s.record.time, s.id));

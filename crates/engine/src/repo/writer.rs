@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! put() ─▶ compress (one a core) ─▶ pack data ─▶ finish ─▶ index segment
-//!                                └▶ pack trees ─▶ finish ┘
+//!                                └▶ pack trees ─▶ finish ┘   (and beside each: hash)
 //! ```
 
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use prost::Message;
 
-use crate::compress::{Compressor, Level};
+use crate::compress::{self, Compressor, Level};
 use crate::crypto::{BlobKind, ObjectKind, TAG_LEN};
 use crate::format::index::{IndexedPack, Segment};
 use crate::format::{envelope, padme};
@@ -26,7 +26,7 @@ use crate::{Error, Result};
 use super::Repository;
 use super::index::Index;
 use finish::{Finish, Finishing};
-use pack::OpenPack;
+use pack::{Hasher, OpenPack};
 
 mod copy;
 mod finish;
@@ -224,7 +224,14 @@ pub fn with_writer<R>(
                 let finish = finish.clone();
                 scope.spawn(move || writer.finish_all(&finish));
             }
-            scope.spawn(move || writer.pack_all(kind, &queue, &finishing));
+            let (hasher, hashed) = Hasher::new();
+            scope.spawn(move || {
+                hashed.work(|bytes, plain| {
+                    writer.recycle(bytes);
+                    writer.done(plain);
+                });
+            });
+            scope.spawn(move || writer.pack_all(kind, &queue, &hasher, &finishing));
         }
         drop(job_queue);
         body(writer)
@@ -328,9 +335,14 @@ impl<'a> BlobWriter<'a> {
             waiting = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(waiting);
-        for packer in &self.packers {
+        // Both kinds at once: the storage may be far away.
+        let close = |packer: &Sender<PackJob>| {
             let (done, finished) = bounded(1);
             packer.send(PackJob::Close(done)).map_err(|_| self.stopped())?;
+            Ok::<_, Error>(finished)
+        };
+        let [data, trees] = self.packers.each_ref().map(close);
+        for finished in [data?, trees?] {
             finished.recv().map_err(|_| self.stopped())?;
         }
         if self.failed.load(Ordering::Relaxed) {
@@ -393,14 +405,19 @@ impl<'a> BlobWriter<'a> {
                 self.done(length);
                 continue;
             }
-            match &mut structure {
-                Some(structure) if kind.is_structure() => structure.compress(&plain, &mut output),
-                _ => compressor.compress(&plain, &mut output),
-            }
-            self.recycle(plain);
-            // What waits in a queue takes no more room than it needs.
-            let mut bytes = Vec::with_capacity(output.len() + TAG_LEN);
-            bytes.extend_from_slice(&output);
+            let compressor = match &mut structure {
+                Some(structure) if kind.is_structure() => structure,
+                _ => &mut compressor,
+            };
+            let bytes = if compressor.shrink(&plain, &mut output) {
+                self.recycle(plain);
+                // What waits in a queue takes no more room than it needs.
+                let mut bytes = Vec::with_capacity(output.len() + TAG_LEN);
+                bytes.extend_from_slice(&output);
+                bytes
+            } else {
+                compress::raw(plain)
+            };
             let frame = Frame { kind, id, members, hollow, plain: length as u32, bytes };
             let [data, trees] = &self.packers;
             let packer = if kind.is_structure() { trees } else { data };
@@ -414,6 +431,7 @@ impl<'a> BlobWriter<'a> {
         &'s self,
         kind: ObjectKind,
         queue: &Receiver<PackJob>,
+        hasher: &Hasher,
         finishing: &Finishing<'s>,
     ) {
         let mut open: Option<OpenPack<'s>> = None;
@@ -421,13 +439,16 @@ impl<'a> BlobWriter<'a> {
             match job {
                 PackJob::Frame(frame) => {
                     let length = frame.plain as usize;
-                    if !self.failed.load(Ordering::Relaxed)
-                        && let Err(error) = self.pack_one(kind, &mut open, frame, finishing)
-                    {
+                    let packed = match self.failed.load(Ordering::Relaxed) {
+                        true => Err(self.stopped()),
+                        false => self.pack_one(kind, &mut open, frame, hasher, finishing),
+                    };
+                    // Else it is done when it is hashed.
+                    if let Err(error) = packed {
                         open = None;
                         self.fail(error);
+                        self.done(length);
                     }
-                    self.done(length);
                 }
                 PackJob::Close(done) => {
                     if let Some(pack) = open.take()
@@ -448,6 +469,7 @@ impl<'a> BlobWriter<'a> {
         kind: ObjectKind,
         open: &mut Option<OpenPack<'s>>,
         frame: Frame,
+        hasher: &Hasher,
         finishing: &Finishing<'s>,
     ) -> Result<()> {
         let target = match kind {
@@ -468,7 +490,7 @@ impl<'a> BlobWriter<'a> {
             None => {
                 let longest = frame.bytes.len().saturating_add(OVERHEAD).max(target as usize);
                 let parity = self.wants_parity()?.then(|| Encoder::new(padme(longest as u64)));
-                OpenPack::start(self.repository, kind, &frame.id, parity)?
+                OpenPack::start(self.repository, kind, &frame.id, parity, hasher)?
             }
         };
         let [blobs, plain, ..] = &self.counters;

@@ -243,3 +243,20 @@ fn a_backup_that_was_shut_out_says_so_whatever_is_gone() {
     let result = backup(&far, &options(tree.source(), 2), &NoMonitor, &Interrupt::new());
     assert!(matches!(result, Err(Error::Fenced)), "{result:?}");
 }
+
+/// A run that fails between its lease and its first blob keeps no gc waiting.
+#[test]
+fn a_session_that_could_not_begin_has_ended() {
+    for folder in ["condemned", "packs", "snapshots"] {
+        let Beside { storage, repository, tree, faulty, far, .. } = Beside::new();
+        faulty.set_plan(move |_, call| {
+            (call.operation == Operation::List && call.object == folder)
+                .then_some(Fault::ErrorBefore)
+        });
+        assert!(backup(&far, &options(tree.source(), 2), &NoMonitor, &Interrupt::new()).is_err());
+        let names = storage.names_in(Folder::Sessions);
+        assert_eq!(names.iter().filter(|name| name.base() == "0").count(), 2, "{folder}");
+        assert_eq!(names.iter().filter(|name| name.base() == "end").count(), 2, "{folder}");
+        assert!(collect(&repository).waiting.is_empty(), "{folder}");
+    }
+}

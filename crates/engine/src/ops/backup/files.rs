@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::chunker::{Chunker, ScanState};
+use crate::compress::FRAME_OVERHEAD;
 use crate::crypto::{BlobKind, Keys};
 use crate::hash::MemberHash;
 use crate::meta::{Extent, Metadata};
@@ -272,6 +273,7 @@ impl Context<'_> {
         let id = self.keys.blob_id(BlobKind::Chunk, chunk);
         if !self.writer.known_or_claim(&id) {
             let mut plain = self.writer.buffer();
+            plain.reserve_exact(chunk.len() + FRAME_OVERHEAD);
             plain.extend_from_slice(chunk);
             self.writer.put(BlobKind::Chunk, id, 0, plain)?;
         }

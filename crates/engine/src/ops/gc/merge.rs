@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
+use crate::Result;
 use crate::format::index::Segment;
 use crate::hash::ObjectId;
 use crate::repo::index::inventory::Inventory;
 use crate::repo::index::segment::fetch_raw;
 use crate::repo::writer::put_segment;
-use crate::{Error, Result};
 
 use super::{GcReport, Run};
 
@@ -37,7 +37,7 @@ pub(super) fn supersede(
     let (mut next, mut bytes) = (Segment::default(), 0);
     for round in old.chunks(run.threads) {
         run.stop_if_asked()?;
-        for segment in fetch(run, round)? {
+        for segment in run.repository.each_of(round, |id| fetch_raw(run.repository, *id))? {
             for pack in segment.packs {
                 let Some(id) = pack.object_id() else { continue };
                 let is_there = inventory.packs.size(&id).is_some();
@@ -60,16 +60,6 @@ pub(super) fn supersede(
     report.merged.0 += 1;
     report.merged.1 += old.len() as u64;
     Ok(())
-}
-
-/// Reads segments, all at once.
-fn fetch(run: &Run<'_>, ids: &[ObjectId]) -> Result<Vec<Segment>> {
-    std::thread::scope(|scope| {
-        let read = |id| move || fetch_raw(run.repository, id);
-        let handles: Vec<_> = ids.iter().map(|id| scope.spawn(read(*id))).collect();
-        let died = |_| Error::Worker("a reader of the index".into());
-        handles.into_iter().map(|handle| handle.join().map_err(died)?).collect()
-    })
 }
 
 fn choose(inventory: &Inventory, go: &BTreeSet<ObjectId>) -> Result<BTreeSet<ObjectId>> {

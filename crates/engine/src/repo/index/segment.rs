@@ -1,9 +1,6 @@
 //! Index segments as they come from the storage: read several at once, checked against their
 //! names, and taken apart into lines.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use prost::Message;
 
 use crate::crypto::ObjectKind;
@@ -128,23 +125,5 @@ pub(crate) fn fetch_raw(repository: &Repository, id: ObjectId) -> Result<Segment
 
 /// Reads segments, several at once: each of them, in this order, or what is wrong with it.
 pub(super) fn fetch(repository: &Repository, ids: &[ObjectId]) -> Result<Vec<Result<ReadSegment>>> {
-    let threads = repository.storage().concurrency().clamp(1, ids.len().max(1));
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(id) = ids.get(i) else { return done };
-            done.push((i, ReadSegment::fetch(repository, *id)));
-        }
-    };
-    let mut segments = BTreeMap::new();
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        for handle in handles {
-            segments.extend(handle.join().map_err(|_| Error::Worker("index reader".into()))?);
-        }
-        Ok::<(), Error>(())
-    })?;
-    Ok(segments.into_values().collect())
+    repository.each_of(ids, |id| Ok(ReadSegment::fetch(repository, *id)))
 }

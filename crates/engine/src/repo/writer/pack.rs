@@ -1,11 +1,14 @@
 //! A pack while it is written: frames are sealed and appended, and its directory is kept until it
-//! ends.
+//! ends. Its name is the SHA-256 of it all, which is computed by a thread of its own: no step of a pack
+//! takes longer.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::crypto::{ObjectCipher, ObjectKind, TAG_LEN};
 use crate::format::envelope::{HEADER_LEN, Header};
 use crate::format::index::IndexedPack;
 use crate::format::pack::{self, Directory, TRAILER_LEN};
-use crate::hash::{BlobId, Sha256};
+use crate::hash::{BlobId, ObjectId, Sha256};
 use crate::parity::Encoder;
 use crate::repo::Repository;
 use crate::storage::Upload;
@@ -16,11 +19,61 @@ use super::Frame;
 /// A pack that is complete.
 type Closed<'s> = (Box<dyn Upload + 's>, IndexedPack, Option<Encoder>);
 
+/// What is hashed.
+enum Hashed {
+    /// A pack begins.
+    Start,
+    /// Bytes of it, and how many plain bytes are in them.
+    Bytes(Vec<u8>, Option<usize>),
+    /// It ends: the answer is its name.
+    End(Sender<ObjectId>),
+}
+
+/// The way to the thread that hashes packs of one kind, one after the other.
+#[derive(Clone)]
+pub(super) struct Hasher(Sender<Hashed>);
+
+/// The other end of it.
+pub(super) struct HashQueue(Receiver<Hashed>);
+
+impl Hasher {
+    pub(super) fn new() -> (Self, HashQueue) {
+        let (send, receive) = bounded(2);
+        (Self(send), HashQueue(receive))
+    }
+
+    fn send(&self, what: Hashed) -> Result<()> {
+        self.0.send(what).map_err(|_| Error::Worker("the thread that hashes packs".into()))
+    }
+}
+
+impl HashQueue {
+    /// Works until nothing more can come. `done` gets what was hashed of each frame, and how many
+    /// plain bytes it has.
+    pub(super) fn work(self, done: impl Fn(Vec<u8>, usize)) {
+        let mut hash = Sha256::default();
+        for what in self.0 {
+            match what {
+                Hashed::Start => hash = Sha256::default(),
+                Hashed::Bytes(bytes, plain) => {
+                    hash.update(&bytes);
+                    if let Some(plain) = plain {
+                        done(bytes, plain);
+                    }
+                }
+                Hashed::End(answer) => {
+                    let _ = answer.send(std::mem::take(&mut hash).finish());
+                }
+            }
+        }
+    }
+}
+
 /// A pack being written.
 pub(super) struct OpenPack<'s> {
     pub(super) kind: ObjectKind,
     upload: Box<dyn Upload + 's>,
-    hash: Sha256,
+    hasher: Hasher,
     parity: Option<Encoder>,
     header: [u8; HEADER_LEN],
     cipher: ObjectCipher,
@@ -34,6 +87,7 @@ impl<'s> OpenPack<'s> {
         kind: ObjectKind,
         first: &BlobId,
         parity: Option<Encoder>,
+        hasher: &Hasher,
     ) -> Result<Self> {
         let salt = repository.salt(first.as_bytes())?;
         let (header, cipher) = Header::create(repository.keys(), repository.id(), kind, &salt);
@@ -44,14 +98,15 @@ impl<'s> OpenPack<'s> {
         let mut pack = Self {
             kind,
             upload,
-            hash: Sha256::default(),
+            hasher: hasher.clone(),
             parity,
             header,
             cipher,
             directory: Directory::default(),
             length: 0,
         };
-        pack.write(&header)?;
+        hasher.send(Hashed::Start)?;
+        pack.write(header.to_vec(), None)?;
         Ok(pack)
     }
 
@@ -62,17 +117,16 @@ impl<'s> OpenPack<'s> {
         self.length + (frame.bytes.len() + directory) as u64
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hash.update(bytes);
+    fn write(&mut self, bytes: Vec<u8>, plain: Option<usize>) -> Result<()> {
         if let Some(parity) = &mut self.parity {
-            parity.update(bytes);
+            parity.update(&bytes);
         }
-        self.upload.write(bytes)?;
+        self.upload.write(&bytes)?;
         self.length += bytes.len() as u64;
-        Ok(())
+        self.hasher.send(Hashed::Bytes(bytes, plain))
     }
 
-    /// Seals and appends a frame.
+    /// Seals and appends a frame. If that succeeds, the queue of the hasher gets it.
     pub(super) fn add(&mut self, frame: Frame) -> Result<()> {
         let Frame { kind, id, members, hollow, plain, mut bytes } = frame;
         let ordinal = self.directory.len() as u64;
@@ -81,14 +135,17 @@ impl<'s> OpenPack<'s> {
         if hollow {
             self.directory.hollow.push(ordinal as u32);
         }
-        self.write(&bytes)
+        self.write(bytes, Some(plain as usize))
     }
 
     pub(super) fn close(mut self, min_size: u32) -> Result<Closed<'s>> {
         let tail = pack::finish(&self.cipher, &self.directory, self.length, min_size)?;
-        self.write(&tail)?;
+        self.write(tail, None)?;
+        let (answer, id) = bounded(1);
+        self.hasher.send(Hashed::End(answer))?;
+        let id = id.recv().map_err(|_| Error::Worker("the thread that hashes packs".into()))?;
         let indexed = IndexedPack {
-            id: self.hash.finish().as_bytes().to_vec(),
+            id: id.as_bytes().to_vec(),
             size: self.length,
             header: self.header.to_vec(),
             directory: Some(self.directory),
