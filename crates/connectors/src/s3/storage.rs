@@ -122,12 +122,13 @@ impl Storage for S3Storage {
         length: usize,
         into: &mut Vec<u8>,
     ) -> StorageResult<()> {
-        into.clear();
+        // What comes is kept as it is, and there is nothing beside it meanwhile.
+        *into = Vec::new();
         let range = offset..offset.saturating_add(length as u64);
         let object = self.wait("read", name.as_str(), async {
             Ok(self.client.get(&self.client.key(name.as_str()), Some(range)).await?)
         })?;
-        into.extend_from_slice(&object.bytes);
+        *into = object.bytes.into();
         Ok(())
     }
 
@@ -141,6 +142,8 @@ impl Storage for S3Storage {
 
     fn delete(&self, name: &ObjectName) -> StorageResult<()> {
         self.wait("delete", name.as_str(), async {
+            // A trial that is under way would put it back.
+            self.condition.settled().await;
             // A server removes what is not there as gladly as what is.
             let key = self.client.key(name.as_str());
             self.client.head(&key).await?;

@@ -142,7 +142,9 @@ fn servers_without_conditions_are_asked_first() {
 fn a_snapshot_is_sent_once() {
     let server = server(S3ServerOptions::default());
     let storage = storage(&server, "p");
+    // The second waits for what the first has set going.
     storage.put(&key(1), b"key").unwrap();
+    storage.put(&key(2), b"key").unwrap();
     for (i, fault) in [
         S3Fault::CloseBefore,
         S3Fault::CloseAfter,

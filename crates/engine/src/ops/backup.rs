@@ -156,8 +156,10 @@ pub fn backup(
         verb: "backup".into(),
         time: options.time,
     };
-    let read = || repository.committed_snapshots();
-    in_session(repository, writer, read, |session, (snapshots, lost), started| {
+    // Who stores no pack need not know the settings; but who does would wait for them.
+    let settings = || (!repository.is_near()).then(|| repository.settings()).transpose();
+    let read = || repository.both(|| repository.committed_snapshots(), settings);
+    in_session(repository, writer, read, |session, ((snapshots, lost), settings), started| {
         for (id, problem) in lost {
             monitor.problem(ObjectName::snapshot(*id).as_str(), &chain_text(problem));
         }
@@ -167,6 +169,11 @@ pub fn backup(
             }
         }
         let (copied, heads) = (None, newest(snapshots));
+        let parity = settings.map(|settings| settings.wants_parity());
+        let options = &BackupOptions {
+            writer: WriterOptions { parity, ..options.writer },
+            ..options.clone()
+        };
         Run { repository, options, monitor, interrupt, snapshots, heads, copied, started }
             .with_writer(session)
     })

@@ -89,7 +89,7 @@ impl BlobReader<'_> {
         }
         wanted.sort_unstable_by_key(|w| (w.place.pack, w.place.offset));
         wanted.dedup_by_key(|w| w.want.id);
-        let spans = spans(&wanted, self.repository().storage().concurrency());
+        let spans = spans(&wanted, self.repository().is_near());
         let loaded = Mutex::new(loaded);
         let cursor = AtomicUsize::new(0);
         let work = || {
@@ -176,8 +176,8 @@ fn loaded(kind: BlobKind, id: BlobId, bytes: Vec<u8>, members: Members) -> Loade
 }
 
 /// Joins neighbours into reads.
-fn spans(wanted: &[Wanted<'_>], concurrency: usize) -> Vec<Span> {
-    let longest = if concurrency <= 4 { READ.0 } else { READ.1 };
+fn spans(wanted: &[Wanted<'_>], is_near: bool) -> Vec<Span> {
+    let longest = if is_near { READ.0 } else { READ.1 };
     let mut spans: Vec<Span> = Vec::new();
     for (first, Wanted { place, .. }) in wanted.iter().enumerate() {
         let start = u64::from(place.offset);

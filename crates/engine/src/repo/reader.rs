@@ -17,12 +17,13 @@ use super::Repository;
 use super::heal::{Healed, Healing};
 use super::index::{Index, PackInfo, Place};
 
-/// Structure is read in windows of this many bytes: nodes that are needed one after the other
-/// lie one after the other. Also rounds requests, so that they do not tell what was looked at.
-const WINDOW: u64 = 1 << 20;
+/// Structure is read in windows of so many bytes: nodes that are needed one after the other lie one
+/// after the other. Also rounds requests, so that they do not tell what was looked at. From storage
+/// that serves few requests at once, and from other storage, where an answer takes its time.
+const WINDOW: (u64, u64) = (1 << 20, 2 << 20);
 
-/// Windows kept.
-const WINDOWS: usize = 12;
+/// Bytes of windows that are kept.
+const WINDOWS: usize = 12 << 20;
 
 /// Decoded bundles kept, for reading single small files.
 const BUNDLES: usize = 8;
@@ -154,6 +155,8 @@ pub struct BlobReader<'a> {
     windows: Mutex<VecDeque<Window>>,
     bundles: Mutex<VecDeque<Arc<OpenBundle>>>,
     decompressors: Mutex<Vec<Decompressor>>,
+    /// Bytes of a window.
+    window: u64,
     /// How many windows and how many bundles are kept.
     kept: (usize, usize),
     /// Held while a pack is healed: one at a time takes memory enough.
@@ -184,19 +187,21 @@ impl<'a> BlobReader<'a> {
     /// The same, keeping at most so many bytes of what it read, and at least a little.
     pub fn within(mut self, memory: usize) -> Self {
         let half = memory / 2;
-        self.kept = (half / WINDOW as usize, half / BUNDLE);
-        self.kept = (self.kept.0.clamp(2, WINDOWS), self.kept.1.clamp(1, BUNDLES));
+        let (windows, bundles) = (half / self.window as usize, half / BUNDLE);
+        self.kept = (windows.clamp(2, self.kept.0), bundles.clamp(1, BUNDLES));
         self
     }
 
     fn held(repository: Held<'a, Repository>, index: Held<'a, Index>) -> Self {
+        let window = if repository.is_near() { WINDOW.0 } else { WINDOW.1 };
         Self {
             repository,
             index,
             windows: Mutex::default(),
             bundles: Mutex::default(),
             decompressors: Mutex::default(),
-            kept: (WINDOWS, BUNDLES),
+            window,
+            kept: (WINDOWS / window as usize, BUNDLES),
             healing: Mutex::default(),
             newest: None,
         }
@@ -431,10 +436,10 @@ impl<'a> BlobReader<'a> {
         let (start, end) =
             (u64::from(place.offset), u64::from(place.offset) + u64::from(place.sealed));
         let mut bytes = Vec::with_capacity(place.sealed as usize);
-        for number in start / WINDOW..=end.saturating_sub(1) / WINDOW {
+        for number in start / self.window..=end.saturating_sub(1) / self.window {
             let window = self.window(pack, number)?;
-            let from = start.saturating_sub(number * WINDOW) as usize;
-            let to = (end - number * WINDOW).min(WINDOW) as usize;
+            let from = start.saturating_sub(number * self.window) as usize;
+            let to = (end - number * self.window).min(self.window) as usize;
             let part = window.get(from..to).ok_or_else(|| {
                 Error::damaged(ObjectName::pack(pack.id), "it is shorter than the index says")
             })?;
@@ -449,14 +454,11 @@ impl<'a> BlobReader<'a> {
         if let Some(window) = found {
             return Ok(window);
         }
-        let length = pack.size.saturating_sub(number * WINDOW).min(WINDOW) as usize;
+        let at = number * self.window;
+        let length = pack.size.saturating_sub(at).min(self.window) as usize;
         let mut bytes = Vec::with_capacity(length);
-        self.repository.storage().get_range(
-            &ObjectName::pack(pack.id),
-            number * WINDOW,
-            length,
-            &mut bytes,
-        )?;
+        let name = ObjectName::pack(pack.id);
+        self.repository.storage().get_range(&name, at, length, &mut bytes)?;
         let window = Arc::new(bytes);
         let mut kept = kept();
         kept.push_front((pack.id, number, window.clone()));

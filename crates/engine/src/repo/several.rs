@@ -8,7 +8,15 @@ use crate::{Error, Result};
 use super::Repository;
 use super::notes::is_of_one_object;
 
+/// A storage that wants more requests at once than this is over a network.
+const NEAR: usize = 4;
+
 impl Repository {
+    /// Whether an answer of the storage takes no time to speak of.
+    pub(crate) fn is_near(&self) -> bool {
+        self.storage.concurrency() <= NEAR
+    }
+
     /// What `read` makes of each item, in their order; as many at once as serve the storage well.
     /// The first error ends it.
     pub(crate) fn each_of<T: Sync, R: Send>(

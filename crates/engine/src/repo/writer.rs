@@ -199,7 +199,7 @@ pub fn with_writer<R>(
         used: bits(index.loaded_end()),
         left: bits(index.loaded_end()),
         unindexed: Mutex::new((Vec::new(), Instant::now())),
-        parity: Mutex::default(),
+        parity: Mutex::new(options.parity),
         segments: Mutex::default(),
         failed: AtomicBool::new(false),
         failure: Mutex::new(None),

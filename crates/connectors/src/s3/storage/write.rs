@@ -2,15 +2,18 @@
 //!
 //! A name that is taken is refused by the server itself where it honours `If-None-Match: *`. Whether
 //! it does is tried with the first small object that is written: sent twice, the second time must be
-//! refused. Servers that ignore the condition would replace what is there; those are asked first. Two
+//! refused. The answer to that is waited for by who writes next. Servers that ignore the condition would replace what is there; those are asked first. Two
 //! writers with one name at the same moment could pass that; names are random or made from the
 //! content, so that they do not meet.
 //!
 //! A snapshot's name is given by one request (docs/design/protocol.md): it is sent again only if the
 //! server has certainly not done it.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use super::problem::Trouble;
 use super::{S3Storage, sha256};
@@ -27,8 +30,34 @@ const TRIAL: usize = 64 << 10;
 pub(super) const KEPT: [&str; 8] =
     ["config", "keys", "packs", "index", "snapshots", "notes", "parity", "settings"];
 
-/// Whether the server honours `If-None-Match: *`, once that is known.
-pub(super) type Condition = OnceCell<bool>;
+/// Whether the server honours `If-None-Match: *`.
+#[derive(Debug, Default)]
+pub(super) struct Condition {
+    known: OnceLock<bool>,
+    /// What finds it out; `None` from it if nothing was to be learnt.
+    trial: Mutex<Option<JoinHandle<Option<bool>>>>,
+}
+
+impl Condition {
+    /// What is known; of a trial that is under way the end is waited for.
+    pub(super) async fn settled(&self) -> Option<bool> {
+        if self.known.get().is_none()
+            && let Some(trial) = self.trial.lock().await.take()
+            && let Ok(Some(honoured)) = trial.await
+        {
+            let _ = self.known.set(honoured);
+        }
+        self.known.get().copied()
+    }
+}
+
+/// What a trial has found out so far.
+enum Tried {
+    /// All.
+    Known(bool),
+    /// Not whether a name that is taken is refused: that is being asked.
+    UnderWay(JoinHandle<Option<bool>>),
+}
 
 impl S3Storage {
     /// Stores an object under its name.
@@ -48,19 +77,25 @@ impl S3Storage {
             lock_days: options.object_lock.filter(|_| KEPT.contains(&folder)),
             ..Put::default()
         };
-        if self.condition.get().is_none() && bytes.len() <= TRIAL && !how.once {
-            let mut first = None;
-            let tried = self.condition.get_or_try_init(|| async {
-                let (honoured, stored) = self.try_out(&key, &bytes, &how).await?;
-                first = Some(stored);
-                Ok::<_, Trouble>(honoured)
-            });
-            tried.await?;
-            if let Some(stored) = first {
+        how.only_if_absent = loop {
+            match self.condition.settled().await {
+                Some(honoured) => break honoured,
+                None if bytes.len() > TRIAL || how.once => break false,
+                None => {}
+            }
+            let mut trial = self.condition.trial.lock().await;
+            // Unless somebody else tries it, or did so just now.
+            if trial.is_none() && self.condition.known.get().is_none() {
+                // A lease is named by chance: nothing stands there.
+                let is_new = folder == "sessions" && name.ends_with("/0");
+                let (tried, stored) = self.try_out(&key, &bytes, &how, is_new).await?;
+                match tried {
+                    Tried::Known(honoured) => drop(self.condition.known.set(honoured)),
+                    Tried::UnderWay(asked) => *trial = Some(asked),
+                }
                 return stored;
             }
-        }
-        how.only_if_absent = self.condition.get() == Some(&true);
+        };
         if !how.only_if_absent && self.is_there(&key).await? {
             return Err(Trouble::exists());
         }
@@ -81,38 +116,44 @@ impl S3Storage {
         }
     }
 
-    /// Stores a small object, and finds out whether the condition is honoured. What became of the
-    /// object is the second part.
+    /// Stores a small object, and tries whether the condition is honoured. What became of the object
+    /// is the second part.
     async fn try_out(
         &self,
         key: &str,
         bytes: &Bytes,
         how: &Put,
-    ) -> Result<(bool, Result<(), Trouble>), Trouble> {
-        if self.is_there(key).await? {
+        is_new: bool,
+    ) -> Result<(Tried, Result<(), Trouble>), Trouble> {
+        if !is_new && self.is_there(key).await? {
             // It says nothing of the condition, and the name is not ours to try it on. Asking
             // first does for this run.
-            return Ok((false, Err(Trouble::exists())));
+            return Ok((Tried::Known(false), Err(Trouble::exists())));
         }
         let conditional = Put { only_if_absent: true, ..how.clone() };
         match self.client.put(key, bytes.clone(), &conditional).await {
             Ok(_) => {}
             Err(error) if error.class == Class::PreconditionFailed => {
                 let is_ours = error.may_have_been_done() && self.is_ours(key, bytes).await?;
-                return Ok((true, if is_ours { Ok(()) } else { Err(Trouble::exists()) }));
+                let stored = if is_ours { Ok(()) } else { Err(Trouble::exists()) };
+                return Ok((Tried::Known(true), stored));
             }
             Err(error) if error.is_refused_condition() => {
                 self.client.put(key, bytes.clone(), how).await?;
-                return Ok((false, Ok(())));
+                return Ok((Tried::Known(false), Ok(())));
             }
             Err(error) => return Err(error.into()),
         }
-        match self.client.put(key, bytes.clone(), &conditional).await {
-            // The same bytes once more.
-            Ok(_) => Ok((false, Ok(()))),
-            Err(error) if error.class == Class::PreconditionFailed => Ok((true, Ok(()))),
-            Err(error) => Err(error.into()),
-        }
+        let (client, key, bytes) = (self.client.clone(), key.to_owned(), bytes.clone());
+        let asked = self.client.runtime().spawn(async move {
+            match client.put(&key, bytes, &conditional).await {
+                // The same bytes once more.
+                Ok(_) => Some(false),
+                Err(error) if error.class == Class::PreconditionFailed => Some(true),
+                Err(_) => None,
+            }
+        });
+        Ok((Tried::UnderWay(asked), Ok(())))
     }
 
     async fn is_there(&self, key: &str) -> Result<bool, Trouble> {

@@ -29,9 +29,6 @@ use content::RecordedFile;
 
 mod content;
 
-/// A storage that wants more requests at once than this is over a network.
-const NEAR: usize = 4;
-
 /// Locks that keep two threads from fetching one bundle.
 const LOCKS: usize = 16;
 
@@ -277,7 +274,7 @@ impl Source for RecordedRoot<'_> {
     }
 
     fn is_remote(&self) -> bool {
-        self.reader.repository().storage().concurrency() > NEAR
+        !self.reader.repository().is_near()
     }
 
     fn open(

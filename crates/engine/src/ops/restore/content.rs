@@ -33,9 +33,6 @@ const OPEN_FILES: usize = 256;
 /// Unwanted bytes that are read rather than asking again.
 const GAP: u64 = 256 << 10;
 
-/// Reads are no shorter for the sake of more of them at once.
-const SHORT: u64 = 2 << 20;
-
 /// Ends of reads are rounded to this, so that requests do not tell what was looked for.
 const ROUND: u64 = 64 << 10;
 
@@ -75,11 +72,6 @@ struct Span {
     end: u64,
     first: usize,
     count: usize,
-}
-
-/// Whether both want the same copy of a blob.
-fn is_of_one_blob(a: &Reference, b: &Reference) -> bool {
-    (a.place.pack, a.place.offset) == (b.place.pack, b.place.offset)
 }
 
 struct Writer<'a> {
@@ -240,12 +232,6 @@ impl Writer<'_> {
 
     /// Joins references into reads.
     fn spans(&self, references: &[Reference]) -> Vec<Span> {
-        // Of few bytes each thread gets some, and the last read is short: while one thread opens and
-        // writes what came last, nothing comes.
-        let blobs = references.chunk_by(is_of_one_blob).filter_map(|blob| blob.first());
-        let bytes: u64 = blobs.map(|blob| u64::from(blob.place.sealed)).sum();
-        let share = (bytes / (2 * self.run.threads as u64).max(1)).max(SHORT);
-        let longest = self.run.read_max.min(share);
         let mut spans: Vec<Span> = Vec::new();
         for (first, reference) in references.iter().enumerate() {
             let Place { pack, offset, sealed, .. } = reference.place;
@@ -255,7 +241,7 @@ impl Writer<'_> {
                 Some(span)
                     if span.pack == pack
                         && start <= span.end + GAP
-                        && (end <= span.end || end - span.start <= longest) =>
+                        && (end <= span.end || end - span.start <= self.run.read_max) =>
                 {
                     span.end = span.end.max(end);
                     span.count += 1;
@@ -300,7 +286,7 @@ impl Writer<'_> {
             let storage = self.run.reader.repository().storage();
             storage.get_range(&name, span.start, length, &mut sealed).is_ok()
         });
-        for group in references.chunk_by(is_of_one_blob) {
+        for group in references.chunk_by(|a, b| a.place.offset == b.place.offset) {
             let Some(first) = group.first() else { continue };
             if self.run.is_stopping() {
                 break;

@@ -14,7 +14,7 @@ use super::select::Part;
 use super::state::{Run, concerns_all};
 
 /// Entries and bytes of plan after which a window ends. Two windows are in memory at once.
-const ENTRIES: usize = 16 << 10;
+const ENTRIES: usize = 32 << 10;
 const BYTES: usize = 16 << 20;
 
 /// A directory to make, and to give its attributes at the end.

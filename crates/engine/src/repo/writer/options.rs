@@ -15,6 +15,9 @@ pub struct WriterOptions {
     /// Bytes of packs that may be on their way, where the storage keeps them in memory until they
     /// are finished.
     pub held: usize,
+    /// Whether packs get parity, if the caller knows; else the repository is asked when the first one is
+    /// begun.
+    pub parity: Option<bool>,
     /// Threads of a backup that read files; 0 for as many as suit the source.
     pub readers: usize,
     /// No more of them, whatever suits.
@@ -36,6 +39,7 @@ impl Default for WriterOptions {
             threads,
             budget,
             held: usize::MAX,
+            parity: None,
             readers: 0,
             most_readers: usize::MAX,
         }
