@@ -254,6 +254,19 @@ impl Context {
         const AT_NAME: &str = "set it for the location: holdfast config repository set NAME";
         let global = &self.global;
         let given = [
+            (
+                "at LOCATION",
+                global.at.is_some(),
+                "set it in the plan: holdfast plan edit PLAN",
+                "--to LOCATION",
+            ),
+            (
+                "--no-encryption",
+                global.no_encryption,
+                "leave it out:",
+                "it is the repository that says so",
+            ),
+            ("--accept-new-host-key", global.accept_new_host_key, AT_NAME, "host_key KEY"),
             ("--limit-upload", global.limit_upload.is_some(), IN_PLAN, "limit_upload=RATE"),
             ("--limit-download", global.limit_download.is_some(), IN_PLAN, "limit_download=RATE"),
             ("--connections", global.connections.is_some(), AT_NAME, "connections NUMBER"),

@@ -236,6 +236,9 @@ fn a_run_refuses_what_it_would_not_heed() {
         ("--key-file x", "repository_key_file FILE"),
         ("--passphrase-file x", "passphrase_file FILE"),
         ("--memory 64M", "--memory"),
+        ("--at repo", "holdfast plan edit PLAN --to LOCATION"),
+        ("--no-encryption", "--no-encryption"),
+        ("--accept-new-host-key", "holdfast config repository set NAME host_key KEY"),
     ] {
         for verb in ["run home", "drill home", "serve --print-unit"] {
             sandbox.run_bare(&format!("{verb} {option}")).fails(2, part);
