@@ -25,9 +25,11 @@ use crate::{Error, Result};
 
 use super::Repository;
 use super::index::Index;
+use budget::Budget;
 use finish::{Finish, Finishing};
 use pack::{Hasher, OpenPack};
 
+mod budget;
 mod copy;
 mod finish;
 mod options;
@@ -77,38 +79,6 @@ fn bits(count: u32) -> Vec<AtomicU64> {
 fn bit(bits: &[AtomicU64], number: u32) -> bool {
     let word = bits.get(number as usize / 64).map_or(0, |word| word.load(Ordering::Relaxed));
     word >> (number % 64) & 1 == 1
-}
-
-/// Bytes that may be on their way at once.
-#[derive(Debug)]
-struct Budget {
-    free: Mutex<isize>,
-    freed: Condvar,
-}
-
-impl Budget {
-    /// Waits for room. Anything fits while nothing else is on its way.
-    fn acquire(&self, bytes: usize, total: usize, failed: &AtomicBool) -> bool {
-        let bytes = bytes.min(total) as isize;
-        let mut free = lock(&self.free);
-        while *free < bytes {
-            if failed.load(Ordering::Relaxed) {
-                return false;
-            }
-            free = self
-                .freed
-                .wait_timeout(free, Duration::from_millis(100))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        *free -= bytes;
-        true
-    }
-
-    fn release(&self, bytes: usize, total: usize) {
-        *lock(&self.free) += bytes.min(total) as isize;
-        self.freed.notify_all();
-    }
 }
 
 struct Blob {
@@ -192,7 +162,7 @@ pub fn with_writer<R>(
         options,
         jobs,
         packers: [data, trees],
-        budget: Budget { free: Mutex::new(options.budget as isize), freed: Condvar::new() },
+        budget: Budget::new(options.budget),
         waiting: (Mutex::new(0), Condvar::new()),
         gate: RwLock::new(()),
         claimed: Default::default(),
@@ -309,7 +279,7 @@ impl<'a> BlobWriter<'a> {
 
     /// Stores a blob that was claimed. Waits while too much is on its way.
     pub fn put(&self, kind: BlobKind, id: BlobId, members: u32, plain: Vec<u8>) -> Result<()> {
-        if !self.budget.acquire(plain.len(), self.options.budget, &self.failed) {
+        if !self.budget.acquire(plain.len(), &self.failed) {
             return Err(self.stopped());
         }
         let blob = Blob { kind, id, members, hollow: false, plain };
@@ -384,7 +354,7 @@ impl<'a> BlobWriter<'a> {
     }
 
     fn done(&self, plain: usize) {
-        self.budget.release(plain, self.options.budget);
+        self.budget.release(plain);
         *lock(&self.waiting.0) -= 1;
         self.waiting.1.notify_all();
     }

@@ -1,7 +1,7 @@
 //! A file being restored in parts: under a temporary name beside its place until it is finished.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use holdfast_engine::destination::{Attributes, DestinationFile, DestinationResult, Unset};
 use rustix::fs::AtFlags;
@@ -11,6 +11,7 @@ use super::attributes::Target;
 use super::directory::Directory;
 use super::{Inner, TEMPORARY};
 use crate::local::temporary;
+use crate::locked;
 
 /// A file that has no name of its own yet.
 pub(super) struct LocalFile {
@@ -18,6 +19,8 @@ pub(super) struct LocalFile {
     pub(super) directory: Arc<Directory>,
     pub(super) path: Vec<u8>,
     pub(super) file: OwnedFd,
+    /// Held while a thread writes.
+    turn: Mutex<()>,
     /// `None` once it has its name.
     pub(super) temporary: Option<String>,
     pub(super) replace: bool,
@@ -37,6 +40,7 @@ impl LocalFile {
             directory,
             path: path.to_vec(),
             file,
+            turn: Mutex::new(()),
             temporary: Some(temporary),
             replace,
         })
@@ -60,6 +64,9 @@ impl LocalFile {
 
 impl DestinationFile for LocalFile {
     fn write_at(&self, mut offset: u64, mut bytes: &[u8]) -> DestinationResult<()> {
+        // The kernel lets one thread at a time write to a file, and the others spin meanwhile: here they
+        // sleep, and leave the processor to those who decode.
+        let _turn = locked(&self.turn);
         while !bytes.is_empty() {
             match rustix::io::pwrite(&self.file, bytes, offset) {
                 Ok(0) => return Err(self.inner.error("write", &self.path, Errno::IO)),

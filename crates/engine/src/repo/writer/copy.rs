@@ -59,7 +59,7 @@ impl BlobWriter<'_> {
             CopiedContent::Plain { bytes, .. } => bytes.len(),
         };
         *lock(&self.waiting.0) += 1;
-        if !self.budget.acquire(length, self.options.budget, &self.failed) {
+        if !self.budget.acquire(length, &self.failed) {
             return Err(self.stopped());
         }
         match content {
