@@ -472,8 +472,7 @@ impl Context {
         &self,
         repository: &Repository,
     ) -> Result<(Vec<SnapshotInfo>, Index)> {
-        let snapshots = || repository.snapshots_with_notes();
-        let (listed, loaded) = repository.both(snapshots, || Index::load_readable(repository))?;
+        let (listed, loaded) = repository.snapshots_and_index()?;
         Ok((self.tell_snapshots(repository, listed)?.0, self.tell_index(loaded)?))
     }
 

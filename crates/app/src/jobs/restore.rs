@@ -136,9 +136,8 @@ pub fn run(work: &Work<'_>, restore: &Restore) -> Result<Report, Problem> {
     let explain = |e| catalogue::explain(&e, Some(restore.from.location.as_ref()));
     let destination = restore.destination(work.paths)?;
     let repository = restore.from.open(work, Limits::default())?;
-    let listed = || repository.snapshots_with_notes();
     let ((snapshots, notes), (index, problems)) =
-        repository.both(listed, || Index::load_readable(&repository)).map_err(explain)?;
+        repository.snapshots_and_index().map_err(explain)?;
     for (_, problem) in notes.lost() {
         work.watch.log(Level::Warning, &chain_text(problem));
     }

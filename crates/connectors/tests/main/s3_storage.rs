@@ -138,6 +138,19 @@ fn servers_without_conditions_are_asked_first() {
     }
 }
 
+/// The first object is sent twice, and the second time may take longer than its owner keeps it.
+#[test]
+fn what_is_deleted_does_not_come_back_by_the_trial() {
+    let server = server(S3ServerOptions::default());
+    let storage = storage(&server, "p");
+    server.add_fault(S3Rule::new(S3Fault::Delay(Duration::from_millis(300))).on(S3Operation::Put));
+    storage.put(&key(1), b"first").unwrap();
+    storage.delete(&key(1)).unwrap();
+    assert_eq!(server.count(S3Operation::Put), 2, "the trial is over");
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(storage.get(&key(1)).unwrap_err().kind, StorageErrorKind::NotFound);
+}
+
 #[test]
 fn a_snapshot_is_sent_once() {
     let server = server(S3ServerOptions::default());

@@ -66,7 +66,7 @@ impl Repository {
     }
 
     /// Does both, at once where the storage serves several requests at once.
-    pub fn both<A, B: Send>(
+    pub(crate) fn both<A, B: Send>(
         &self,
         one: impl FnOnce() -> Result<A>,
         other: impl FnOnce() -> Result<B> + Send,

@@ -13,8 +13,8 @@ use crate::hash::SnapshotId;
 use crate::storage::{Folder, ObjectName};
 use crate::{Error, Result};
 
-use super::Repository;
 use super::notes::Notes;
+use super::{Index, Repository};
 
 /// A snapshot and its id.
 #[derive(Debug, Clone)]
@@ -94,6 +94,15 @@ impl Repository {
         self.read_with_notes(self.snapshot_ids()?.0)
     }
 
+    /// [`snapshots_with_notes`](Self::snapshots_with_notes), and what
+    /// [`Index::load_readable`] finds, which is loaded meanwhile. Its listing begins when the
+    /// snapshots have been listed: so it has what those need that were committed just now.
+    pub fn snapshots_and_index(&self) -> Result<((Vec<SnapshotInfo>, Notes), (Index, Vec<Error>))> {
+        let listed = self.listed_snapshots()?;
+        let snapshots = || self.read_with_notes(self.without_fenced(listed)?.0);
+        self.both(snapshots, || Index::load_readable(self))
+    }
+
     /// Snapshots that are there though their sessions were shut out for good: they are none for
     /// readers, and go only when they are forgotten by their ids. Of those that cannot be read
     /// nothing but the id is told: gc stops at them, so they must be found, too.
@@ -119,12 +128,25 @@ impl Repository {
 
     /// Ids of visible snapshots, and of those that were shut out.
     fn snapshot_ids(&self) -> Result<(BTreeSet<SnapshotId>, BTreeSet<SnapshotId>)> {
+        self.without_fenced(self.listed_snapshots()?)
+    }
+
+    /// The first step of that: what is listed, shut out or not.
+    fn listed_snapshots(&self) -> Result<BTreeSet<SnapshotId>> {
         let mut ids = BTreeSet::new();
         self.storage.list(Folder::Snapshots, &mut |info| {
             ids.extend(SnapshotId::from_hex(info.name.base()));
         })?;
+        Ok(ids)
+    }
+
+    /// The second: those that are visible, and the others.
+    fn without_fenced(
+        &self,
+        listed: BTreeSet<SnapshotId>,
+    ) -> Result<(BTreeSet<SnapshotId>, BTreeSet<SnapshotId>)> {
         let fenced = self.confirmed_fences()?;
-        Ok(ids.into_iter().partition(|id| !fenced.contains(id)))
+        Ok(listed.into_iter().partition(|id| !fenced.contains(id)))
     }
 
     /// Those of `snapshots` that are visible now.

@@ -32,6 +32,28 @@ fn tree(seed: u64) -> MemoryTree {
     tree
 }
 
+/// An index that was listed before the snapshots would lack what the newest of them needs.
+#[test]
+fn the_index_is_listed_after_the_snapshots() {
+    let (storage, repository_) = memory();
+    back_up(&repository_, &tree(1), 1);
+    let faulty = FaultStorage::new(storage);
+    let repository = repository(faulty.clone());
+    let lists = |folder: &str| {
+        let log = faulty.log().into_iter();
+        log.filter(|call| call.operation == Operation::List && call.object == folder).count()
+    };
+    let (found, (_, problems)) = repository.snapshots_and_index().expect("both");
+    assert_eq!((found.0.len(), problems.len(), lists("index")), (1, 0, 1));
+    faulty.reset_log();
+    faulty.set_plan(|_, call| {
+        let is_first = call.operation == Operation::List && call.object == "snapshots";
+        is_first.then_some(Fault::ErrorBefore)
+    });
+    assert!(repository.snapshots_and_index().is_err());
+    assert_eq!((lists("snapshots"), lists("index")), (1, 0), "not before the snapshots");
+}
+
 fn tags(list: &[&str]) -> Vec<String> {
     list.iter().map(|tag| (*tag).into()).collect()
 }

@@ -2,9 +2,9 @@
 //!
 //! A name that is taken is refused by the server itself where it honours `If-None-Match: *`. Whether
 //! it does is tried with the first small object that is written: sent twice, the second time must be
-//! refused. The answer to that is waited for by who writes next. Servers that ignore the condition would replace what is there; those are asked first. Two
-//! writers with one name at the same moment could pass that; names are random or made from the
-//! content, so that they do not meet.
+//! refused. The answer to that is waited for by who writes or deletes next. Servers that ignore the
+//! condition would replace what is there; those are asked first. Two writers with one name at the same
+//! moment could pass that; names are random or made from the content, so that they do not meet.
 //!
 //! A snapshot's name is given by one request (docs/design/protocol.md): it is sent again only if the
 //! server has certainly not done it.

@@ -21,12 +21,12 @@ type Closed<'s> = (Box<dyn Upload + 's>, IndexedPack, Option<Encoder>);
 
 /// What is hashed.
 enum Hashed {
-    /// A pack begins.
-    Start,
-    /// Bytes of it, and how many plain bytes are in them.
-    Bytes(Vec<u8>, Option<usize>),
-    /// It ends: the answer is its name.
-    End(Sender<ObjectId>),
+    /// A pack begins, with its header.
+    Start([u8; HEADER_LEN]),
+    /// A frame of it, and of how many plain bytes that is.
+    Frame(Vec<u8>, usize),
+    /// What it ends with: the answer is its name.
+    End(Vec<u8>, Sender<ObjectId>),
 }
 
 /// The way to the thread that hashes packs of one kind, one after the other.
@@ -48,20 +48,22 @@ impl Hasher {
 }
 
 impl HashQueue {
-    /// Works until nothing more can come. `done` gets what was hashed of each frame, and how many
-    /// plain bytes it has.
+    /// Works until nothing more can come. `done` gets each frame that was hashed, and of how many plain
+    /// bytes it is.
     pub(super) fn work(self, done: impl Fn(Vec<u8>, usize)) {
         let mut hash = Sha256::default();
         for what in self.0 {
             match what {
-                Hashed::Start => hash = Sha256::default(),
-                Hashed::Bytes(bytes, plain) => {
-                    hash.update(&bytes);
-                    if let Some(plain) = plain {
-                        done(bytes, plain);
-                    }
+                Hashed::Start(header) => {
+                    hash = Sha256::default();
+                    hash.update(&header);
                 }
-                Hashed::End(answer) => {
+                Hashed::Frame(bytes, plain) => {
+                    hash.update(&bytes);
+                    done(bytes, plain);
+                }
+                Hashed::End(tail, answer) => {
+                    hash.update(&tail);
                     let _ = answer.send(std::mem::take(&mut hash).finish());
                 }
             }
@@ -105,8 +107,8 @@ impl<'s> OpenPack<'s> {
             directory: Directory::default(),
             length: 0,
         };
-        hasher.send(Hashed::Start)?;
-        pack.write(header.to_vec(), None)?;
+        pack.write(&header)?;
+        hasher.send(Hashed::Start(header))?;
         Ok(pack)
     }
 
@@ -117,13 +119,13 @@ impl<'s> OpenPack<'s> {
         self.length + (frame.bytes.len() + directory) as u64
     }
 
-    fn write(&mut self, bytes: Vec<u8>, plain: Option<usize>) -> Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
         if let Some(parity) = &mut self.parity {
-            parity.update(&bytes);
+            parity.update(bytes);
         }
-        self.upload.write(&bytes)?;
+        self.upload.write(bytes)?;
         self.length += bytes.len() as u64;
-        self.hasher.send(Hashed::Bytes(bytes, plain))
+        Ok(())
     }
 
     /// Seals and appends a frame. If that succeeds, the queue of the hasher gets it.
@@ -135,14 +137,15 @@ impl<'s> OpenPack<'s> {
         if hollow {
             self.directory.hollow.push(ordinal as u32);
         }
-        self.write(bytes, Some(plain as usize))
+        self.write(&bytes)?;
+        self.hasher.send(Hashed::Frame(bytes, plain as usize))
     }
 
     pub(super) fn close(mut self, min_size: u32) -> Result<Closed<'s>> {
         let tail = pack::finish(&self.cipher, &self.directory, self.length, min_size)?;
-        self.write(tail, None)?;
+        self.write(&tail)?;
         let (answer, id) = bounded(1);
-        self.hasher.send(Hashed::End(answer))?;
+        self.hasher.send(Hashed::End(tail, answer))?;
         let id = id.recv().map_err(|_| Error::Worker("the thread that hashes packs".into()))?;
         let indexed = IndexedPack {
             id: id.as_bytes().to_vec(),
