@@ -76,6 +76,9 @@ pub fn is_within(path: &[u8], root: &[u8]) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || root.ends_with(b"/"))
 }
 
+/// Snapshots, oldest first, and the notes that went into them.
+pub type SnapshotsWithNotes = (Vec<SnapshotInfo>, Notes);
+
 /// Snapshots that cannot be read, and why.
 pub(crate) type LostSnapshots = Vec<(SnapshotId, Error)>;
 
@@ -90,14 +93,14 @@ impl Repository {
 
     /// [`snapshots`](Self::snapshots), as far as they can be read, and the notes that went into
     /// them, which also tell of those that cannot.
-    pub fn snapshots_with_notes(&self) -> Result<(Vec<SnapshotInfo>, Notes)> {
+    pub fn snapshots_with_notes(&self) -> Result<SnapshotsWithNotes> {
         self.read_with_notes(self.snapshot_ids()?.0)
     }
 
     /// [`snapshots_with_notes`](Self::snapshots_with_notes), and what
     /// [`Index::load_readable`] finds, which is loaded meanwhile. Its listing begins when the
     /// snapshots have been listed: so it has what those need that were committed just now.
-    pub fn snapshots_and_index(&self) -> Result<((Vec<SnapshotInfo>, Notes), (Index, Vec<Error>))> {
+    pub fn snapshots_and_index(&self) -> Result<(SnapshotsWithNotes, (Index, Vec<Error>))> {
         let listed = self.listed_snapshots()?;
         let snapshots = || self.read_with_notes(self.without_fenced(listed)?.0);
         self.both(snapshots, || Index::load_readable(self))
@@ -158,7 +161,7 @@ impl Repository {
         Ok(snapshots.iter().filter(|snapshot| visible.contains(&snapshot.id)).collect())
     }
 
-    fn read_with_notes(&self, ids: BTreeSet<SnapshotId>) -> Result<(Vec<SnapshotInfo>, Notes)> {
+    fn read_with_notes(&self, ids: BTreeSet<SnapshotId>) -> Result<SnapshotsWithNotes> {
         let mut notes = self.notes(&ids)?;
         let (mut snapshots, lost) = self.read_snapshots(&ids)?;
         for snapshot in &mut snapshots {
