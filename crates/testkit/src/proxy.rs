@@ -73,6 +73,9 @@ struct Weather {
     free: [Option<Instant>; 2],
     stalled: bool,
     cuts: [Option<CutPlan>; 2],
+    /// Whence the last bytes came, and how often it was the server after the other side.
+    last: Option<Direction>,
+    answers: u64,
 }
 
 /// Cut after `left` bytes; and then `times` more, each after `every` bytes.
@@ -86,6 +89,8 @@ struct CutPlan {
 impl Weather {
     /// Sends so many bytes: when the link has sent them, and when they arrive.
     fn send(&mut self, direction: Direction, bytes: usize) -> (Instant, Instant) {
+        self.answers += u64::from((self.last, direction) == (Some(Direction::Up), Direction::Down));
+        self.last = Some(direction);
         let now = Instant::now();
         let sent = self.rate.map_or(now, |rate| {
             let free = &mut self.free[direction as usize];
@@ -223,6 +228,12 @@ impl Proxy {
     /// How many times connections were cut, by a call or by plan, while some were open.
     pub fn cuts(&self) -> u64 {
         self.state.cuts.load(Ordering::SeqCst)
+    }
+
+    /// How often the server has answered what had been sent to it: with some latency, and one
+    /// connection at a time, the number of answers that were waited for one after the other.
+    pub fn answers(&self) -> u64 {
+        lock(&self.state.weather).answers
     }
 
     fn change_listening(&self, to: Listening) {

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use holdfast_connectors::sftp::pool::SftpOptions;
-use holdfast_engine::hash::ObjectId;
+use holdfast_engine::hash::{ObjectId, SnapshotId};
 use holdfast_engine::monitor::{Interrupt, NoMonitor};
 use holdfast_engine::ops::check::{CheckOptions, check};
 use holdfast_engine::repo::snapshots::SnapshotInfo;
 use holdfast_engine::repo::{self, OpenOptions, Repository};
-use holdfast_engine::storage::{ObjectName, Storage};
+use holdfast_engine::storage::{Folder, ObjectName, Storage};
 use holdfast_testkit::clock::random_bytes;
 use holdfast_testkit::record::{Operation, RecordStorage};
 use holdfast_testkit::{Direction, Fault, FaultStorage, MemoryTree, Proxy, SshdOptions};
@@ -223,6 +223,33 @@ fn a_backup_of_nothing_new_is_a_handful_of_calls() {
     assert!(others.len() <= 8, "{others:#?}");
     // Of the 256 directories of packs, which take four each, and 77 more.
     assert!(recorder.total() - before <= 1200);
+}
+
+/// Far away, a command takes as long as the answers that it waits for one after the other.
+#[test]
+fn few_answers_are_waited_for() {
+    let server = Server::start(SshdOptions::default());
+    let proxy = Proxy::start(server.address()).unwrap();
+    let scratch = scratch();
+    let options = server.options(proxy.port(), scratch.path());
+    let storage = storage(SftpOptions { connections: 1, ..options });
+    storage.prepare().unwrap();
+    proxy.set_latency(Duration::from_millis(20));
+    let answers = |work: &dyn Fn()| {
+        let before = proxy.answers();
+        work();
+        proxy.answers() - before
+    };
+    let id = SnapshotId::new([7; 16]);
+    // Open, write, name, force the names to disk. A session's directory is made on the way.
+    for name in [ObjectName::session(id, 0), ObjectName::session_end(id), ObjectName::snapshot(id)]
+    {
+        let waited = answers(&|| storage.put(&name, b"content").unwrap());
+        assert!((4..6).contains(&waited), "{name}: {waited}");
+    }
+    let waited = answers(&|| storage.list(Folder::Packs, &mut |_| {}).unwrap());
+    assert!((4..9).contains(&waited), "{waited} for 257 directories");
+    assert_eq!(temporaries(scratch.path()), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! snapshots is not found out.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::crypto::ObjectKind;
@@ -12,7 +12,7 @@ use crate::hash::{ObjectId, SnapshotId};
 use crate::storage::ObjectName;
 
 use super::Repository;
-use super::snapshots::{SnapshotInfo, store_in_cache};
+use super::snapshots::SnapshotInfo;
 
 /// Bytes of the checksum at the end of a file.
 const SUM: usize = 16;
@@ -22,6 +22,15 @@ const SEEN: usize = 8;
 
 fn sum(bytes: &[u8]) -> [u8; SUM] {
     blake3::hash(bytes).as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+/// Puts a copy into the cache. Failing to is no problem: the cache is disposable.
+pub(super) fn store_in_cache(path: &Path, bytes: &[u8]) {
+    let Some(parent) = path.parent() else { return };
+    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    let _ = std::fs::create_dir_all(parent)
+        .and_then(|()| std::fs::write(&temporary, bytes))
+        .and_then(|()| std::fs::rename(&temporary, path));
 }
 
 /// A file of rows and their checksum.

@@ -21,6 +21,7 @@ mod directories;
 mod discard;
 mod heal;
 pub mod index;
+mod kept;
 pub mod keyslots;
 pub mod many;
 pub(crate) mod memory;

@@ -126,14 +126,13 @@ impl Repository {
                 found.push((of, record));
             }
         })?;
-        found.retain(|(of, _)| snapshots.contains(of));
         found.sort_unstable();
         let mut notes = Notes::default();
-        let read = self.each_listed(&found, |(of, record)| {
-            self.get_cached::<Note>(ObjectKind::Note, &ObjectName::note(of, record))
-        })?;
+        let name = |(of, record)| ObjectName::note(of, record);
+        let read = self.each_small::<_, Note>(Folder::Notes, ObjectKind::Note, &found, name)?;
         for ((of, record), read) in read {
             match read {
+                _ if !snapshots.contains(&of) => {}
                 Ok(note) => notes.of.entry(of).or_default().push((record, note)),
                 Err(error) => notes.unreadable.push((of, record, error)),
             }

@@ -10,7 +10,7 @@ use crate::hash::{RecordId, RepositoryId};
 use crate::storage::{Folder, ObjectName, Storage, StorageErrorKind};
 use crate::{Error, Result};
 
-use super::{Repository, random};
+use super::{Repository, random, several};
 
 /// How to create a repository.
 #[derive(Debug, Default)]
@@ -47,6 +47,8 @@ pub struct Probe {
     pub encrypted: bool,
     bytes: Vec<u8>,
     config: Config,
+    /// Its key slots, where they were listed already.
+    slots: Option<Vec<ObjectName>>,
 }
 
 impl Probe {
@@ -56,10 +58,20 @@ impl Probe {
     }
 }
 
-/// Looks whether there is a repository, and whether it is encrypted.
+/// Looks whether there is a repository, and whether it is encrypted. Where answers take long, its
+/// key slots are listed meanwhile.
 pub fn probe(storage: &dyn Storage) -> Result<Probe> {
     let location = storage.location();
-    let bytes = match storage.get(&ObjectName::config()) {
+    let get = || storage.get(&ObjectName::config());
+    let (got, slots) = match several::is_near(storage) {
+        true => (get(), None),
+        false => std::thread::scope(|scope| {
+            // Whether there is a repository, and what is wrong with it, the config says.
+            let listing = scope.spawn(|| slots(storage).ok());
+            (get(), listing.join().ok().flatten())
+        }),
+    };
+    let bytes = match got {
         Ok(bytes) => bytes,
         Err(e) if e.is_not_found() => {
             return Err(Error::NoRepository { location, answer: Some(Box::new(e)) });
@@ -74,7 +86,14 @@ pub fn probe(storage: &dyn Storage) -> Result<Probe> {
     if let Some(feature) = Config::unknown_feature(&config.features_read) {
         return Err(Error::NewerFormat { location, what: format!("feature {feature}") });
     }
-    Ok(Probe { encrypted: config.is_encrypted(), bytes, config })
+    Ok(Probe { encrypted: config.is_encrypted(), bytes, config, slots })
+}
+
+fn slots(storage: &dyn Storage) -> Result<Vec<ObjectName>> {
+    let mut names = Vec::new();
+    storage.list(Folder::Keys, &mut |info| names.push(info.name))?;
+    names.sort();
+    Ok(names)
 }
 
 /// Creates a repository.
@@ -143,7 +162,7 @@ pub fn open_probed(
     probe: Probe,
     options: OpenOptions,
 ) -> Result<Repository> {
-    let Probe { bytes, config, .. } = probe;
+    let Probe { bytes, config, slots, .. } = probe;
     let location = storage.location();
     let root = match (&options.secret, config.is_encrypted()) {
         (None, true) => return Err(Error::KeyNeeded { location }),
@@ -154,7 +173,7 @@ pub fn open_probed(
             let root = <[u8; 32]>::try_from(&config.root_key[..]).unwrap_or_default();
             RootKey::new(root)
         }
-        (Some(secret), true) => unwrap_root(&*storage, &config, secret)?,
+        (Some(secret), true) => unwrap_root(&*storage, &config, secret, slots)?,
     };
     let keys = Keys::derive(&root);
     if !Config::verify(&keys, &bytes) {
@@ -177,7 +196,7 @@ pub fn restore_config(
         Err(e) => return Err(e.into()),
     }
     let config = Config::parse(bytes).map_err(|e| Error::damaged("the copy of config", e))?;
-    let root = unwrap_root(storage, &config, secret)?;
+    let root = unwrap_root(storage, &config, secret, None)?;
     if !Config::verify(&Keys::derive(&root), bytes) {
         return Err(Error::damaged("the copy of config", "its MAC is wrong"));
     }
@@ -190,11 +209,15 @@ pub fn restore_config(
     }
 }
 
-fn unwrap_root(storage: &dyn Storage, config: &Config, secret: &Secret) -> Result<RootKey> {
+/// Tries all key slots; `listed` are those, if they were listed before.
+fn unwrap_root(
+    storage: &dyn Storage,
+    config: &Config,
+    secret: &Secret,
+    listed: Option<Vec<ObjectName>>,
+) -> Result<RootKey> {
     let repository = RepositoryId::from_slice(&config.repository).unwrap_or_default();
-    let mut names = Vec::new();
-    storage.list(Folder::Keys, &mut |info| names.push(info.name))?;
-    names.sort();
+    let names = listed.map_or_else(|| slots(storage), Ok)?;
     let mut tried = 0;
     let mut broken = None;
     for name in names {

@@ -52,8 +52,9 @@ impl Repository {
             ids.extend(RecordId::from_hex(info.name.base()));
         })?;
         let (mut read, mut unreadable) = (Vec::with_capacity(ids.len()), 0);
-        for id in ids {
-            match self.get_cached::<Setting>(ObjectKind::Setting, &ObjectName::setting(id)) {
+        let (folder, kind) = (Folder::Settings, ObjectKind::Setting);
+        for (id, setting) in self.each_small(folder, kind, &ids, ObjectName::setting)? {
+            match setting {
                 Ok(setting) => read.push((id, setting)),
                 Err(Error::Damaged { .. }) => unreadable += 1,
                 Err(Error::Storage(e)) if e.kind == StorageErrorKind::Io => unreadable += 1,

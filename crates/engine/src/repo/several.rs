@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::storage::Storage;
 use crate::{Error, Result};
 
 use super::Repository;
@@ -11,10 +12,15 @@ use super::notes::is_of_one_object;
 /// A storage that wants more requests at once than this is over a network.
 const NEAR: usize = 4;
 
+/// Whether an answer of the storage takes no time to speak of.
+pub(super) fn is_near(storage: &dyn Storage) -> bool {
+    storage.concurrency() <= NEAR
+}
+
 impl Repository {
-    /// Whether an answer of the storage takes no time to speak of.
+    /// Whether an answer of its storage takes no time to speak of.
     pub(crate) fn is_near(&self) -> bool {
-        self.storage.concurrency() <= NEAR
+        is_near(&*self.storage)
     }
 
     /// What `read` makes of each item, in their order; as many at once as serve the storage well.

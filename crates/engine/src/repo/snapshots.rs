@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use prost::Message;
 
 use crate::crypto::ObjectKind;
-use crate::format::envelope;
 use crate::format::snapshot::Snapshot;
 use crate::hash::SnapshotId;
 use crate::storage::{Folder, ObjectName};
@@ -82,6 +81,9 @@ pub type SnapshotsWithNotes = (Vec<SnapshotInfo>, Notes);
 /// Snapshots that cannot be read, and why.
 pub(crate) type LostSnapshots = Vec<(SnapshotId, Error)>;
 
+/// Snapshots as they were committed, oldest first, and those that cannot be read.
+pub(crate) type ReadSnapshots = (Vec<SnapshotInfo>, LostSnapshots);
+
 impl Repository {
     /// All committed snapshots, oldest first, interrupted runs included; an error if one of them
     /// cannot be read. A snapshot whose session was shut out for good is not one. Tags, description
@@ -94,7 +96,7 @@ impl Repository {
     /// [`snapshots`](Self::snapshots), as far as they can be read, and the notes that went into
     /// them, which also tell of those that cannot.
     pub fn snapshots_with_notes(&self) -> Result<SnapshotsWithNotes> {
-        self.read_with_notes(self.snapshot_ids()?.0)
+        self.with_notes(&self.snapshot_ids()?.0, Self::read_visible)
     }
 
     /// [`snapshots_with_notes`](Self::snapshots_with_notes), and what
@@ -102,7 +104,7 @@ impl Repository {
     /// snapshots have been listed: so it has what those need that were committed just now.
     pub fn snapshots_and_index(&self) -> Result<(SnapshotsWithNotes, (Index, Vec<Error>))> {
         let listed = self.listed_snapshots()?;
-        let snapshots = || self.read_with_notes(self.without_fenced(listed)?.0);
+        let snapshots = || self.with_notes(&self.without_fenced(listed)?.0, Self::read_visible);
         self.both(snapshots, || Index::load_readable(self))
     }
 
@@ -110,23 +112,22 @@ impl Repository {
     /// readers, and go only when they are forgotten by their ids. Of those that cannot be read
     /// nothing but the id is told: gc stops at them, so they must be found, too.
     pub fn shut_out_snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        let (mut found, notes) = self.read_with_notes(self.snapshot_ids()?.1)?;
+        let (mut found, notes) = self.with_notes(&self.snapshot_ids()?.1, Self::read_shut_out)?;
         found.extend(notes.lost().map(|(id, _)| SnapshotInfo { id, record: Snapshot::default() }));
         Ok(found)
     }
 
     /// [`snapshots`](Self::snapshots) as they were committed, without what was said of them later;
     /// and apart from them those that cannot be read.
-    pub(crate) fn committed_snapshots(&self) -> Result<(Vec<SnapshotInfo>, LostSnapshots)> {
-        self.read_snapshots(&self.snapshot_ids()?.0)
+    pub(crate) fn committed_snapshots(&self) -> Result<ReadSnapshots> {
+        self.read_visible(&self.snapshot_ids()?.0)
     }
 
     /// Visible snapshots, and apart from them those whose sessions were shut out for good, all as
     /// they were committed. An error if one cannot be read: nobody knows what it needs.
     pub(crate) fn all_snapshots(&self) -> Result<(Vec<SnapshotInfo>, Vec<SnapshotInfo>)> {
         let (visible, fenced) = self.snapshot_ids()?;
-        let read = |ids| self.read_snapshots(ids).and_then(all_of);
-        Ok((read(&visible)?, read(&fenced)?))
+        Ok((all_of(self.read_visible(&visible)?)?, all_of(self.read_shut_out(&fenced)?)?))
     }
 
     /// Ids of visible snapshots, and of those that were shut out.
@@ -161,9 +162,13 @@ impl Repository {
         Ok(snapshots.iter().filter(|snapshot| visible.contains(&snapshot.id)).collect())
     }
 
-    fn read_with_notes(&self, ids: BTreeSet<SnapshotId>) -> Result<SnapshotsWithNotes> {
-        let mut notes = self.notes(&ids)?;
-        let (mut snapshots, lost) = self.read_snapshots(&ids)?;
+    fn with_notes(
+        &self,
+        ids: &BTreeSet<SnapshotId>,
+        read: impl FnOnce(&Self, &BTreeSet<SnapshotId>) -> Result<ReadSnapshots>,
+    ) -> Result<SnapshotsWithNotes> {
+        let mut notes = self.notes(ids)?;
+        let (mut snapshots, lost) = read(self, ids)?;
         for snapshot in &mut snapshots {
             notes.apply(snapshot.id, &mut snapshot.record);
         }
@@ -171,20 +176,17 @@ impl Repository {
         Ok((snapshots, notes))
     }
 
-    fn read_snapshots(
-        &self,
-        ids: &BTreeSet<SnapshotId>,
-    ) -> Result<(Vec<SnapshotInfo>, LostSnapshots)> {
-        let (mut snapshots, mut lost) = (Vec::with_capacity(ids.len()), LostSnapshots::new());
+    /// Reads the snapshots that are visible, all of them.
+    fn read_visible(&self, ids: &BTreeSet<SnapshotId>) -> Result<ReadSnapshots> {
         let ids: Vec<SnapshotId> = ids.iter().copied().collect();
-        for (id, read) in self.each_listed(&ids, |id| self.snapshot(id))? {
-            match read {
-                Ok(record) => snapshots.push(SnapshotInfo { id, record }),
-                Err(error) => lost.push((id, error)),
-            }
-        }
-        snapshots.sort_by_key(|s| (s.record.time, s.id));
-        Ok((snapshots, lost))
+        let (folder, kind) = (Folder::Snapshots, ObjectKind::Snapshot);
+        Ok(sorted(self.each_small(folder, kind, &ids, ObjectName::snapshot)?))
+    }
+
+    /// Reads the others, of which there are few: they are not kept in the cache.
+    fn read_shut_out(&self, ids: &BTreeSet<SnapshotId>) -> Result<ReadSnapshots> {
+        let ids: Vec<SnapshotId> = ids.iter().copied().collect();
+        Ok(sorted(self.each_listed(&ids, |id| self.snapshot(id))?))
     }
 
     /// Sessions that were shut out for good.
@@ -198,37 +200,11 @@ impl Repository {
         Ok(fenced)
     }
 
-    /// Reads one snapshot as it was committed, through the cache if there is one.
+    /// Reads one snapshot as it was committed.
     pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
-        self.get_cached(ObjectKind::Snapshot, &ObjectName::snapshot(id))
-    }
-
-    /// Reads a small object, through the cache if there is one: they are written once.
-    pub(super) fn get_cached<M: Message + Default>(
-        &self,
-        kind: ObjectKind,
-        name: &ObjectName,
-    ) -> Result<M> {
-        let path = self.cache().map(|dir| dir.join(name.as_str()));
-        let open = |bytes| {
-            let message = envelope::open(&self.keys, &self.id, kind, name.as_str(), bytes)?;
-            M::decode(&message[..]).map_err(|e| Error::damaged(name, e))
-        };
-        if let Some(path) = &path
-            && let Ok(bytes) = std::fs::read(path)
-            && let Ok(message) = open(bytes)
-        {
-            return Ok(message);
-        }
-        let bytes = self.storage.get(name)?;
-        let message = match open(bytes.clone()) {
-            Err(Error::Damaged { .. }) => return open(self.storage.get(name)?),
-            other => other?,
-        };
-        if let Some(path) = &path {
-            store_in_cache(path, &bytes);
-        }
-        Ok(message)
+        let name = ObjectName::snapshot(id);
+        let message = self.get_sealed(ObjectKind::Snapshot, &name)?;
+        Snapshot::decode(&message[..]).map_err(|e| Error::damaged(name, e))
     }
 
     /// The snapshot that `selector` means among those that `filter` admits: an id or the start
@@ -254,14 +230,7 @@ impl Repository {
         // From here on its absence is what was wanted, and `check` need not wonder. Not before: who
         // may not delete must not be able to say so.
         self.put_mark(&ObjectName::session_forgotten(id), "forgotten")?;
-        let names = notes.names(id);
-        names.iter().try_for_each(|name| self.delete_if_there(name))?;
-        if let Some(dir) = self.cache() {
-            for name in names.iter().chain([&ObjectName::snapshot(id)]) {
-                let _ = std::fs::remove_file(dir.join(name.as_str()));
-            }
-        }
-        Ok(())
+        notes.names(id).iter().try_for_each(|name| self.delete_if_there(name))
     }
 
     fn delete_if_there(&self, name: &ObjectName) -> Result<()> {
@@ -272,18 +241,22 @@ impl Repository {
     }
 }
 
-/// The snapshots, if all could be read.
-fn all_of((snapshots, lost): (Vec<SnapshotInfo>, LostSnapshots)) -> Result<Vec<SnapshotInfo>> {
-    lost.into_iter().next().map_or(Ok(snapshots), |(_, error)| Err(error))
+/// Snapshots by time, and those that cannot be read.
+fn sorted(read: Vec<(SnapshotId, Result<Snapshot>)>) -> ReadSnapshots {
+    let (mut snapshots, mut lost) = (Vec::with_capacity(read.len()), LostSnapshots::new());
+    for (id, read) in read {
+        match read {
+            Ok(record) => snapshots.push(SnapshotInfo { id, record }),
+            Err(error) => lost.push((id, error)),
+        }
+    }
+    snapshots.sort_by_key(|s| (s.record.time, s.id));
+    (snapshots, lost)
 }
 
-/// Puts a copy into the cache. Failing to is no problem: the cache is disposable.
-pub(super) fn store_in_cache(path: &std::path::Path, bytes: &[u8]) {
-    let Some(parent) = path.parent() else { return };
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let _ = std::fs::create_dir_all(parent)
-        .and_then(|()| std::fs::write(&temporary, bytes))
-        .and_then(|()| std::fs::rename(&temporary, path));
+/// The snapshots, if all could be read.
+fn all_of((snapshots, lost): ReadSnapshots) -> Result<Vec<SnapshotInfo>> {
+    lost.into_iter().next().map_or(Ok(snapshots), |(_, error)| Err(error))
 }
 
 /// What [`Repository::select`] does, on a list at hand (oldest first).

@@ -13,6 +13,7 @@ mod gc;
 mod hostile;
 mod index;
 mod index_scale;
+mod kept;
 mod keyslots;
 mod layers;
 mod media;

@@ -86,7 +86,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(60),
-            requests_in_flight: 64,
+            requests_in_flight: 512,
             bytes_in_flight: 16 * 1024 * 1024,
             largest_transfer: LARGEST_SIZE,
             symlink_order: SymlinkOrder::default(),

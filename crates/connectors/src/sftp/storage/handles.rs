@@ -50,6 +50,16 @@ impl Handles {
         outcome
     }
 
+    /// Opens what will be needed soon, unless it is open. If that fails, whoever needs it finds out.
+    pub(super) async fn ready(&self, pool: &Pool, lease: &Lease, path: &[u8]) {
+        if self.take(lease.connection(), path).is_none()
+            && let Ok(file) =
+                lease.client().open(path, OpenFlags::READ, &Attributes::default()).await
+        {
+            self.keep(pool, lease, Arc::new(file));
+        }
+    }
+
     /// Closes what is open of a path that is gone.
     pub(super) fn forget(&self, path: &[u8]) {
         for files in locked(&self.0).values_mut() {

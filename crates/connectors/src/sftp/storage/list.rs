@@ -48,7 +48,7 @@ impl SftpStorage {
                 };
                 Ok::<_, Trouble>((path, entries.unwrap_or_default()))
             })
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(self.directories_at_once().await?);
         while let Some(listed) = listings.next().await {
             let (path, entries) = listed?;
             self.tell(&path, entries, each).await?;
@@ -76,7 +76,7 @@ impl SftpStorage {
         }
         let mut listings = stream::iter(directories)
             .map(|path| async move { (self.entries(&path).await, self.path(&path).await) })
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(self.directories_at_once().await?);
         let mut old = Vec::new();
         while let Some((entries, path)) = listings.next().await {
             let path = path?;
@@ -91,6 +91,13 @@ impl SftpStorage {
             }
         }
         Ok(place::remove_all(self.pool.clone(), old).await?)
+    }
+
+    /// How many directories to have open: all that a folder has where the server allows so many.
+    async fn directories_at_once(&self) -> Result<usize, Trouble> {
+        let lease = self.pool.lease(&mut self.pool.patience()).await?;
+        let open = lease.client().limits().handles;
+        Ok(open.map_or(AT_ONCE, |most| (most / 2).clamp(1, 256) as usize))
     }
 
     /// All entries of a directory; `None` if it is not there.

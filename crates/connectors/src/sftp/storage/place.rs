@@ -9,7 +9,7 @@
 
 use std::sync::atomic::Ordering;
 
-use holdfast_engine::storage::StorageErrorKind;
+use holdfast_engine::storage::{Folder, StorageErrorKind};
 
 use super::problem::Trouble;
 use super::{SftpStorage, parent};
@@ -46,6 +46,15 @@ impl Fresh<'_> {
     }
 }
 
+/// What a write leaves to be done when the object has its name.
+#[derive(Default)]
+pub(super) struct Rest {
+    /// Temporary files of all attempts, to be removed.
+    pub(super) temporaries: Vec<Vec<u8>>,
+    /// Its directory was made for it: that name, too, is to be made durable.
+    pub(super) new_directory: bool,
+}
+
 /// A name that nobody else uses.
 pub(super) fn fresh_name() -> Result<String, Trouble> {
     let mut random = [0; 8];
@@ -56,12 +65,12 @@ pub(super) fn fresh_name() -> Result<String, Trouble> {
 impl SftpStorage {
     /// Stores a whole object under its name.
     pub(super) async fn store(&self, name: &str, bytes: &[u8]) -> Result<(), Trouble> {
-        let mut temporaries = Vec::new();
+        let mut rest = Rest::default();
         let fresh = Fresh { name, size: bytes.len() as u64, bytes: Some(bytes) };
         let stored = async {
             // Where a rename may replace what is there, a look before is what is left.
             let (written, taken) =
-                tokio::join!(self.write(&fresh, bytes, &mut temporaries), self.is_taken(name));
+                tokio::join!(self.write(&fresh, bytes, &mut rest), self.is_taken(name));
             let temporary = written?;
             if taken? {
                 return Err(Trouble::exists());
@@ -69,32 +78,39 @@ impl SftpStorage {
             self.place(&temporary, &fresh).await
         };
         let stored = stored.await;
-        self.clear(&stored, temporaries, name).await?;
+        self.clear(&stored, rest, name).await?;
         stored.map(|_| ())
     }
 
-    /// Writes and syncs a temporary file in the directory of `fresh`. All that may be left of the
-    /// attempts is in `temporaries`.
+    /// Writes and syncs a temporary file in the directory of `fresh`.
     async fn write(
         &self,
         fresh: &Fresh<'_>,
         bytes: &[u8],
-        temporaries: &mut Vec<Vec<u8>>,
+        rest: &mut Rest,
     ) -> Result<Vec<u8>, Trouble> {
         let directory = parent(fresh.name);
+        let path = self.path(directory).await?;
         let mut patience = self.pool.patience();
         let mut missing = 0;
         loop {
-            let temporary = self.path(directory).await?;
-            let temporary = [temporary.as_slice(), b"/", fresh_name()?.as_bytes()].concat();
+            let temporary = [path.as_slice(), b"/", fresh_name()?.as_bytes()].concat();
             let lease = self.pool.lease(&mut patience).await?;
             let how = WriteSmall {
                 permissions: Some(0o600),
                 sync: self.syncs(lease.client()),
                 attributes: None,
             };
-            temporaries.push(temporary.clone());
-            match lease.client().write_small(&temporary, bytes, &how).await {
+            rest.temporaries.push(temporary.clone());
+            // Servers take requests in their order. One that does not says that the directory of
+            // the file is missing, and then it is made first.
+            let (made, written, ()) = tokio::join!(
+                self.make_own(&lease, directory, &path),
+                lease.client().write_small(&temporary, bytes, &how),
+                self.ready(&lease, directory),
+            );
+            rest.new_directory |= made;
+            match written {
                 Ok(()) => return Ok(temporary),
                 Err(error) if error.is_disconnect() => {
                     self.pool.discard(&lease);
@@ -104,7 +120,7 @@ impl SftpStorage {
                 }
                 Err(error) if error.kind == ClientErrorKind::NotFound && missing < MISSING => {
                     missing += 1;
-                    temporaries.pop();
+                    rest.temporaries.pop();
                     self.make_directory(directory).await?;
                 }
                 Err(error) if is_refused_sync(&error) => {
@@ -113,6 +129,36 @@ impl SftpStorage {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Makes the directory of an object that is the first in it: that of a session or of a note.
+    /// Whether it did; if it could not, the next request finds out.
+    async fn make_own(&self, lease: &Lease, directory: &str, path: &[u8]) -> bool {
+        if !is_own(directory) {
+            return false;
+        }
+        // What may be open is of another directory, if it has to be made.
+        self.handles.forget(path);
+        let attributes = Attributes::with_permissions(0o700);
+        lease.client().make_directory(path, &attributes).await.is_ok()
+    }
+
+    /// Opens the directories that [`sync_name`](Self::sync_name) will force to disk.
+    pub(super) async fn ready(&self, lease: &Lease, directory: &str) {
+        if !self.syncs(lease.client()) {
+            return;
+        }
+        let open = async |directory| {
+            if let Ok(path) = self.path(directory).await {
+                self.handles.ready(&self.pool, lease, &path).await;
+            }
+        };
+        let above = async {
+            if is_own(directory) {
+                open(parent(directory)).await;
+            }
+        };
+        tokio::join!(open(directory), above);
     }
 
     /// Gives a finished temporary file its name. The connection that confirmed it, if it is known.
@@ -182,13 +228,15 @@ impl SftpStorage {
     pub(super) async fn clear(
         &self,
         stored: &Result<Option<u64>, Trouble>,
-        temporaries: Vec<Vec<u8>>,
+        rest: Rest,
         name: &str,
     ) -> Result<(), Trouble> {
-        let removal = remove_all(self.pool.clone(), temporaries);
+        let removal = remove_all(self.pool.clone(), rest.temporaries);
         match stored {
             Ok(by) => {
-                let (removed, synced) = tokio::join!(removal, self.sync_name(name, *by));
+                // In this order: the connection with the open directories is taken for syncing.
+                let sync = self.sync_name(name, *by, rest.new_directory);
+                let (synced, removed) = tokio::join!(sync, removal);
                 removed?;
                 synced
             }
@@ -244,17 +292,34 @@ impl SftpStorage {
         Ok(())
     }
 
-    /// Makes the name of an object durable that the connection `by` gave it.
-    async fn sync_name(&self, name: &str, by: Option<u64>) -> Result<(), Trouble> {
+    /// Makes the name of an object durable that the connection `by` gave it, and that of its
+    /// directory if it is new.
+    async fn sync_name(
+        &self,
+        name: &str,
+        by: Option<u64>,
+        new_directory: bool,
+    ) -> Result<(), Trouble> {
         let (directory, path) = (self.path(parent(name)).await?, self.path(name).await?);
+        let above = self.path(parent(parent(name))).await?;
         let synced = self.pool.run_on(Retry::Yes, async |lease| {
+            let sync_above = async {
+                match new_directory {
+                    true => self.sync_on(lease, &above).await,
+                    false => Ok(()),
+                }
+            };
             // A connection that is still there says that the server did not go down since.
-            if by == Some(lease.connection()) || !self.syncs(lease.client()) {
-                return self.sync_on(lease, &directory).await.map(|()| true);
-            }
-            let look = async { found(lease.client().lstat(&path).await) };
-            let (synced, stands) = tokio::join!(self.sync_on(lease, &directory), look);
-            synced?;
+            let is_same = by == Some(lease.connection()) || !self.syncs(lease.client());
+            let look = async {
+                match is_same {
+                    true => Ok(true),
+                    false => found(lease.client().lstat(&path).await),
+                }
+            };
+            let (synced, synced_above, stands) =
+                tokio::join!(self.sync_on(lease, &directory), sync_above, look);
+            synced.and(synced_above)?;
             stands
         });
         match synced.await? {
@@ -320,6 +385,14 @@ fn is_lost_name(error: &ClientError, could: bool) -> bool {
         _ => false,
     };
     error.is_disconnect() || error.operation == Operation::Fsync && is_failure
+}
+
+/// Whether a directory is that of one session, or of the notes of one snapshot.
+pub(super) fn is_own(directory: &str) -> bool {
+    let is_in = |folder: &Folder| {
+        directory.strip_prefix(folder.name()).is_some_and(|rest| rest.starts_with('/'))
+    };
+    [Folder::Notes, Folder::Sessions].iter().any(is_in)
 }
 
 fn found(looked: Result<Attributes, ClientError>) -> Result<bool, ClientError> {

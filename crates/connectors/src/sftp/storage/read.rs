@@ -1,7 +1,8 @@
 //! Reading objects, whole and in ranges, and what is to be known of one.
 
-use holdfast_engine::storage::{Folder, ObjectInfo, ObjectName};
+use holdfast_engine::storage::{ObjectInfo, ObjectName};
 
+use super::place::is_own;
 use super::problem::Trouble;
 use super::{SftpStorage, parent};
 use crate::sftp::client::{Attributes, ClientErrorKind, FileKind, OpenFlags};
@@ -86,10 +87,7 @@ impl SftpStorage {
         self.handles.forget(&path);
         let directory = parent(name.as_str());
         self.sync_directory(directory).await?;
-        let is_own = [Folder::Notes, Folder::Sessions]
-            .iter()
-            .any(|f| directory.strip_prefix(f.name()).is_some_and(|rest| rest.starts_with('/')));
-        if is_own {
+        if is_own(directory) {
             let path = self.path(directory).await?;
             self.handles.forget(&path);
             // Fails while others are in there, which is as it should be.

@@ -18,9 +18,9 @@ use holdfast_engine::storage::{Folder, ObjectName, StorageResult, Upload};
 use tokio::sync::OnceCell;
 use tokio::task::{JoinError, JoinSet};
 
-use super::SftpStorage;
-use super::place::{Fresh, fresh_name, is_refused_sync, remove_all};
+use super::place::{Fresh, Rest, fresh_name, is_refused_sync, remove_all};
 use super::problem::Trouble;
+use super::{SftpStorage, parent};
 use crate::locked;
 use crate::sftp::client::{Attributes, ClientErrorKind, ClientResult, File, OpenFlags};
 use crate::sftp::pool::{Lease, Pool, Retry, SftpError};
@@ -267,7 +267,13 @@ impl SftpUpload<'_> {
 
     async fn end(&mut self, name: &ObjectName) -> Result<(), Trouble> {
         let (fresh_name, storage) = (name.as_str(), self.storage);
-        let (complete, taken) = tokio::join!(self.complete(name), storage.is_taken(fresh_name));
+        let ready = async {
+            if let Ok(lease) = storage.pool.lease(&mut storage.pool.patience()).await {
+                storage.ready(&lease, parent(fresh_name)).await;
+            }
+        };
+        let (complete, taken, ()) =
+            tokio::join!(self.complete(name), storage.is_taken(fresh_name), ready);
         complete?;
         if taken? {
             return Err(Trouble::exists());
@@ -276,7 +282,8 @@ impl SftpUpload<'_> {
         let fresh = Fresh { name: fresh_name, size: self.sent, bytes: None };
         let named = self.storage.place(&self.temporary.path, &fresh).await?;
         let temporaries = vec![self.temporary.path.clone()];
-        self.storage.clear(&Ok(named), temporaries, fresh_name).await?;
+        let rest = Rest { temporaries, ..Rest::default() };
+        self.storage.clear(&Ok(named), rest, fresh_name).await?;
         self.is_ours = false;
         Ok(())
     }
