@@ -275,6 +275,23 @@ fn snapshots_are_read_several_at_once() {
     assert!(server.most_at_once() >= 4, "{}", server.most_at_once());
 }
 
+/// An answer that takes long is not waited for before the next question, where that does not depend on
+/// it.
+#[test]
+fn key_slots_are_listed_while_the_config_is_read() {
+    let server = server(S3ServerOptions::default());
+    repository(storage(&server, ""));
+    server.clear_requests();
+    let slow = S3Rule::new(S3Fault::Delay(Duration::from_millis(300))).on(S3Operation::Get);
+    server.add_fault(slow.key("config"));
+    let options = OpenOptions { secret: Some(secret()), cache: None };
+    repo::open::open(Arc::new(storage(&server, "")), options).unwrap();
+    assert!(server.most_at_once() >= 2, "{}", server.most_at_once());
+    let listings = server.requests();
+    let listings = listings.iter().filter(|request| request.operation == S3Operation::List);
+    assert_eq!(listings.count(), 1, "and not again");
+}
+
 /// Options that make what they can of a bucket: a class for data, locks.
 #[test]
 fn a_repository_with_cold_data_is_listed_and_checked() {

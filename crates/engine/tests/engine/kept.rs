@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::common::{back_up, memory, repository, secret};
-use holdfast_engine::hash::SnapshotId;
+use holdfast_engine::hash::{RecordId, SnapshotId};
 use holdfast_engine::repo::Repository;
 use holdfast_engine::repo::notes::{Change, Notes};
 use holdfast_engine::repo::open::{OpenOptions, open};
@@ -125,6 +125,20 @@ fn what_is_forgotten_leaves_the_file() {
     }
     assert_eq!(world.listed("snapshots"), (all[18..].to_vec(), 0));
     assert!(length(&world.file("snapshots")) < before / 4);
+}
+
+/// What is said of a snapshot that is not there is of no interest, readable or not.
+#[test]
+fn notes_of_others_do_not_count() {
+    let world = World::new(3);
+    let (all, _) = world.listed("snapshots");
+    let record = RecordId::new([7; 16]);
+    world.storage.plant(&ObjectName::note(all[1], record), b"damaged".to_vec());
+    let unreadable =
+        || world.repository.snapshots_with_notes().expect("notes").1.unreadable().count();
+    assert_eq!(unreadable(), 1);
+    world.storage.remove(&ObjectName::snapshot(all[1]));
+    assert_eq!(unreadable(), 0);
 }
 
 /// Those that are shut out are read beside the visible ones, and do not take their place.

@@ -132,7 +132,7 @@ impl SftpStorage {
     }
 
     /// Makes the directory of an object that is the first in it: that of a session or of a note.
-    /// Whether it did; if it could not, the next request finds out.
+    /// Whether it did, or may have; if it could not, the next request finds out.
     async fn make_own(&self, lease: &Lease, directory: &str, path: &[u8]) -> bool {
         if !is_own(directory) {
             return false;
@@ -140,7 +140,10 @@ impl SftpStorage {
         // What may be open is of another directory, if it has to be made.
         self.handles.forget(path);
         let attributes = Attributes::with_permissions(0o700);
-        lease.client().make_directory(path, &attributes).await.is_ok()
+        match lease.client().make_directory(path, &attributes).await {
+            Ok(()) => true,
+            Err(error) => error.is_disconnect(),
+        }
     }
 
     /// Opens the directories that [`sync_name`](Self::sync_name) will force to disk.
