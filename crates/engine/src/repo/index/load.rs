@@ -15,12 +15,12 @@ use super::Index;
 use super::build::{Batch, NotMerged, merge};
 use super::inventory::Inventory;
 use super::listing::{PackListing, states};
-use super::segment::{ReadSegment, fetch};
+use super::segment::{ReadSegment, fetch_message};
 use super::store::Store;
 use super::table::{SegmentRow, Table};
 
-/// Bytes of segments, as stored, that are read at once, and how many for each request.
-const ROUND: (u64, usize) = (16 << 20, 4);
+/// Bytes of segments, as stored, that are read ahead.
+const AHEAD: u64 = 8 << 20;
 
 /// Decides what of a segment counts; `None` leaves it out, and the next load reads it again.
 type Accept<'a> = &'a mut dyn FnMut(ObjectId, Result<ReadSegment>) -> Result<Option<ReadSegment>>;
@@ -227,36 +227,28 @@ impl<'a> Load<'a> {
 
     /// Reads segments from the storage: tables of them.
     fn read(&mut self, wanted: &[(ObjectId, u64)], accept: Accept<'_>) -> Result<Vec<Arc<Table>>> {
-        let requests = self.repository.storage().concurrency().max(1);
         let (mut batch, mut read) = (Batch::default(), Vec::new());
         let mut partial = Batch::default();
-        let mut rest = wanted;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = |(_, size): &&(ObjectId, u64)| {
-                bytes += size;
-                bytes <= ROUND.0
-            };
-            let count = rest.iter().take(ROUND.1 * requests).take_while(fits).count().max(1);
-            let (now, later) = rest.split_at(count.min(rest.len()));
-            rest = later;
-            let ids: Vec<ObjectId> = now.iter().map(|(id, _)| *id).collect();
-            for (id, segment) in ids.iter().zip(fetch(self.repository, &ids)?) {
-                let Some(segment) = accept(*id, segment)? else { continue };
-                self.superseded.extend(segment.supersedes.iter().copied());
-                let lined = !self.superseded.contains(id);
-                match segment.problems.is_empty() {
-                    true => batch.add(&segment, lined),
-                    false => partial.add(&segment, lined),
-                }
+        let repository = self.repository;
+        // They are taken apart by one thread: each of many would keep memory of its own.
+        let fetch = |id: &ObjectId| Ok(fetch_message(repository, *id));
+        repository.each_in_order(wanted, AHEAD, fetch, |id, message| {
+            let segment = message.and_then(|message| ReadSegment::parse(*id, &message));
+            let Some(segment) = accept(*id, segment)? else { return Ok(()) };
+            self.superseded.extend(segment.supersedes.iter().copied());
+            let lined = !self.superseded.contains(id);
+            match segment.problems.is_empty() {
+                true => batch.add(&segment, lined),
+                false => partial.add(&segment, lined),
             }
             if batch.lines() >= self.store.limits.batch {
                 read.push(Arc::new(std::mem::take(&mut batch).finish(&self.store)?));
             }
             if read.len() >= self.store.limits.waiting {
-                read = self.merge_into_one(read)?;
+                read = self.merge_into_one(std::mem::take(&mut read))?;
             }
-        }
+            Ok(())
+        })?;
         if !batch.is_empty() {
             read.push(Arc::new(batch.finish(&self.store)?));
         }

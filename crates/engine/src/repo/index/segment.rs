@@ -93,13 +93,23 @@ impl ReadSegment {
         }
     }
 
-    fn fetch(repository: &Repository, id: ObjectId) -> Result<Self> {
-        Ok(Self::new(id, &fetch_raw(repository, id)?))
+    /// Takes apart what [`fetch_message`] gave.
+    pub(super) fn parse(id: ObjectId, message: &[u8]) -> Result<Self> {
+        Ok(Self::new(id, &decode(id, message)?))
     }
 }
 
 /// Reads a segment.
 pub(crate) fn fetch_raw(repository: &Repository, id: ObjectId) -> Result<Segment> {
+    decode(id, &fetch_message(repository, id)?)
+}
+
+fn decode(id: ObjectId, message: &[u8]) -> Result<Segment> {
+    Segment::decode(message).map_err(|e| Error::damaged(ObjectName::index(id), e))
+}
+
+/// Reads a segment, up to its message.
+pub(super) fn fetch_message(repository: &Repository, id: ObjectId) -> Result<Vec<u8>> {
     let name = ObjectName::index(id);
     let fetch = || {
         let bytes = repository.storage().get(&name)?;
@@ -116,14 +126,8 @@ pub(crate) fn fetch_raw(repository: &Repository, id: ObjectId) -> Result<Segment
             other => other,
         })
     };
-    let message = match fetch() {
-        Err(Error::Damaged { .. }) => fetch()?,
-        other => other?,
-    };
-    Segment::decode(&message[..]).map_err(|e| Error::damaged(&name, e))
-}
-
-/// Reads segments, several at once: each of them, in this order, or what is wrong with it.
-pub(super) fn fetch(repository: &Repository, ids: &[ObjectId]) -> Result<Vec<Result<ReadSegment>>> {
-    repository.each_of(ids, |id| Ok(ReadSegment::fetch(repository, *id)))
+    match fetch() {
+        Err(Error::Damaged { .. }) => fetch(),
+        other => other,
+    }
 }

@@ -24,6 +24,7 @@ use crate::storage::{
     Folder, ObjectInfo, ObjectName, Storage, StorageError, StorageErrorKind, StorageResult, Upload,
 };
 
+mod ahead;
 mod cache;
 mod own;
 mod table;
@@ -86,6 +87,9 @@ impl Storage for Memory {
     }
     fn delete(&self, _: &ObjectName) -> StorageResult<()> {
         Ok(())
+    }
+    fn concurrency(&self) -> usize {
+        6
     }
 }
 
