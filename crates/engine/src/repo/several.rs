@@ -92,7 +92,9 @@ impl Repository {
                 Ok(())
             });
             drop(ended);
-            handles.into_iter().try_for_each(|handle| handle.join().map_err(died))?;
+            // All of them: the scope would panic for one that died and was not asked.
+            let joined: Vec<_> = handles.into_iter().map(|handle| handle.join()).collect();
+            joined.into_iter().try_for_each(|joined| joined.map_err(died))?;
             taken
         })
     }
