@@ -156,6 +156,7 @@ fn gc_options(context: &Context, options: &Gc) -> Result<GcOptions> {
         dry_run: options.dry_run,
         threads: context.reading_threads(options.threads)?,
         writer,
+        ..GcOptions::default()
     })
 }
 

@@ -4,19 +4,16 @@
 //! marks again and deletes ([`finish`]). The order of the storage calls is that of
 //! docs/design/protocol.md, "gc": do not move one without the model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use prost::Message;
-
-use crate::crypto::ObjectKind;
 use crate::format::config::Config;
-use crate::format::session::Condemned;
 use crate::hash::{ObjectId, RecordId, SnapshotId};
 use crate::monitor::{Interrupt, Monitor, Phase};
-use crate::repo::index::inventory::Inventory;
+use crate::repo::condemned::{PACKS_PER_RECORD, packs_of, segments_of};
+use crate::repo::index::listing::PackListing;
 use crate::repo::reader::is_gone;
-use crate::repo::session::{Writer, packs_of};
+use crate::repo::session::Writer;
 use crate::repo::sessions::{OpenSession, Sessions};
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::writer::WriterOptions;
@@ -65,6 +62,8 @@ pub struct GcOptions {
     pub threads: usize,
     /// How to write what is compressed anew.
     pub writer: WriterOptions,
+    /// Packs that one condemned record names.
+    pub packs_per_record: usize,
 }
 
 impl Default for GcOptions {
@@ -80,6 +79,7 @@ impl Default for GcOptions {
             dry_run: false,
             threads: 0,
             writer: WriterOptions::default(),
+            packs_per_record: PACKS_PER_RECORD,
         }
     }
 }
@@ -247,12 +247,11 @@ impl Run<'_> {
             report.plan.shut_out.push(sessions.describe(self.repository, id)?);
         }
         let (visible, fenced) = self.repository.all_snapshots()?;
-        let inventory = Index::inventory(self.repository)?;
+        let inventory = Index::inventory(self.repository, sessions.oldest_open())?;
         let condemned = packs_of(&records);
-        let marks = Marks::new(&inventory, &condemned)?;
-        let whole = self.mark(&marks, &inventory, &visible, &fenced)?;
-        let oldest = sessions.oldest_open();
-        Plan::make(self, &inventory, &marks, &condemned, oldest, &mut report.plan)?;
+        let marks = Marks::new(&inventory.index, &condemned)?;
+        let whole = self.mark(&marks, &inventory.index, &visible, &fenced)?;
+        Plan::make(self, &inventory, &marks, &condemned, &mut report.plan)?;
         self.describe(&sessions, None, whole, &mut report.plan)?;
         show(&report.plan);
         Ok(())
@@ -281,33 +280,38 @@ impl Run<'_> {
         report: &mut GcReport,
     ) -> Result<()> {
         let repository = self.repository;
-        let mut records = repository.condemned()?;
+        let records = repository.condemned()?;
         let sessions = self.fence(session, report)?;
         let (visible, fenced) = repository.all_snapshots()?;
-        let inventory = Index::inventory(repository)?;
+        let mut inventory = Index::inventory(repository, sessions.oldest_open())?;
         let condemned = packs_of(&records);
-        let marks = Marks::new(&inventory, &condemned)?;
-        let whole = self.mark(&marks, &inventory, &visible, &fenced)?;
-        let oldest = sessions.oldest_open();
-        let plan = Plan::make(self, &inventory, &marks, &condemned, oldest, &mut report.plan)?;
+        let marks = Marks::new(&inventory.index, &condemned)?;
+        let whole = self.mark(&marks, &inventory.index, &visible, &fenced)?;
+        let plan = Plan::make(self, &inventory, &marks, &condemned, &mut report.plan)?;
+        drop(condemned);
         self.describe(&sessions, Some(session), whole, &mut report.plan)?;
         show(&report.plan);
         self.stop_if_asked()?;
 
         let copied = self.repack(&inventory, &marks, &plan.sparse, report)?;
-        if let Some((id, record)) =
-            self.condemn(session, &inventory, &plan, &copied, &records, report)?
-        {
-            records.insert(id, record);
+        let mut segments: BTreeSet<ObjectId> =
+            inventory.segments.iter().map(|(id, _)| *id).collect();
+        segments.retain(|id| inventory.superseded.contains(id));
+        for named in segments_of(&records) {
+            segments.remove(&named);
         }
+        let mut finish: BTreeSet<RecordId> = records.into_keys().collect();
+        let go = copied.into_iter().chain(plan.dead);
+        finish.extend(self.condemn(session, go, segments, report)?);
         self.stop_if_asked()?;
-        if records.is_empty() {
+        if finish.is_empty() {
             merge::supersede(self, &inventory, &BTreeSet::new(), report)?;
             return self.tidy(session, report);
         }
+        // What there are millions of is not held twice: the second mark lists them again.
+        inventory.packs = PackListing::default();
         self.settle()?;
         // The open set: whoever opened a session before the records could be seen.
-        let finish: BTreeSet<RecordId> = records.keys().copied().collect();
         if self.wait_for_others(session, &finish, report)? {
             self.settle()?;
             self.finish(&finish, &marks, report)?;
@@ -339,17 +343,17 @@ impl Run<'_> {
     fn mark(
         &self,
         marks: &Marks<'_>,
-        inventory: &Inventory,
+        index: &Index,
         visible: &[SnapshotInfo],
         fenced: &[SnapshotInfo],
     ) -> Result<Vec<SnapshotId>> {
         self.monitor.phase(Phase::Marking);
-        let reader = BlobReader::of_index(self.repository, &inventory.index);
+        let reader = BlobReader::of_index(self.repository, index);
         let marker = self.marker(marks, &reader, false);
         marker.mark(&visible.iter().collect::<Vec<_>>())?;
         let mut whole = Vec::new();
         for snapshot in fenced {
-            let trial = Marks::new(inventory, &BTreeSet::new())?;
+            let trial = Marks::new(index, &BTreeSet::new())?;
             match self.marker(&trial, &reader, true).mark(&[snapshot]) {
                 Ok(()) => whole.push(snapshot),
                 // An index may name a pack that is not there any more.
@@ -371,38 +375,29 @@ impl Run<'_> {
         Marker { marks, reader, monitor, interrupt, threads, is_strict }
     }
 
-    /// Step 4: stores what goes, if anything does.
+    /// Step 4: stores what goes, in as many records as it takes, each of which stands for itself.
     fn condemn(
         &self,
         session: SnapshotId,
-        inventory: &Inventory,
-        plan: &Plan,
-        copied: &[(ObjectId, u64)],
-        records: &BTreeMap<RecordId, Condemned>,
+        packs: impl Iterator<Item = (ObjectId, u64)>,
+        segments: BTreeSet<ObjectId>,
         report: &mut GcReport,
-    ) -> Result<Option<(RecordId, Condemned)>> {
-        let named: BTreeSet<&[u8]> =
-            records.values().flat_map(|r| &r.segments).map(Vec::as_slice).collect();
-        let present = inventory.segments.iter().map(|(id, _)| id);
-        let segments: Vec<Vec<u8>> = present
-            .filter(|id| inventory.superseded.contains(id) && !named.contains(&id.as_bytes()[..]))
-            .map(|id| id.as_bytes().to_vec())
-            .collect();
-        let mut packs = Vec::with_capacity(plan.dead.len() + copied.len());
-        for (id, size) in plan.dead.iter().chain(copied) {
-            report.condemned.add(*size);
-            packs.push(id.as_bytes().to_vec());
+    ) -> Result<Vec<RecordId>> {
+        let (mut packs, mut segments) = (packs.peekable(), Vec::from_iter(segments));
+        let mut records = Vec::new();
+        while packs.peek().is_some() || !segments.is_empty() {
+            let mut some = Vec::new();
+            for (pack, size) in packs.by_ref().take(self.options.packs_per_record.max(1)) {
+                report.condemned.add(size);
+                some.push(pack);
+            }
+            let segments = std::mem::take(&mut segments);
+            let id = RecordId::new(random()?);
+            let put = || self.repository.put_condemned(id, session, &some, &segments);
+            self.with_room(report, put)?;
+            records.push(id);
         }
-        if packs.is_empty() && segments.is_empty() {
-            return Ok(None);
-        }
-        let record = Condemned { packs, segments, session: session.as_bytes().to_vec() };
-        let id = RecordId::new(random()?);
-        let name = ObjectName::condemned(id);
-        self.with_room(report, || {
-            self.repository.put_sealed(ObjectKind::Condemned, &name, &record.encode_to_vec())
-        })?;
-        Ok(Some((id, record)))
+        Ok(records)
     }
 
     /// Steps 5 and 6: waits for whoever is at work now. Whether all have come to an end, or have

@@ -2,7 +2,7 @@
 //!
 //! `create` and `open` are in [`open`], key slots in [`keyslots`], the index in [`index`],
 //! reading blobs in [`reader`], writing them in [`writer`], the commit protocol in [`session`],
-//! who is at work in [`sessions`], snapshots in [`snapshots`], what is said of them later in
+//! who is at work in [`sessions`], what is condemned in [`condemned`], snapshots in [`snapshots`], what is said of them later in
 //! [`notes`], what is said of the repository in [`settings`], and damaged packs in [`heal`].
 
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use crate::hash::{RepositoryId, SnapshotId};
 use crate::storage::{ObjectName, Storage};
 use crate::{Error, Result};
 
+pub(crate) mod condemned;
 mod directories;
 mod discard;
 mod heal;

@@ -2,19 +2,20 @@
 //! the reasons and the model are in docs/design/protocol.md). The order of the storage calls in
 //! here is the protocol: do not move one without the model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
 
 use crate::crypto::ObjectKind;
-use crate::format::session::{Condemned, Lease, Mark};
+use crate::format::session::{Lease, Mark};
 use crate::format::snapshot::Snapshot;
-use crate::hash::{ObjectId, RecordId, SnapshotId};
-use crate::storage::{Folder, ObjectName, StorageErrorKind};
+use crate::hash::{ObjectId, SnapshotId};
+use crate::storage::{ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
+use super::condemned::packs_of;
 use super::index::Index;
 use super::index::listing::PackListing;
 use super::reader::is_gone;
@@ -64,29 +65,6 @@ impl Repository {
         }
     }
 
-    /// Packs that some gc has condemned.
-    pub fn condemned_packs(&self) -> Result<BTreeSet<ObjectId>> {
-        Ok(packs_of(&self.condemned()?))
-    }
-
-    /// What gcs have condemned: the records, by their ids.
-    pub(crate) fn condemned(&self) -> Result<BTreeMap<RecordId, Condemned>> {
-        let mut found = Vec::new();
-        self.storage.list(Folder::Condemned, &mut |info| {
-            found.extend(RecordId::from_hex(info.name.base()).map(|id| (id, info.name)));
-        })?;
-        let read = self.each_of(&found, |(id, name)| {
-            let message = match self.get_sealed(ObjectKind::Condemned, name) {
-                // The gc finished with it since the listing.
-                Err(Error::Storage(e)) if e.is_not_found() => return Ok(None),
-                other => other?,
-            };
-            let record = Condemned::decode(&message[..]).map_err(|e| Error::damaged(name, e))?;
-            Ok(Some((*id, record)))
-        })?;
-        Ok(read.into_iter().flatten().collect())
-    }
-
     /// Opens a session: stores its lease, and nothing else.
     pub(crate) fn put_lease(&self, writer: &Writer) -> Result<SnapshotId> {
         let id = new_session_id()?;
@@ -113,12 +91,6 @@ impl Repository {
     }
 }
 
-/// All packs that these records name.
-pub(crate) fn packs_of(records: &BTreeMap<RecordId, Condemned>) -> BTreeSet<ObjectId> {
-    let ids = records.values().flat_map(|record| &record.packs);
-    ids.filter_map(|id| ObjectId::from_slice(id)).collect()
-}
-
 impl<'a> Session<'a> {
     /// Rule 1. Lease; then condemned, index and packs are listed, in that order.
     pub fn begin(repository: &'a Repository, writer: Writer) -> Result<Self> {
@@ -132,12 +104,14 @@ impl<'a> Session<'a> {
         read: impl FnOnce() -> Result<T> + Send,
     ) -> Result<(Self, T)> {
         let mut session = Self::lease(repository, writer)?;
-        let condemned = session.condemned().clone();
+        // Not copied: it may be a million packs.
+        let condemned = std::mem::take(&mut *session.condemned());
         let (index, read) = repository
             .both(|| Index::load(repository, &condemned), read)
             // Nobody should wait for this session. If even that fails, a gc will find out.
             .inspect_err(|_| drop(session.end("failed")))?;
         session.index = index;
+        *session.condemned() = condemned;
         Ok((session, read))
     }
 

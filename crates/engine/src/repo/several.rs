@@ -60,18 +60,19 @@ impl Repository {
 
     /// Reads items of these sizes (bytes), as many at once as serve the storage well, and gives them
     /// to `take` one by one in their order. What is read and not taken yet is at most `most` bytes,
-    /// or one item. The first error ends it.
+    /// or one item; each counts for `least` bytes at least, for a storage may list sizes that are
+    /// not so. The first error ends it.
     pub(super) fn each_in_order<T: Sync, R: Send>(
         &self,
         items: &[(T, u64)],
-        most: u64,
+        (most, least): (u64, u64),
         read: impl Fn(&T) -> Result<R> + Sync,
         mut take: impl FnMut(&T, R) -> Result<()>,
     ) -> Result<()> {
         let window = Window::default();
         let work = || {
             let ended = End { window: &window };
-            while let Some((at, (item, _))) = window.next(items, most) {
+            while let Some((at, (item, _))) = window.next(items, most, least) {
                 let read = read(item);
                 window.change(|inner| inner.read.insert(at, read));
             }
@@ -88,7 +89,7 @@ impl Repository {
                     read => read,
                 });
                 take(item, read?)?;
-                window.change(|inner| inner.bytes = inner.bytes.saturating_sub(*size));
+                window.change(|inner| inner.bytes = inner.bytes.saturating_sub((*size).max(least)));
                 Ok(())
             });
             drop(ended);
@@ -175,15 +176,21 @@ impl<R> Window<R> {
     }
 
     /// The next item to read, and its place, as soon as there is room for it.
-    fn next<'a, T>(&self, items: &'a [(T, u64)], most: u64) -> Option<(usize, &'a (T, u64))> {
+    fn next<'a, T>(
+        &self,
+        items: &'a [(T, u64)],
+        most: u64,
+        least: u64,
+    ) -> Option<(usize, &'a (T, u64))> {
         self.wait(|inner| {
             let Some(item) = items.get(inner.next).filter(|_| !inner.ended) else {
                 return Some(None);
             };
-            if inner.bytes > 0 && inner.bytes.saturating_add(item.1) > most {
+            let after = inner.bytes.saturating_add(item.1.max(least));
+            if inner.bytes > 0 && after > most {
                 return None;
             }
-            inner.bytes = inner.bytes.saturating_add(item.1);
+            inner.bytes = after;
             inner.next += 1;
             Some(Some((inner.next - 1, item)))
         })

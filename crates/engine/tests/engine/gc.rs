@@ -30,7 +30,8 @@ fn collect(repository: &Repository, options: &GcOptions) -> Result<GcReport, Err
 }
 
 fn plain() -> GcOptions {
-    GcOptions { threads: 2, ..GcOptions::default() }
+    // Few in one record, so that there are many records.
+    GcOptions { threads: 2, packs_per_record: 2, ..GcOptions::default() }
 }
 
 /// What is there and what would be done to it.
@@ -212,16 +213,20 @@ fn an_open_session_is_waited_for_and_named() {
     let session = Session::begin(&repository, who("backup")).expect("session");
     repository.forget(first, &Notes::default()).expect("forget");
     let packs = storage.names_in(Folder::Packs);
-    let report = collect(&repository, &plain()).expect("gc");
+    let strict = GcOptions { max_unused: 0.0, packs_per_record: 1, ..plain() };
+    let report = collect(&repository, &strict).expect("gc");
     let [waiting] = &report.waiting[..] else { panic!("{report:?}") };
     assert_eq!((waiting.host.as_str(), waiting.process), ("other", 7));
     assert_eq!((waiting.verb.as_str(), waiting.id), ("backup", session.id()));
-    assert!(report.condemned.count > 0);
+    assert!(report.condemned.count > 1);
+    let records = storage.names_in(Folder::Condemned).len() as u64;
+    assert_eq!(records, report.condemned.count, "as many records as it takes");
     let now: BTreeSet<_> = storage.names_in(Folder::Packs).into_iter().collect();
     assert!(packs.iter().all(|pack| now.contains(pack)), "nothing is deleted");
     session.end("done").expect("end");
     let report = collect(&repository, &plain()).expect("gc");
-    assert!(report.deleted.count > 0 && report.waiting.is_empty(), "{report:?}");
+    assert!(report.deleted.count >= records && report.waiting.is_empty(), "{report:?}");
+    assert_eq!(storage.names_in(Folder::Condemned), []);
     assert_holds(&repository, second, &tree);
     assert_tidy(&plan(&repository));
 }
@@ -516,7 +521,7 @@ fn killed_at_any_call_it_loses_nothing_and_the_next_one_completes() {
     let second = back_up(&repository_, &tree, 2).snapshot.expect("snapshot");
     repository_.forget(first, &Notes::default()).expect("forget");
     let start = base.dump();
-    let one = GcOptions { threads: 1, ..plain() };
+    let one = GcOptions { threads: 1, packs_per_record: 1, ..plain() };
     let work = |repository: &Repository| collect(repository, &one);
     killed_at_any_call(&start, work, |storage, what| {
         let repository = repository(storage.clone());

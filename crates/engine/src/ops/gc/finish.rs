@@ -7,7 +7,7 @@ use crate::Result;
 use crate::hash::{ObjectId, RecordId};
 use crate::monitor::Phase;
 use crate::repo::Index;
-use crate::repo::session::packs_of;
+use crate::repo::condemned::{packs_of, segments_of};
 use crate::storage::ObjectName;
 
 use super::marks::Marks;
@@ -24,79 +24,69 @@ impl Run<'_> {
     ) -> Result<()> {
         let (visible, fenced) = self.repository.all_snapshots()?;
         let mut records = self.repository.condemned()?;
-        let inventory = Index::inventory(self.repository)?;
-        let condemned = packs_of(&records);
-        let mut marks = Marks::new(&inventory, &condemned)?;
-        if !marks.take_over(before)? {
-            marks = Marks::new(&inventory, &condemned)?;
-        }
-        self.mark(&marks, &inventory, &visible, &fenced)?;
-        let unsaved = self.save(&inventory, &marks, report)?;
-        drop(marks);
+        let inventory = Index::inventory(self.repository, None)?;
+        let unsaved = {
+            let condemned = packs_of(&records);
+            let mut marks = Marks::new(&inventory.index, &condemned)?;
+            if !marks.take_over(before)? {
+                marks = Marks::new(&inventory.index, &condemned)?;
+            }
+            drop(condemned);
+            self.mark(&marks, &inventory.index, &visible, &fenced)?;
+            self.save(&inventory, &marks, report)?
+        };
         self.stop_if_asked()?;
 
         // A record that another gc has finished is gone with its packs. One first seen now is not
         // ours to finish: nobody has waited for those who were open then.
-        let is_unsaved =
-            |id: &Vec<u8>| ObjectId::from_slice(id).is_some_and(|id| unsaved.contains(&id));
-        records.retain(|id, record| finish.contains(id) && !record.packs.iter().any(is_unsaved));
-        let go: Vec<(ObjectId, u64)> = packs_of(&records)
-            .into_iter()
-            .filter_map(|id| Some((id, inventory.packs.size(&id)?)))
-            .collect();
-        let ids: BTreeSet<ObjectId> = go.iter().map(|(id, _)| *id).collect();
-        let named = records.values().flat_map(|record| &record.segments);
-        let segments: Vec<ObjectId> = named
-            .filter_map(|id| ObjectId::from_slice(id))
-            .filter(|id| inventory.superseded.contains(id))
-            .collect();
+        records.retain(|id, record| {
+            finish.contains(id) && !record.packs.iter().any(|id| unsaved.contains(id))
+        });
+        let mut go = packs_of(&records);
+        go.retain(|id| inventory.packs.size(id).is_some());
+        let mut segments = segments_of(&records);
+        segments.retain(|id| inventory.superseded.contains(id));
         self.monitor.phase(Phase::Deleting);
         let mut refused = BTreeSet::new();
-        let index_first = match merge::supersede(self, &inventory, &ids, report) {
+        let index_first = match merge::supersede(self, &inventory, &go, report) {
             // No room for a new index. Entries of packs that are gone harm nobody, and deleting
             // the packs makes room.
             Err(error) if is_full(&error) => false,
             other => other.map(|()| true)?,
         };
         if index_first {
-            self.delete_segments(&segments, &mut refused, report)?;
+            refused.extend(self.delete_segments(&segments, report)?);
         }
         let parity = self.parity()?;
         let row = |id: &ObjectId| {
             let parity = parity.contains(id).then(|| ObjectName::parity(*id));
-            [ObjectName::pack(*id)].into_iter().chain(parity).collect()
+            (*id, [ObjectName::pack(*id)].into_iter().chain(parity).collect())
         };
-        let kept = self.delete(go.iter().map(|(id, _)| row(id)).collect(), report)?;
-        for (id, size) in &go {
-            if !kept.contains(&ObjectName::pack(*id)) {
-                report.deleted.add(*size);
-            }
+        let kept = self.delete(go.iter().map(row), report)?;
+        for id in go.iter().filter(|id| !kept.contains(id)) {
+            report.deleted.add(inventory.packs.size(id).unwrap_or(0));
         }
         refused.extend(kept);
         if !index_first {
-            merge::supersede(self, &inventory, &ids, report)?;
-            self.delete_segments(&segments, &mut refused, report)?;
+            merge::supersede(self, &inventory, &go, report)?;
+            refused.extend(self.delete_segments(&segments, report)?);
         }
         let done = records.iter().filter(|(_, record)| {
-            let packs = record.packs.iter().filter_map(|id| ObjectId::from_slice(id));
-            let segments = record.segments.iter().filter_map(|id| ObjectId::from_slice(id));
-            let mut names = packs.map(ObjectName::pack).chain(segments.map(ObjectName::index));
-            !names.any(|name| refused.contains(&name))
+            !record.packs.iter().chain(&record.segments).any(|id| refused.contains(id))
         });
-        let done = done.map(|(id, _)| vec![ObjectName::condemned(*id)]).collect();
+        let done = done.map(|(id, _)| (*id, vec![ObjectName::condemned(*id)]));
         self.delete(done, report).map(drop)
     }
 
+    /// Those that were refused.
     fn delete_segments(
         &self,
-        segments: &[ObjectId],
-        refused: &mut BTreeSet<ObjectName>,
+        segments: &BTreeSet<ObjectId>,
         report: &mut GcReport,
-    ) -> Result<()> {
-        let rows = segments.iter().map(|id| vec![ObjectName::index(*id)]).collect();
+    ) -> Result<BTreeSet<ObjectId>> {
+        let rows = segments.iter().map(|id| (*id, vec![ObjectName::index(*id)]));
         let kept = self.delete(rows, report)?;
         report.segments_deleted += segments.len().saturating_sub(kept.len()) as u64;
-        refused.extend(kept);
-        Ok(())
+        Ok(kept)
     }
 }

@@ -9,7 +9,7 @@ use crate::crypto::BlobKind;
 use crate::hash::ObjectId;
 use crate::repo::Index;
 use crate::repo::index::Place;
-use crate::repo::index::inventory::{Inventory, Spot};
+use crate::repo::index::inventory::Spot;
 
 /// Bytes that a member takes in its bundle's table: a length, or for one that was dropped also
 /// its hash.
@@ -56,8 +56,7 @@ pub(super) struct Marks<'a> {
 impl<'a> Marks<'a> {
     /// Nothing is marked. What lies in `condemned` packs counts as there, but not as a copy that
     /// will stay.
-    pub(super) fn new(inventory: &'a Inventory, condemned: &BTreeSet<ObjectId>) -> Result<Self> {
-        let index = &inventory.index;
+    pub(super) fn new(index: &'a Index, condemned: &BTreeSet<ObjectId>) -> Result<Self> {
         let end = u64::from(index.loaded_end());
         let is_condemned = Bits::new(end);
         index.each_pack(&mut |number, id, _| {

@@ -29,21 +29,18 @@ struct Candidate {
 }
 
 impl Plan {
-    /// Decides. `oldest` is when the first open session began: what was stored since then may be
-    /// about to be needed, and leaving it alone saves its writer from storing it once more.
+    /// Decides. Packs stored since the first open session began may be about to be needed: leaving
+    /// the young ones alone saves a writer from storing them once more.
     pub(super) fn make(
         run: &Run<'_>,
         inventory: &Inventory,
         marks: &Marks<'_>,
         condemned: &BTreeSet<ObjectId>,
-        oldest: Option<i64>,
         told: &mut GcPlan,
     ) -> Result<Self> {
         let mut plan = Self::default();
         let mut candidates = Vec::new();
-        let is_young = |id: &ObjectId| {
-            oldest.is_some_and(|oldest| inventory.written(id).is_some_and(|when| when > oldest))
-        };
+        let is_young = |id: &ObjectId| inventory.young.contains(id);
         inventory.index.each_pack(&mut |number, id, size| {
             if !inventory.index.is_usable(number) {
                 return Ok(());

@@ -60,7 +60,7 @@ impl Run<'_> {
 
     fn remove(&self, rows: Vec<Vec<ObjectName>>, report: &mut GcReport) -> Result<()> {
         let all: usize = rows.iter().map(Vec::len).sum();
-        let refused = self.delete(rows, report)?;
+        let refused = self.delete(rows.into_iter().enumerate(), report)?;
         report.reaped += all.saturating_sub(refused.len()) as u64;
         report.reaped += self.repository.storage().reap(self.options.silent_after)?;
         Ok(())

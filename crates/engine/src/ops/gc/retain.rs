@@ -1,11 +1,9 @@
 //! Where what is stored cannot be deleted for some time, that time is extended for all that is still
 //! needed: a lock that runs out protects nobody. What is condemned is left to run out.
 
-use std::collections::BTreeSet;
-
 use crate::Result;
 use crate::hash::ObjectId;
-use crate::repo::session::packs_of;
+use crate::repo::condemned::{packs_of, segments_of};
 use crate::storage::{Folder, ObjectInfo, ObjectName};
 
 use super::{GcReport, Run};
@@ -31,12 +29,8 @@ impl Run<'_> {
         let config = storage.stat(&ObjectName::config())?;
         let Some(mut extended) = storage.extend_retention(&[config])? else { return Ok(()) };
         let records = self.repository.condemned()?;
-        let packs = packs_of(&records);
-        let segments: BTreeSet<ObjectId> = records
-            .values()
-            .flat_map(|record| &record.segments)
-            .filter_map(|id| ObjectId::from_slice(id))
-            .collect();
+        let (packs, segments) = (packs_of(&records), segments_of(&records));
+        drop(records);
         let goes = |folder: Folder, info: &ObjectInfo| {
             let condemned = match folder {
                 Folder::Packs | Folder::Parity => &packs,

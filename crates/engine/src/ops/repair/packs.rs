@@ -8,13 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use prost::Message;
-
 use crate::compress::Decompressor;
-use crate::crypto::{BlobKind, ObjectKind, TAG_LEN};
-use crate::format::session::Condemned;
+use crate::crypto::{BlobKind, TAG_LEN};
 use crate::hash::{BlobId, ObjectId, RecordId};
 use crate::monitor::{Interrupt, Monitor, Phase, Progress};
+use crate::repo::condemned::PACKS_PER_RECORD;
 use crate::repo::index::listing::PackListing;
 use crate::repo::index::{PackInfo, PackLines, Place};
 use crate::repo::session::{Session, Writer};
@@ -218,14 +216,9 @@ impl Run<'_> {
         let condemned = self.repository.condemned_packs()?;
         let go: Vec<ObjectId> =
             repaired.keys().filter(there).filter(|id| !condemned.contains(id)).copied().collect();
-        if !go.is_empty() {
-            let record = Condemned {
-                packs: go.iter().map(|id| id.as_bytes().to_vec()).collect(),
-                segments: Vec::new(),
-                session: session.id().as_bytes().to_vec(),
-            };
-            let name = ObjectName::condemned(RecordId::new(random()?));
-            self.repository.put_sealed(ObjectKind::Condemned, &name, &record.encode_to_vec())?;
+        for packs in go.chunks(PACKS_PER_RECORD) {
+            let id = RecordId::new(random()?);
+            self.repository.put_condemned(id, session.id(), packs, &[])?;
         }
         session.test_fence()?;
         report.condemned = go.len() as u64;

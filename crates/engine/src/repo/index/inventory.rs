@@ -21,8 +21,8 @@ pub(crate) struct Inventory {
     pub(crate) superseded: BTreeSet<ObjectId>,
     /// Packs that are present.
     pub(crate) packs: PackListing,
-    /// When each of them was written, by the storage's clock in seconds since the epoch; sorted.
-    pub(crate) written: Vec<(ObjectId, i64)>,
+    /// Those of them that were written after the moment asked about.
+    pub(crate) young: BTreeSet<ObjectId>,
     /// Packs that are in no segment that counts, with their sizes.
     pub(crate) orphans: Vec<(ObjectId, u64)>,
 }
@@ -32,12 +32,6 @@ impl Inventory {
     pub(crate) fn is_live(&self, id: &ObjectId) -> bool {
         self.segments.binary_search_by_key(id, |(id, _)| *id).is_ok()
             && !self.superseded.contains(id)
-    }
-
-    /// When a pack was written.
-    pub(crate) fn written(&self, id: &ObjectId) -> Option<i64> {
-        let at = self.written.binary_search_by_key(id, |(id, _)| *id).ok()?;
-        self.written.get(at).map(|(_, when)| *when)
     }
 
     /// Calls `each` with every pack that a segment which counts lists: the segment and the pack,

@@ -19,8 +19,8 @@ use super::segment::{ReadSegment, fetch_message};
 use super::store::Store;
 use super::table::{SegmentRow, Table};
 
-/// Bytes of segments, as stored, that are read ahead.
-const AHEAD: u64 = 8 << 20;
+/// Bytes of segments, as stored, that are read ahead, and for how many each counts at least.
+const AHEAD: (u64, u64) = (8 << 20, 64 << 10);
 
 /// Decides what of a segment counts; `None` leaves it out, and the next load reads it again.
 type Accept<'a> = &'a mut dyn FnMut(ObjectId, Result<ReadSegment>) -> Result<Option<ReadSegment>>;
@@ -69,8 +69,9 @@ impl Index {
     }
 
     /// All that a gc must know of index and packs. Lists `index/`, then `packs/`. A pack counts if
-    /// it is present at its size, condemned or not.
-    pub(crate) fn inventory(repository: &Repository) -> Result<Inventory> {
+    /// it is present at its size, condemned or not; it is young if it was written after `since`, by
+    /// the storage's clock in seconds since the epoch.
+    pub(crate) fn inventory(repository: &Repository, since: Option<i64>) -> Result<Inventory> {
         again(&|| Store::kept(repository), &mut |store| {
             let mut segments = Vec::new();
             repository.storage().list(Folder::Index, &mut |info| {
@@ -78,19 +79,20 @@ impl Index {
                     .extend(ObjectId::from_hex(info.name.base()).ok().map(|id| (id, info.size)));
             })?;
             segments.sort_unstable();
-            let (mut packs, mut written) = (Vec::new(), Vec::new());
+            let (mut packs, mut young) = (Vec::new(), BTreeSet::new());
             repository.storage().list(Folder::Packs, &mut |info| {
                 if let Ok(id) = ObjectId::from_hex(info.name.base()) {
                     packs.push((id, info.size));
-                    written.push((id, info.modified));
+                    if since.is_some_and(|since| info.modified > since) {
+                        young.insert(id);
+                    }
                 }
             })?;
-            written.sort_unstable();
             let packs = PackListing::new(packs);
             let load = Load::new(repository, store, segments).run_whole()?;
             let (segments, superseded) = (load.listed.clone(), load.superseded.clone());
             let (index, orphans) = load.mount(&packs, &BTreeSet::new())?;
-            Ok(Inventory { index, segments, superseded, packs, written, orphans })
+            Ok(Inventory { index, segments, superseded, packs, young, orphans })
         })
     }
 

@@ -85,6 +85,7 @@ pub(super) fn collect(
             max_unused: if rng.random_ratio(3, 4) { 0.0 } else { 0.1 },
             threads: 1,
             silent_after,
+            packs_per_record: rng.random_range(1..4),
             ..GcOptions::default()
         };
         let interrupt = Interrupt::new();

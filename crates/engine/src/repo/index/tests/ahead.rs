@@ -31,12 +31,32 @@ fn what_is_read_and_not_taken_is_bounded() {
         now.fetch_sub(items[*n].1, Ordering::SeqCst);
         Ok(())
     };
-    world.repository.each_in_order(&items, MOST, read, take).expect("all");
+    world.repository.each_in_order(&items, (MOST, 1), read, take).expect("all");
     assert_eq!((taken, now.into_inner()), (items.len(), 0));
     assert!(at_once.into_inner() > 1, "ahead");
     let nothing: &[(usize, u64)] = &[];
     let never = |_: &usize| -> Result<usize> { unreachable!("nothing to read") };
-    world.repository.each_in_order(nothing, MOST, never, |_, _| Ok(())).expect("none");
+    world.repository.each_in_order(nothing, (MOST, 1), never, |_, _| Ok(())).expect("none");
+}
+
+#[test]
+fn items_that_are_listed_as_empty_count_as_well() {
+    let world = World::new(Limits::default());
+    let (read, taken) = (AtomicU64::new(0), AtomicU64::new(0));
+    let items: Vec<(usize, u64)> = (0..200).map(|n| (n, 0)).collect();
+    let read_one = |_: &usize| {
+        let ahead = read.fetch_add(1, Ordering::SeqCst) + 1 - taken.load(Ordering::SeqCst);
+        assert!(ahead <= 4, "{ahead} ahead, each of which counts for a quarter of what is allowed");
+        Ok(())
+    };
+    let take = |_: &usize, ()| {
+        // As above. Time for the others to run ahead.
+        std::thread::sleep(std::time::Duration::from_micros(100));
+        taken.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    };
+    world.repository.each_in_order(&items, (MOST, MOST / 4), read_one, take).expect("all");
+    assert_eq!(taken.into_inner(), 200);
 }
 
 #[test]
@@ -51,11 +71,11 @@ fn the_first_error_ends_it() {
             taken += 1;
             Ok(())
         };
-        let result = world.repository.each_in_order(&items, MOST, read, count);
+        let result = world.repository.each_in_order(&items, (MOST, 1), read, count);
         assert!(matches!(result, Err(Error::Worker(_))));
         assert_eq!(taken, bad, "those before it");
         let take = |n: &usize, ()| if *n == bad { Err(error()) } else { Ok(()) };
-        let result = world.repository.each_in_order(&items, MOST, |_| Ok(()), take);
+        let result = world.repository.each_in_order(&items, (MOST, 1), |_| Ok(()), take);
         assert!(matches!(result, Err(Error::Worker(_))));
     }
 }
