@@ -116,6 +116,26 @@ pub fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
+/// A line of a list of keys: the name, padded to `width`, and what it is about, in lines that end
+/// before column 80.
+pub fn key_line(name: &str, width: usize, about: &str) -> String {
+    let indent = width + 4;
+    let (mut line, mut column) = (format!("  {name:<width$}  "), indent);
+    for word in about.split(' ') {
+        let room = word.chars().count() + 1;
+        if column + room > 80 && column > indent {
+            line.push_str(&format!("\n{:indent$}", ""));
+            column = indent;
+        } else if column > indent {
+            line.push(' ');
+        }
+        line.push_str(word);
+        column += room;
+    }
+    line.push('\n');
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,33 +18,38 @@ Global options, before or after the verb:
       --at LOCATION           The repository; the same as `at LOCATION` in front
                               [else $HOLDFAST_REPOSITORY, else the configured
                               default, else ~/.holdfast]
-  -o, --option KEY=VALUE      An option for the repository's location, in place of
-                              what the configuration says; may be repeated
+  -o, --option KEY=VALUE      An option for the repository's location, in place
+                              of what the configuration says; may be repeated
       --config FILE           The configuration [$HOLDFAST_CONFIG]
       --key-file FILE         Open (or create) the repository with this key file
       --passphrase-file FILE  Read the passphrase from this file
       --no-encryption         The repository is not encrypted, and need not be
-      --cache-dir DIR         Where to keep disposable copies [$HOLDFAST_CACHE_DIR]
+      --cache-dir DIR         Where to keep disposable copies
+                              [$HOLDFAST_CACHE_DIR]
       --no-cache              Keep none
       --limit-upload RATE     Send no more than this a second: 512K, 10M; to the
                               repository and to each place over a network
-      --limit-download RATE   Receive no more than this a second, from each of them
+      --limit-download RATE   Receive no more than this a second, from each of
+                              them
       --connections NUMBER    Use so many connections to each server, 1 to 64
-      --memory SIZE           Keep buffers and caches within this: 64M, 1G; at least
-                              32M. The rest of the program takes 10 to 50 MB besides,
-                              and the index of a large repository more
-      --background            Give way to all else that runs here: lowest priority for
-                              processor and disk
-      --accept-new-host-key   Trust the host key of a server met for the first time
+      --memory SIZE           Keep buffers and caches within this: 64M, 1G; at
+                              least 32M. The rest of the program takes 10 to 50
+                              MB besides, and the index of a large repository
+                              more
+      --background            Give way to all else that runs here: lowest
+                              priority for processor and disk
+      --accept-new-host-key   Trust the host key of a server met for the first
+                              time
       --json                  Write one JSON object a line (docs/json.md)
   -q, --quiet                 Say nothing but errors and what was asked for
       --no-progress           Show no progress
 
-Plans say themselves how fast they run and how their places are reached: run, drill
-and serve refuse -o, --key-file, --passphrase-file, --limit-upload,
+Plans say themselves how fast they run and how their places are reached: run,
+drill and serve refuse -o, --key-file, --passphrase-file, --limit-upload,
 --limit-download, --connections and --memory.
 
-Long options may be written with one dash (-tag) and after arguments; `--` ends them.
+Long options may be written with one dash (-tag) and after arguments; `--` ends
+them.
 
 A LOCATION is a path, sftp://[user@]host[:port]/absolute/path,
 s3://endpoint[:port]/bucket[/prefix], or @NAME for what the configuration holds

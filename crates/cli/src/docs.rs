@@ -29,6 +29,26 @@ fn section(text: &mut String, command: &mut Command, name: &str, depth: usize) {
     }
 }
 
+/// Text after the options is wrapped where the terminal ends, line by line: lines that were broken
+/// by hand, and lists, fit on the narrowest, or they would be broken twice.
+#[test]
+fn help_fits_on_eighty_columns() {
+    fn look(command: &clap::Command, name: &str, wide: &mut Vec<String>) {
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for paragraph in text.split("\n\n") {
+            let is_one = !paragraph.contains('\n') && !paragraph.starts_with(' ');
+            let is_wide = |line: &&str| line.chars().count() > 80 && !is_one;
+            wide.extend(paragraph.lines().filter(is_wide).map(|line| format!("{name}: {line}")));
+        }
+        for sub in command.get_subcommands() {
+            look(sub, &format!("{name} {}", sub.get_name()), wide);
+        }
+    }
+    let mut wide = Vec::new();
+    look(&crate::args::command(), "holdfast", &mut wide);
+    assert!(wide.is_empty(), "{wide:#?}");
+}
+
 #[test]
 fn the_reference_is_what_help_says() -> Result<(), Box<dyn std::error::Error>> {
     let mut command = crate::args::command().term_width(92);

@@ -3,6 +3,7 @@
 //! anew. The short list for the command line's help is made here, too.
 
 use super::keys::{KEYS, Key, Kind};
+use crate::text::key_line;
 
 /// All options with one line each, for the command line's help.
 pub fn summary() -> String {
@@ -11,31 +12,15 @@ pub fn summary() -> String {
     for (heading, kind) in groups {
         text.push_str(&format!("{heading}:\n"));
         for key in KEYS.iter().filter(|key| belongs(key, kind)) {
-            text.push_str(&format!("  {:<22}  {}\n", key.name, wrapped(key.about)));
+            text.push_str(&key_line(key.name, 22, key.about));
         }
         text.push('\n');
     }
     text.push_str(
-        "A secret X may also be given as X_file or X_command, or have env:VARIABLE or keyring:NAME\nas its value.",
+        "A secret X may also be given as X_file or X_command, or have env:VARIABLE or \
+         keyring:NAME as its value.",
     );
     text
-}
-
-/// Text in lines that end before column 80, behind the names.
-fn wrapped(text: &str) -> String {
-    let (mut out, mut width) = (String::new(), 26);
-    for word in text.split(' ') {
-        let room = word.chars().count() + 1;
-        if width + room > 80 && width > 26 {
-            out.push_str(&format!("\n{:26}", ""));
-            width = 26;
-        } else if width > 26 {
-            out.push(' ');
-        }
-        out.push_str(word);
-        width += room;
-    }
-    out
 }
 
 /// Options of several kinds of location stand with each of them.

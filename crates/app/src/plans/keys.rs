@@ -17,7 +17,7 @@ use self::write::{
 use super::{Overlap, Plan};
 use crate::config::Config;
 use crate::problem::{Class, Problem};
-use crate::text::printable;
+use crate::text::{key_line, printable};
 
 mod read;
 mod write;
@@ -273,8 +273,7 @@ pub fn time_text(time: Duration) -> String {
 
 /// All keys with one line each, for the command line's help.
 pub fn summary() -> String {
-    let line = |key: &PlanKey| format!("  {:<20}  {}\n", key.name, key.about);
-    KEYS.iter().map(line).collect()
+    KEYS.iter().map(|key| key_line(key.name, 20, key.about)).collect()
 }
 
 impl Plan {

@@ -33,7 +33,7 @@ use crate::ui::prompt::Terminal;
 /// place, one is made after asking for a passphrase.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exclude rules are written as in .gitignore, relative to each place; an absolute path
+    after_help = "Exclude rules are written as in .gitignore, relative to each place; an absolute path \
 within a place also works.
 
 Examples:

@@ -25,7 +25,8 @@ use crate::ui::table::{Align, Table};
 #[command(after_help = "Examples:
   holdfast channel create phone ntfy
   holdfast channel create mail mail server=smtp.example.com username=anna \\
-      password_file=~/.smtp from=anna@example.com to=anna@example.com,bob@example.com
+      password_file=~/.smtp from=anna@example.com \\
+      to=anna@example.com,bob@example.com
   holdfast channel set phone token
   holdfast channel test phone
   holdfast plan edit home --set 'notify={ phone = [\"failure\", \"missed\"] }'")]

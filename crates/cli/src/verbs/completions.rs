@@ -11,7 +11,8 @@ use crate::failure::{Outcome, Result};
 /// Print completions for a shell
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  holdfast completions bash > ~/.local/share/bash-completion/completions/holdfast
+  holdfast completions bash \\
+      > ~/.local/share/bash-completion/completions/holdfast
   holdfast completions zsh > ~/.zfunc/_holdfast
   holdfast completions fish > ~/.config/fish/completions/holdfast.fish")]
 pub(crate) struct Completions {

@@ -26,7 +26,7 @@ use crate::ui::table::{Align, Table};
 #[command(after_help = "Examples:
   holdfast config
   holdfast config repository create \"Office NAS\"
-  holdfast config repository set office-nas location sftp://anna@nas/volume1/backups
+  holdfast config repository set office-nas location sftp://anna@nas/backups
   holdfast config repository set office-nas password
   holdfast config repository list
   holdfast at @office-nas create")]

@@ -30,15 +30,16 @@ Below DIRECTORY, which has to be empty:
   hosts/HOST/TIME     the snapshots of a host, and `latest` among them
   tags/TAG/TIME       the snapshots with a tag, and `latest` among them
   times/TIME          all of them
-Snapshots that are made meanwhile appear. With SNAPSHOT, DIRECTORY is that one alone, or the
+
+Snapshots that are made meanwhile appear. With SNAPSHOT, DIRECTORY is that one alone, or the \
 directory PATH in it.
 
-It stays in the foreground until DIRECTORY is unmounted: by Ctrl-C, by SIGTERM, or from elsewhere
-by `umount DIRECTORY` (`fusermount3 -u DIRECTORY` where that needs root). To have it in the
-background: `holdfast mount DIRECTORY &`. A file that is damaged gives an I/O error when it is
+It stays in the foreground until DIRECTORY is unmounted: by Ctrl-C, by SIGTERM, or from elsewhere \
+by `umount DIRECTORY` (`fusermount3 -u DIRECTORY` where that needs root). To have it in the \
+background: `holdfast mount DIRECTORY &`. A file that is damaged gives an I/O error when it is \
 read, and a line here that says why; in the end the exit code is 3.
 
-Only who mounts it may look, and may read everything, whatever permissions were recorded.
+Only who mounts it may look, and may read everything, whatever permissions were recorded. \
 Programs do not start with another's rights, and devices do not open.
 
 Examples:

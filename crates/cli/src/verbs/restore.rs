@@ -30,7 +30,7 @@ use crate::verbs::warm_up;
 /// restore that was interrupted goes on where it ended when it is run again.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  holdfast restore                                  the newest snapshot, to ./holdfast-ID
+  holdfast restore                  the newest snapshot, to ./holdfast-ID
   holdfast restore -to /tmp/restore abc123:/etc
   holdfast restore latest --in-place --include /home/anna/Documents
   holdfast restore \"2 days ago\" -to /tmp/x --dry-run")]

@@ -31,16 +31,15 @@ use crate::ui::progress::Progress;
 /// target holds. Data goes through this machine, is verified on its way, and what the target holds
 /// already is not sent. A sync that was interrupted goes on where it ended when it is run again.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The other repository opens with what the configuration says of it, else with what opens this one,
+#[command(after_help = "\
+The other repository opens with what the configuration says of it, else with what opens this one, \
 else its passphrase is asked for.
 
 Examples:
   holdfast at /mnt/disk/backups sync to @nas
   holdfast at @mys3 sync to @nas --tag home
   holdfast at /mnt/disk/backups sync from sftp://anna@nas/backups latest
-  holdfast sync to /mnt/usb/backups --other-passphrase-file ~/usb.pass --dry-run"
-)]
+  holdfast sync to /mnt/usb/backups --other-passphrase-file ~/usb.pass --dry-run")]
 pub(crate) struct Sync {
     /// Whether the other repository is the target or the source
     #[arg(value_enum, value_name = "to|from", hide_possible_values = true)]

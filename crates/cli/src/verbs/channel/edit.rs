@@ -5,7 +5,7 @@ use clap::Args;
 use holdfast_app::config::keys::{Form, Type};
 use holdfast_app::config::{name_of, options::is_reference};
 use holdfast_app::notify::{ChannelKey, KEYS, Kind};
-use holdfast_app::text::{printable, shell_word};
+use holdfast_app::text::{key_line, printable, shell_word};
 use holdfast_app::{Config, Problem};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -56,10 +56,10 @@ fn after_help() -> String {
             true => String::new(),
             false => format!(" ({})", kinds.join(", ")),
         };
-        text.push_str(&format!("  {:<10}  {}{of}\n", key.name, key.about));
+        text.push_str(&key_line(key.name, 10, &format!("{}{of}", key.about)));
     }
     text.push_str(
-        "\nA secret (url, token, password) may also be given as X_file or X_command, or have\n\
+        "\nA secret (url, token, password) may also be given as X_file or X_command, or have \
          env:VARIABLE or keyring:NAME as its value.",
     );
     text

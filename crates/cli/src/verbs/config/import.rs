@@ -23,7 +23,7 @@ use crate::failure::{Outcome, Result};
 #[command(after_help = "Examples:
   holdfast config repository import --dry-run
   holdfast config repository import nas minio:mybucket/backups
-  rclone config show | holdfast config repository import --from -     an encrypted one")]
+  rclone config show | holdfast config repository import --from -")]
 pub(crate) struct Import {
     /// Only these, with a path if need be
     #[arg(value_name = "NAME[:PATH]")]

@@ -18,7 +18,7 @@ use crate::failure::{Outcome, Result};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   holdfast config repository generate-key nas
-  holdfast config repository generate-key nas --file ~/.ssh/holdfast -q >> line-for-the-server")]
+  holdfast config repository generate-key nas --file ~/.ssh/nas -q > nas.line")]
 pub(crate) struct GenerateKey {
     /// Name or title
     name: String,

@@ -26,7 +26,7 @@ use crate::verbs::gc;
 /// Which snapshots stay. Numbers may be `all`.
 #[derive(Debug, Args)]
 pub(crate) struct Rules {
-    /// Keep the newest N of each group
+    /// Keep the newest N of each group; `all` for all of them, here and below
     #[arg(long, value_name = "N")]
     keep_last: Option<String>,
     /// Keep the newest of each of the last N hours that have one
