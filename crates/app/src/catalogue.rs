@@ -39,14 +39,27 @@ pub fn explain(error: &Error, at: Option<&OsStr>) -> Problem {
         Error::Storage(e) => storage(e),
         Error::Source(e) => source(e),
         Error::Destination(e) => destination(e),
-        Error::NoRepository { .. } => Problem::new(Class::NoRepository, message)
+        Error::NoRepository { location, .. } => Problem::new(Class::NoRepository, message)
+            .hint(match location.starts_with('/') {
+                true => "if there should be one: check the path, and that its disk is mounted",
+                false => "if there should be one: check the path",
+            })
             .hint(format!("to make one there: {}", command.line("create"))),
+        Error::ConfigLost { .. } => Problem::new(Class::NoRepository, message)
+            .hint("if it is on a disk or a share: check that all of it is there")
+            .hint(format!(
+                "to put config back from a recovery kit: {}",
+                command.line("repair config --kit FILE")
+            ))
+            .hint("what else can be done: docs/recovery.md"),
         Error::RepositoryExists { .. } => Problem::new(Class::RepositoryExists, message)
             .hint(format!("to use it: {}", command.line("backup PLACE")))
             .hint(format!("to see what it holds: {}", command.line("ls"))),
         Error::NotEmpty { .. } => Problem::new(Class::NotARepository, message)
             .hint("choose an empty or a new directory for the repository"),
-        Error::WrongKey { what, slots, .. } => wrong_key(message, what, *slots, &command),
+        Error::WrongKey { what, slots, location } => {
+            wrong_key(message, location, what, *slots, &command)
+        }
         Error::UnexpectedlyUnencrypted { .. } => Problem::new(Class::NotEncrypted, message)
             .hint("if it was created with --no-encryption, say --no-encryption again")
             .hint("if it was not, somebody has replaced its config: do not back up to it"),
@@ -178,13 +191,19 @@ impl Command<'_> {
     }
 }
 
-fn wrong_key(message: String, what: &str, slots: usize, command: &Command<'_>) -> Problem {
+fn wrong_key(
+    message: String,
+    location: &str,
+    what: &str,
+    slots: usize,
+    command: &Command<'_>,
+) -> Problem {
     if slots == 0 {
         let (other, option) = match what {
             "passphrase" => ("a key file", "--key-file FILE"),
             _ => ("a passphrase", "no --key-file"),
         };
-        return Problem::new(Class::WrongPassphrase, format!("the repository has no {what}"))
+        return Problem::new(Class::WrongPassphrase, format!("{location} has no {what}"))
             .hint(format!("it opens with {other}: say {option}"));
     }
     let list = command.line("key list");
@@ -371,7 +390,8 @@ mod tests {
         let no = Error::NoRepository { location: location(), answer: None };
         let problem = explain(&no, Some(at));
         assert_eq!((problem.exit_code(), problem.class.name()), (10, "no repository"));
-        assert_eq!(problem.hints, ["to make one there: holdfast at '/my repo' create"]);
+        let check = "if there should be one: check the path, and that its disk is mounted";
+        assert_eq!(problem.hints, [check, "to make one there: holdfast at '/my repo' create"]);
         let wrong = Error::WrongKey { location: location(), slots: 2, what: "passphrase" };
         assert_eq!(explain(&wrong, None).exit_code(), 12);
         let damaged = Error::damaged("config", "its MAC is wrong");

@@ -196,6 +196,10 @@ impl Config {
                 Some(nearest) => problem.hint(format!("did you mean @{nearest}?")),
                 None => problem,
             };
+            let problem = match self.names().is_empty() {
+                true => problem,
+                false => problem.hint("to see what there is: holdfast config repository list"),
+            };
             let word = crate::text::shell_word(name);
             problem.hint(format!(
                 "to make it: holdfast config repository set {word} location LOCATION"

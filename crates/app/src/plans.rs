@@ -455,6 +455,10 @@ impl Config {
             Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
             None => problem,
         };
+        let problem = match self.plan_names().is_empty() {
+            true => problem,
+            false => problem.hint("to see what there is: holdfast plan list"),
+        };
         problem
             .hint(format!("to make it: holdfast plan create {} --to @NAME PLACE", shell_word(name)))
     }

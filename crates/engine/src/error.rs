@@ -30,6 +30,12 @@ pub enum Error {
         /// What the storage said, if it was asked for an object and has none.
         answer: Option<Box<StorageError>>,
     },
+    /// There are snapshots or keys of a repository at the location, and no config.
+    #[error("no repository at {location}: its snapshots or keys are there, and its config is not")]
+    ConfigLost {
+        /// Where it was looked for.
+        location: String,
+    },
     /// `create` found a repository.
     #[error("there is already a repository at {location}")]
     RepositoryExists {
@@ -43,7 +49,10 @@ pub enum Error {
         location: String,
     },
     /// No key slot opens with what was given.
-    #[error("none of the {slots} key slots of {location} opens with this {what}")]
+    #[error("{} with this {what}", match slots {
+        1 => format!("{location} does not open"),
+        _ => format!("none of the {slots} key slots of {location} opens"),
+    })]
     WrongKey {
         /// The repository.
         location: String,

@@ -60,15 +60,19 @@ pub fn look(
     }
     tell(work, &done);
     if done.is_damaged() {
-        let objects = plural(done.damaged(), "object is", "objects are");
         let at = shell_word(at);
-        let problem = Problem::new(Class::Damage, format!("{objects} not as they must be"))
+        let problem = Problem::new(Class::Damage, damaged_text(done.damaged()))
             .hint("keep the repository as it is, and make a copy before anything else")
             .hint(format!("to see what is hit: holdfast at {at} check --read-data"))
             .hint("what can be done: docs/recovery.md");
         report.problem = Some(ProblemRecord::from(&problem));
     }
     Ok(report)
+}
+
+/// How many objects are damaged.
+pub fn damaged_text(objects: u64) -> String {
+    plural(objects, "object is not as it must be", "objects are not as they must be")
 }
 
 fn tell(work: &Work<'_>, done: &CheckReport) {

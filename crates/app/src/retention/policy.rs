@@ -53,8 +53,8 @@ pub enum Reason {
     Unfinished,
     /// It is dated more than a day ahead.
     Future,
-    /// Else nothing of its group would stay.
-    GroupWouldBeEmpty,
+    /// No rule keeps anything of its group.
+    NothingKept,
 }
 
 impl fmt::Display for Reason {
@@ -73,7 +73,7 @@ impl fmt::Display for Reason {
             Self::Unreadable => f.write_str("a note of it cannot be read"),
             Self::Unfinished => f.write_str("interrupted, and nothing complete since"),
             Self::Future => f.write_str("dated in the future"),
-            Self::GroupWouldBeEmpty => f.write_str("nothing else of the group would stay"),
+            Self::NothingKept => f.write_str("the rules keep nothing of the group"),
         }
     }
 }
@@ -213,10 +213,16 @@ fn apply(question: &Question<'_>, decisions: &mut [Decision<'_>]) -> bool {
             }
         }
     }
-    let refused = !question.allow_empty && complete.iter().all(|(decision, _)| !decision.stays());
+    let would_go = |decision: &Decision<'_>| !decision.stays();
+    // Pins are no rules: a mistyped tag would let go of all the rest.
+    let is_rule = |reason: &Reason| !matches!(reason, Reason::Pinned | Reason::Unreadable);
+    let keeps = |decision: &Decision<'_>| decision.reasons.iter().any(is_rule);
+    let refused = !question.allow_empty
+        && complete.iter().any(|(decision, _)| would_go(decision))
+        && !complete.iter().any(|(decision, _)| keeps(decision));
     if refused {
-        for (decision, _) in &mut complete {
-            decision.reasons.push(Reason::GroupWouldBeEmpty);
+        for (decision, _) in complete.iter_mut().filter(|(decision, _)| would_go(decision)) {
+            decision.reasons.push(Reason::NothingKept);
         }
     }
     refused

@@ -341,6 +341,20 @@ fn a_group_is_never_emptied_unless_that_is_wanted() {
     assert_eq!(outcome(&question), [(true, true), (false, true)]);
     question.allow_empty = true;
     assert_eq!(outcome(&question), [(false, false), (false, true)]);
+    // A pin is no rule.
+    all[0].record.pinned = true;
+    let mut newer = snapshot(3, nanos("2026-11-02T12:00:00Z"));
+    newer.record.host.clone_from(&all[0].record.host);
+    all.push(newer);
+    question.allow_empty = false;
+    let groups = decide(&question, &all, &|_| false);
+    let reasons: Vec<_> = groups[0].decisions.iter().map(|d| &d.reasons[..]).collect();
+    assert_eq!(reasons, [&[Reason::NothingKept][..], &[Reason::Pinned]]);
+    assert!(groups[0].refused);
+    all.pop();
+    assert!(!decide(&question, &all, &|_| false)[0].refused, "nothing would go");
+    all[0].record.pinned = false;
+    question.allow_empty = true;
     // What a note may have pinned stays in any case.
     let groups = decide(&question, &all, &|id| id.as_bytes()[0] == 1);
     assert_eq!(groups[0].decisions[0].reasons, [Reason::Unreadable]);

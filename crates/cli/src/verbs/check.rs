@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::Args;
+use holdfast_app::jobs::check::damaged_text;
 use holdfast_app::select::Spec;
 use holdfast_app::text::{plural, printable, size};
 use holdfast_app::{Problem, times};
@@ -251,9 +252,16 @@ fn tell(context: &Context, report: &CheckReport, options: &CheckOptions) -> Resu
         ui.summary(&format!("{packs} without parity; to give them some: {repair}"))?;
     }
     if report.is_damaged() {
-        let objects = plural(report.damaged(), "object is", "objects are");
-        ui.line(&format!("DAMAGE: {objects} not as they must be"))?;
+        ui.line(&format!("DAMAGE: {}", damaged_text(report.damaged())))?;
         ui.line("  hint: keep the repository as it is, and make a copy before anything else")?;
+        let is_index = |finding: &Finding| finding.object.starts_with("index/");
+        if report.unlisted > 0 || report.findings.iter().any(is_index) {
+            let repair = context.line("repair index");
+            ui.line(&format!("  hint: then list again what the index lacks: {repair}"))?;
+            if report.unlisted == report.damaged() {
+                return Ok(ui.line("  hint: then check again")?);
+            }
+        }
         let repair = context.line("repair packs");
         ui.line(&format!("  hint: then store anew what can be had of damaged packs: {repair}"))?;
         ui.line("  hint: a backup after that stores again what is lost here but still on disk")?;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 use holdfast_app::json::{Repository, blob_kind_name};
 use holdfast_app::select::Spec;
-use holdfast_app::text::{count, duration, printable, size};
+use holdfast_app::text::{count, duration, plural, printable, size};
 use holdfast_app::times::local;
 use holdfast_engine::ops::info::{RepositoryInfo, info};
 use holdfast_engine::repo::snapshots::SnapshotInfo;
@@ -110,9 +110,10 @@ fn tell_snapshot(context: &Context, snapshot: &SnapshotInfo) -> Result<()> {
         let files = count(sum.files);
         line("place", &format!("{path}: {} in {files} files", size(sum.bytes)))?;
     }
-    let (files, directories, others) =
-        (count(sum.files), count(sum.directories), count(sum.others));
-    line("in all", &format!("{files} files, {directories} directories, {others} others"))?;
+    let files = plural(sum.files, "file", "files");
+    let directories = plural(sum.directories, "directory", "directories");
+    let others = plural(sum.others, "other", "others");
+    line("in all", &format!("{files}, {directories}, {others}"))?;
     if let Some(stats) = &record.stats {
         let (new, changed) = (count(stats.files_new), count(stats.files_changed));
         let same = count(stats.files_unchanged);

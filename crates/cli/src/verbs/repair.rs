@@ -367,13 +367,13 @@ fn config(context: &Context, path: &PathBuf) -> Result {
     // It holds the key as well.
     let text = std::fs::read_to_string(path).map_err(|e| catalogue::io("read", path, &e))?;
     let text = Zeroizing::new(text);
-    let secret = secrets::read_key_file(path)?;
     let bytes = kit::config(&text, path)?.ok_or_else(|| {
         let shown = printable_os(path);
         let message = format!("{shown} holds no line of a recovery kit that begins with config");
         Problem::new(Class::KeyUnreadable, message)
             .hint("type those lines of the page as well, each with its number")
     })?;
+    let secret = secrets::read_key_file(path)?;
     let storage = context.storage()?;
     let repository = restore_config(&*storage, &bytes, &secret)?;
     if context.ui.is_json() {

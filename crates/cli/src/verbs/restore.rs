@@ -302,13 +302,24 @@ impl Job<'_> {
         for (number, one, many) in parts.into_iter().filter(|(number, ..)| *number > 0) {
             ui.summary(&format!("  {}", plural(number, one, many)))?;
         }
+        let met = report.files + report.others + report.unchanged + report.skipped;
+        if !self.options.include.is_empty() && met + report.failures == 0 {
+            ui.note("no file fits what --include says")?;
+        }
         if !unset.is_empty() {
             let hint = if report.unset.owner { " (owners need root)" } else { "" };
             ui.note(&format!("could not be set: {}{hint}", unset.join(", ")))?;
         }
         if report.failures > 0 {
             let what = plural(report.failures, "entry", "entries");
-            ui.warn(&format!("{what} could not be restored; all the rest is there"))?;
+            let nothing = report.files + report.others + report.unchanged == 0;
+            let rest = if nothing { "" } else { "; all the rest is there" };
+            ui.warn(&format!("{what} could not be restored{rest}"))?;
+            if report.lacking {
+                let check = self.context.line("check --read-data");
+                ui.note(&format!("  hint: to see how far it goes: {check}"))?;
+                ui.note("  hint: what can be done: docs/recovery.md")?;
+            }
         }
         if interrupted {
             ui.warn("interrupted; run the same command again: it goes on where this one ended")?;

@@ -9,7 +9,7 @@ fn a_wrong_passphrase_exits_with_12_and_is_no_storage_failure() {
     let sandbox = Sandbox::with_passphrase();
     let mut command = sandbox.command();
     let wrong = command.env("HOLDFAST_PASSPHRASE", "wrong one").args(["at", "repo", "ls"]);
-    let wrong = answer(wrong).fails(12, "opens with this passphrase");
+    let wrong = answer(wrong).fails(12, "with this passphrase");
     assert!(!wrong.err.contains("wrong one"), "{}", wrong.err);
     let none = sandbox.run_bare("at repo ls").fails(12, "is encrypted");
     assert!(none.err.contains("--passphrase-file FILE"), "{}", none.err);
@@ -53,7 +53,7 @@ fn a_key_file_is_made_once_and_opens() {
     sandbox.run_bare("at second create --key-file my.key").ok();
     assert_eq!(std::fs::read(&key).unwrap(), bytes);
     sandbox.write("other.key", &[1; 32]);
-    sandbox.run_bare("at repo ls --key-file other.key").fails(12, "opens with this key file");
+    sandbox.run_bare("at repo ls --key-file other.key").fails(12, "with this key file");
     sandbox.write("no.key", b"short");
     sandbox.run_bare("at repo ls --key-file no.key").fails(1, "is no key file");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -83,7 +83,7 @@ fn slots_are_added_changed_and_removed() {
     assert!(list.contains("server") && list.contains("passphrase"), "{list}");
     sandbox.write("new", b"another one");
     sandbox.run("at repo key passwd --new-passphrase-file new").ok();
-    sandbox.run("at repo ls").fails(12, "opens with this passphrase");
+    sandbox.run("at repo ls").fails(12, "with this passphrase");
     sandbox.run_bare("at repo ls --passphrase-file new").ok();
     let events = sandbox.run_bare("at repo key list --key-file k --json").events();
     let id = |kind: &str| {

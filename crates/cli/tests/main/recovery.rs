@@ -72,7 +72,9 @@ fn drill_the_index_is_gone() {
     let sandbox = anna();
     std::fs::remove_dir_all(sandbox.path("backups/hf/index")).unwrap();
     let _ = std::fs::remove_dir_all(sandbox.path("cache"));
-    sandbox.run("at backups/hf check").fails(13, "");
+    let check = sandbox.run("at backups/hf check").fails(13, "");
+    assert!(check.out.contains("holdfast at backups/hf repair index\n"), "{}", check.out);
+    assert!(!check.out.contains("repair packs"), "{}", check.out);
     let [block] = &blocks("The index is gone or damaged")[..] else { panic!("one block") };
     let told = shell(&sandbox, block, true).ok();
     assert!(told.out.contains("listed in the index again"), "{}", told.out);
@@ -290,6 +292,6 @@ fn a_kit_goes_to_standard_output_and_its_slot_can_be_removed() {
     sandbox.run_bare("at repo ls --key-file kit").ok();
     let slot = page.lines().find_map(|line| line.strip_prefix("Key slot")).unwrap().trim();
     sandbox.run(&format!("at repo key remove {slot}")).ok();
-    sandbox.run_bare("at repo ls --key-file kit").fails(12, "opens with this key file");
+    sandbox.run_bare("at repo ls --key-file kit").fails(12, "with this key file");
     sandbox.run("at repo key recovery-kit --json").fails(2, "--output FILE");
 }

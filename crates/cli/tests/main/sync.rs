@@ -114,7 +114,7 @@ fn what_opens_the_other_one() {
     // What the environment says is for the first: it does not fit the other.
     sandbox
         .run("at repo sync to other")
-        .fails(12, "opens with this key file")
+        .fails(12, "with this key file")
         .fails_with("--other-key-file FILE");
     sandbox.run("at repo sync to other --other-key-file home/other.key").ok();
     sandbox.run_bare("at same create --key-file home/key").ok();

@@ -126,6 +126,8 @@ pub struct CheckReport {
     pub orphans: Vec<(ObjectId, u64)>,
     /// How many such packs there are.
     pub orphans_total: u64,
+    /// Packs that snapshots need and no segment lists: `repair index` puts that right.
+    pub unlisted: u64,
     /// Packs that should have parity and have none: no damage.
     pub without_parity: u64,
 }
@@ -254,7 +256,6 @@ fn check_once(
         blobs: inventory.index.blob_count(),
         nodes: walked.nodes,
         entries: walked.entries,
-        orphans_total: inventory.orphans.len() as u64,
         without_parity: inventory.without_parity,
         ..CheckReport::default()
     };
@@ -276,10 +277,15 @@ fn check_once(
             ledger.add(name, what, Severity::Damage);
         }
     }
+    let is_needed =
+        |(id, _): &(ObjectId, u64)| ledger.handle(ObjectName::pack(*id).as_str()).is_some();
+    let (unlisted, orphans): (Vec<_>, Vec<_>) =
+        inventory.orphans.iter().copied().partition(is_needed);
+    (report.unlisted, report.orphans_total) = (unlisted.len() as u64, orphans.len() as u64);
     let lost = trace::trace(&context, &snapshots)?;
     let packs = ledger.damaged_packs();
     (report.findings, report.findings_total) = ledger.finish(&snapshots);
-    report.orphans = inventory.orphans;
+    report.orphans = orphans;
     report.orphans.truncate(MAX_ORPHANS);
     for finding in &report.findings {
         monitor.problem(&finding.object, &finding.what);

@@ -170,6 +170,8 @@ pub struct RestoreReport {
     pub failed: Vec<(Vec<u8>, String)>,
     /// How much could not be restored in all, things in directories that failed included.
     pub failures: u64,
+    /// Whether something failed because the repository lacks it, or has it damaged.
+    pub lacking: bool,
     /// Packs that content would be read from, if they were to be listed.
     pub packs: BTreeSet<ObjectId>,
     /// Bytes the destination had free before, where it tells.

@@ -29,11 +29,32 @@ pub(crate) struct Record {
 impl Repository {
     /// Packs that some gc has condemned.
     pub fn condemned_packs(&self) -> Result<BTreeSet<ObjectId>> {
-        Ok(packs_of(&self.condemned()?))
+        Ok(self.condemned_beside(&BTreeSet::new())?.1)
     }
 
     /// What gcs have condemned: the records, by their ids.
     pub(crate) fn condemned(&self) -> Result<BTreeMap<RecordId, Record>> {
+        self.condemned_and(|record| record)
+    }
+
+    /// The records, and what packs they name beside those that are `known`.
+    pub(crate) fn condemned_beside(
+        &self,
+        known: &BTreeSet<ObjectId>,
+    ) -> Result<(Vec<RecordId>, BTreeSet<ObjectId>)> {
+        let records = self.condemned_and(|mut record| {
+            record.packs.retain(|pack| !known.contains(pack));
+            record.packs
+        })?;
+        let ids = records.keys().copied().collect();
+        Ok((ids, records.into_values().flatten().collect()))
+    }
+
+    /// What `take` takes of each record.
+    fn condemned_and<T: Send>(
+        &self,
+        take: impl Fn(Record) -> T + Sync,
+    ) -> Result<BTreeMap<RecordId, T>> {
         let mut found = Vec::new();
         self.storage.list(Folder::Condemned, &mut |info| {
             found.extend(RecordId::from_hex(info.name.base()).map(|id| (id, info.name)));
@@ -48,7 +69,7 @@ impl Repository {
             };
             let record = Condemned::decode(&message[..]).map_err(|e| Error::damaged(name, e))?;
             let record = Record { packs: ids(&record.packs), segments: ids(&record.segments) };
-            Ok(Some((*id, record)))
+            Ok(Some((*id, take(record))))
         })?;
         Ok(read.into_iter().flatten().collect())
     }

@@ -74,7 +74,10 @@ pub fn probe(storage: &dyn Storage) -> Result<Probe> {
     let bytes = match got {
         Ok(bytes) => bytes,
         Err(e) if e.is_not_found() => {
-            return Err(Error::NoRepository { location, answer: Some(Box::new(e)) });
+            return Err(match is_left(storage) {
+                true => Error::ConfigLost { location },
+                false => Error::NoRepository { location, answer: Some(Box::new(e)) },
+            });
         }
         Err(e) => return Err(e.into()),
     };
@@ -87,6 +90,14 @@ pub fn probe(storage: &dyn Storage) -> Result<Probe> {
         return Err(Error::NewerFormat { location, what: format!("feature {feature}") });
     }
     Ok(Probe { encrypted: config.is_encrypted(), bytes, config, slots })
+}
+
+/// Whether there is something of a repository without its config.
+fn is_left(storage: &dyn Storage) -> bool {
+    [Folder::Snapshots, Folder::Keys].into_iter().any(|folder| {
+        let mut count = 0;
+        storage.list(folder, &mut |_| count += 1).is_ok() && count > 0
+    })
 }
 
 fn slots(storage: &dyn Storage) -> Result<Vec<ObjectName>> {

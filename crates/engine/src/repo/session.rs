@@ -15,7 +15,6 @@ use crate::hash::{ObjectId, SnapshotId};
 use crate::storage::{ObjectName, StorageErrorKind};
 use crate::{Error, Result};
 
-use super::condemned::packs_of;
 use super::index::Index;
 use super::index::listing::PackListing;
 use super::reader::is_gone;
@@ -134,9 +133,7 @@ impl<'a> Session<'a> {
     /// A sign of life, which also says which condemned records this session heeds from now on:
     /// what it relied on in their packs is copied out first. A gc need not wait for it then.
     pub fn renew(&self, blobs: &BlobWriter<'_>) -> Result<()> {
-        let records = self.repository.condemned()?;
-        let fresh: BTreeSet<ObjectId> =
-            packs_of(&records).difference(&self.condemned()).copied().collect();
+        let (records, fresh) = self.repository.condemned_beside(&self.condemned())?;
         if !fresh.is_empty() {
             blobs.leave(&fresh)?;
             blobs.flush()?;
@@ -145,7 +142,7 @@ impl<'a> Session<'a> {
             self.condemned().extend(fresh);
         }
         let part = self.part.fetch_add(1, Ordering::SeqCst) + 1;
-        let acknowledged = records.keys().map(|id| id.as_bytes().to_vec()).collect();
+        let acknowledged = records.iter().map(|id| id.as_bytes().to_vec()).collect();
         self.repository.put_lease_part(self.id, part, &self.writer, acknowledged)
     }
 
@@ -176,15 +173,20 @@ impl<'a> Session<'a> {
     ) -> Result<Option<SnapshotId>> {
         let partial = Self::lease(self.repository, self.writer.clone())?;
         let packs = PackListing::of(self.repository)?;
-        // A renewal copied out of these, to its end. One that failed on its way may have found them
-        // gone: then this session is shut out, and a new one would not be.
-        let settled = self.condemned().clone();
-        let fits = |condemned: &BTreeSet<ObjectId>| {
-            blobs.relies_only_on(|id, size| {
-                settled.contains(&id) || packs.size(&id) == Some(size) && !condemned.contains(&id)
-            })
+        let stays = {
+            // A renewal copied out of these, to its end. One that failed on its way may have found
+            // them gone: then this session is shut out, and a new one would not be.
+            let settled = self.condemned();
+            let fits = |condemned: &BTreeSet<ObjectId>| {
+                blobs.relies_only_on(|id, size| {
+                    settled.contains(&id)
+                        || packs.size(&id) == Some(size) && !condemned.contains(&id)
+                })
+            };
+            let condemned = partial.condemned();
+            fits(&condemned)? && fits(&self.repository.condemned_beside(&condemned)?.1)?
         };
-        if !fits(&partial.condemned())? || !fits(&self.repository.condemned_packs()?)? {
+        if !stays {
             partial.end("what it needs is condemned")?;
             return Ok(None);
         }
@@ -195,8 +197,7 @@ impl<'a> Session<'a> {
     /// session's id is used up, be it committed or not.
     pub fn commit(&self, blobs: &BlobWriter<'_>, snapshot: &Snapshot) -> Result<SnapshotId> {
         blobs.flush()?;
-        let condemned = self.repository.condemned_packs()?;
-        let fresh: BTreeSet<ObjectId> = condemned.difference(&self.condemned()).copied().collect();
+        let (_, fresh) = self.repository.condemned_beside(&self.condemned())?;
         if blobs.copy_out(&fresh)? > 0 {
             blobs.flush()?;
         }

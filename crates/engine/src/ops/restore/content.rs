@@ -457,6 +457,7 @@ impl Writer<'_> {
         if super::state::concerns_all(&error) {
             return self.run.stop(error);
         }
+        self.run.note_lack(&error);
         let reason = chain_text(&error);
         for reference in group {
             let Some(item) = self.window.items.get(reference.item as usize) else { continue };

@@ -12,6 +12,7 @@ use crate::error::chain_text;
 use crate::format::snapshot::Sum;
 use crate::monitor::{Interrupt, Monitor, Progress};
 use crate::repo::BlobReader;
+use crate::repo::reader::is_gone;
 use crate::storage::StorageErrorKind as S;
 use crate::{Error, Result};
 
@@ -194,7 +195,15 @@ impl<'a> Run<'a> {
         if concerns_all(&error) {
             return self.stop(error);
         }
+        self.note_lack(&error);
         self.fail_because(origin, chain_text(&error));
+    }
+
+    /// Records whether the repository is to blame for an error.
+    pub(super) fn note_lack(&self, error: &Error) {
+        if matches!(error, Error::Damaged { .. }) || is_gone(error) {
+            lock(&self.tally).report.lacking = true;
+        }
     }
 
     /// Records that the path could not be restored.
