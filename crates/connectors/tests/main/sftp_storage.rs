@@ -227,8 +227,10 @@ fn listings_leave_out_what_is_foreign_and_are_never_shorter() {
     }
     std::fs::create_dir(path("packs/ab/directory")).unwrap();
     std::os::unix::fs::symlink("/nowhere", path("packs/ab/dangling")).unwrap();
-    std::os::unix::fs::symlink("ab", path("packs/linked")).unwrap();
-    std::os::unix::fs::symlink("loose", path("packs/linked-file")).unwrap();
+    for (target, link) in [("ab", "packs/cd"), ("loose", "packs/ef")] {
+        std::fs::remove_dir(path(link)).unwrap();
+        std::os::unix::fs::symlink(target, path(link)).unwrap();
+    }
     let count = |folder| {
         let mut names = Vec::new();
         storage.list(folder, &mut |info| names.push(info.name.to_string())).map(|()| names.len())
@@ -253,9 +255,15 @@ fn listings_leave_out_what_is_foreign_and_are_never_shorter() {
     storage.put(&name, b"x").unwrap();
     storage.put(&ObjectName::note(SnapshotId::new([1; 16]), RecordId::default()), b"x").unwrap();
     assert_eq!((count(Folder::Packs).unwrap(), count(Folder::Notes).unwrap()), (1, 1));
-    std::fs::remove_dir_all(path("keys")).unwrap();
-    std::fs::write(path("keys"), b"a file").unwrap();
-    assert_eq!(count(Folder::Keys).unwrap_err().kind, StorageErrorKind::Io);
+    for (folder, name) in [(Folder::Keys, "keys"), (Folder::Packs, "packs")] {
+        std::fs::remove_dir_all(path(name)).unwrap();
+        std::fs::write(path(name), b"a file").unwrap();
+        assert_eq!(count(folder).unwrap_err().kind, StorageErrorKind::Io);
+        // As where another disk should be.
+        std::fs::remove_file(path(name)).unwrap();
+        std::os::unix::fs::symlink("/nowhere", path(name)).unwrap();
+        assert_eq!(count(folder).unwrap_err().kind, StorageErrorKind::Io);
+    }
     std::fs::remove_dir_all(scratch.path()).unwrap();
     assert_eq!(count(Folder::Packs).unwrap_err().kind, StorageErrorKind::NotFound);
     let error = storage.put(&ObjectName::config(), b"x").unwrap_err();

@@ -190,12 +190,16 @@ fn a_name_that_the_server_lost_again_is_an_error() {
     let scratch = scratch();
     let storage = storage(single(&server, &proxy, scratch.path()));
     storage.prepare().unwrap();
-    let name = ObjectName::index(ObjectId::new([1; 32]));
+    let name = ObjectName::pack(Sha256::of(b"pack"));
     let removals = || storage.pool().recorder().requests(Operation::Remove);
     let before = removals();
     proxy.set_latency(Duration::from_millis(500));
     std::thread::scope(|scope| {
-        let put = scope.spawn(|| storage.put(&name, b"segment"));
+        let put = scope.spawn(|| {
+            let mut upload = storage.upload()?;
+            upload.write(b"pack")?;
+            upload.finish(&name)
+        });
         // The name is given, and what follows is on its way.
         soon(|| removals() > before);
         proxy.cut_all();
@@ -205,7 +209,40 @@ fn a_name_that_the_server_lost_again_is_an_error() {
         assert_eq!(error.kind, StorageErrorKind::Unreachable, "{error:?}");
     });
     assert_eq!(temporaries(scratch.path()), 0);
-    storage.put(&name, b"segment").unwrap();
+    storage.put(&name, b"pack").unwrap();
+}
+
+#[test]
+fn a_small_object_is_there_whatever_breaks_while_it_gets_its_name() {
+    let server = Server::start(SshdOptions::default());
+    let proxy = Proxy::start(server.address()).unwrap();
+    let scratch = scratch();
+    let storage = storage(single(&server, &proxy, scratch.path()));
+    storage.prepare().unwrap();
+    let removals = || storage.pool().recorder().requests(Operation::Remove);
+    // The requests do not arrive; their answers do not; what they did is lost with them.
+    for (n, (arrives, is_lost)) in [(false, false), (true, false), (true, true)].iter().enumerate()
+    {
+        let name = ObjectName::index(ObjectId::new([n as u8; 32]));
+        let path = scratch.path().join(name.as_str());
+        let before = removals();
+        proxy.set_latency(Duration::from_millis(500));
+        std::thread::scope(|scope| {
+            let put = scope.spawn(|| storage.put(&name, b"segment"));
+            soon(|| removals() > before);
+            if *arrives {
+                soon(|| path.exists() && temporaries(scratch.path()) == 0);
+            }
+            proxy.cut_all();
+            if *is_lost {
+                std::fs::remove_file(&path).unwrap();
+            }
+            proxy.set_latency(Duration::ZERO);
+            put.join().unwrap().unwrap();
+        });
+        assert_eq!(std::fs::read(&path).unwrap(), b"segment");
+        assert_eq!(temporaries(scratch.path()), 0);
+    }
 }
 
 #[test]

@@ -211,9 +211,13 @@ impl<'a> Session<'a> {
         if let Err(error) = stored {
             self.resolve_unknown(&name, error)?;
         }
-        self.test_fence()?;
-        // Committed. A lease that stays open costs the next gc a little time and nothing else.
-        let _ = self.end("committed");
+        // Committed, if there is no fence. The snapshot resolves the session; the mark says that
+        // there was one, should it vanish, and nobody waits for it.
+        let end = || {
+            let _ = self.end("committed");
+            Ok(())
+        };
+        self.repository.both(|| self.test_fence(), end)?;
         Ok(self.id)
     }
 

@@ -256,7 +256,7 @@ pub(crate) fn step(cfg: &Config, s: &mut State, w: usize, choice: Choice) {
         At::GetFence => {
             if store.fences & bit8(id) == 0 {
                 ghost.believed |= bit8(id);
-                me.at = At::PutEnd;
+                conclude(cfg, me);
             } else {
                 ghost.refused = true;
                 again(cfg, me);
@@ -264,11 +264,7 @@ pub(crate) fn step(cfg: &Config, s: &mut State, w: usize, choice: Choice) {
         }
         At::PutEnd => {
             store.ended |= bit8(id);
-            if cfg.partial && me.attempt == 0 {
-                next(cfg, me);
-            } else {
-                finish(me);
-            }
+            conclude(cfg, me);
         }
         At::Done => {}
     }
@@ -352,6 +348,15 @@ fn committed(cfg: &Config, me: &Writer, ghost: &mut Ghost, id: u8) -> At {
         At::LateSegment
     } else {
         At::GetFence
+    }
+}
+
+/// What follows once a session has come to its end.
+fn conclude(cfg: &Config, me: &mut Writer) {
+    if cfg.partial && me.attempt == 0 {
+        next(cfg, me);
+    } else {
+        finish(me);
     }
 }
 

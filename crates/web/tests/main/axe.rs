@@ -165,7 +165,7 @@ fn no_page_breaks_a_rule_of_accessibility() -> Result {
         tab.open("/unlock/attic").await?;
         tab.fill("passphrase", "not this one").await?;
         tab.click("Open repository").await?;
-        tab.see("opens with this passphrase").await?;
+        tab.see("does not open with this passphrase").await?;
         check(tab, &axe, "a passphrase that does not fit", &mut found).await?;
         tab.open("/storages/attic/ready").await?;
         tab.click("Make a recovery kit").await?;

@@ -23,8 +23,8 @@ mod tasks;
 mod wire;
 mod write;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -107,7 +107,8 @@ pub struct Client {
 struct Shared {
     core: Arc<Core>,
     extensions: Vec<(Vec<u8>, Vec<u8>)>,
-    limits: Limits,
+    /// What the server told of itself; nothing before its answer is there.
+    limits: OnceLock<Limits>,
     symlink_order: SymlinkOrder,
 }
 
@@ -142,7 +143,7 @@ impl Client {
         let mut shared = Shared {
             core: Arc::new(Core::new(sender, options)),
             extensions: Vec::new(),
-            limits: Limits::default(),
+            limits: OnceLock::new(),
             symlink_order: options.symlink_order,
         };
         let core = shared.core.clone();
@@ -152,18 +153,23 @@ impl Client {
             return Err(ClientError::malformed(Operation::Init, b"", what));
         }
         shared.extensions = hello.extensions;
+        let largest = options.largest_transfer;
+        shared.apply(Limits::default(), largest);
+        let shared = Arc::new(shared);
         if shared.supports(Extension::Limits) {
-            let packet = Packet::new(Operation::Limits);
-            let reply = core.submit(packet, &no_path(), 0).await?.get(|reply| reply.limits());
-            match reply.await {
-                Ok(limits) => shared.limits = limits,
-                Err(error) if error.is_disconnect() => return Err(error),
+            // What is small need not wait for the answer.
+            let asked = core.submit(Packet::new(Operation::Limits), &no_path(), 0).await?;
+            let weak = Arc::downgrade(&shared);
+            tokio::spawn(async move {
                 // A server that announces limits and does not tell them is one without limits.
-                Err(_) => {}
-            }
+                let told = asked.get(|reply| reply.limits()).await;
+                if let (Ok(limits), Some(shared)) = (told, weak.upgrade()) {
+                    shared.apply(limits, largest);
+                    let _ = shared.limits.set(limits);
+                }
+            });
         }
-        shared.apply_limits(options.largest_transfer);
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared })
     }
 
     /// Whether the server announced this extension, in the version that this client speaks. It may
@@ -177,9 +183,10 @@ impl Client {
         &self.shared.extensions
     }
 
-    /// The limits that the server told.
+    /// The limits that the server told, as far as its answer is there. It is asked for first of
+    /// all, and may come after those to a few small requests.
     pub fn limits(&self) -> Limits {
-        self.shared.limits
+        self.shared.limits.get().copied().unwrap_or_default()
     }
 
     /// Bytes asked for with one read at present.
@@ -229,9 +236,9 @@ impl Shared {
         }
     }
 
-    fn apply_limits(&self, largest: u32) {
+    fn apply(&self, limits: Limits, largest: u32) {
         let core = &self.core;
-        let packet = self.limits.packet.filter(|packet| *packet >= u64::from(PACKET_BY_DRAFT));
+        let packet = limits.packet.filter(|packet| *packet >= u64::from(PACKET_BY_DRAFT));
         if let Some(packet) = packet.map(|packet| packet.min(LONGEST_ANNOUNCED) as u32) {
             core.longest_request.store(packet, Ordering::Relaxed);
             core.longest_reply.store(LONGEST_REPLY.max(packet + 1024), Ordering::Relaxed);
@@ -245,8 +252,8 @@ impl Shared {
             let largest = largest.clamp(1, LARGEST_SIZE);
             size.unwrap_or(SIZE_BY_DRAFT).min(largest)
         };
-        core.read_size.store(size(self.limits.read), Ordering::Relaxed);
-        core.write_size.store(size(self.limits.write), Ordering::Relaxed);
+        core.read_size.store(size(limits.read), Ordering::Relaxed);
+        core.write_size.store(size(limits.write), Ordering::Relaxed);
     }
 
     /// Sends a request about a path.

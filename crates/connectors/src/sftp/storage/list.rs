@@ -14,6 +14,9 @@ use super::{AT_ONCE, SftpStorage};
 use crate::sftp::client::{ClientErrorKind, DirectoryEntry, FileKind};
 use crate::sftp::pool::Retry;
 
+/// Directories in which packs are, by the first byte of their names.
+const SHARDS: usize = 256;
+
 impl SftpStorage {
     /// Calls `each` for every object of a folder.
     pub(super) async fn list_folder(
@@ -21,24 +24,28 @@ impl SftpStorage {
         folder: Folder,
         each: &mut dyn FnMut(ObjectInfo),
     ) -> Result<(), Trouble> {
-        let Some(entries) = self.entries(folder.name()).await? else {
-            // An empty folder may be missing, the repository may not.
-            let base = self.path("").await?;
-            self.pool.run(Retry::Yes, async |client| client.stat(&base).await).await?;
-            return Ok(());
+        let at_once = self.directories_at_once().await?;
+        let is_known = folder == Folder::Packs && at_once >= SHARDS;
+        let below: Vec<_> = if is_known {
+            // What may be below it is known, so it is not listed itself.
+            (0..SHARDS).map(|shard| (format!("packs/{shard:02x}"), false)).collect()
+        } else {
+            let Some(entries) = self.entries_of(folder).await? else { return Ok(()) };
+            if !folder.is_nested() {
+                return self.tell(folder.name(), entries, each).await;
+            }
+            let below = entries.into_iter().filter_map(|entry| {
+                let may_be = !matches!(
+                    entry.attributes.kind(),
+                    Some(kind) if !matches!(kind, FileKind::Directory | FileKind::Symlink)
+                );
+                let path = format!("{}/{}", folder.name(), std::str::from_utf8(&entry.name).ok()?);
+                let is_certain = entry.attributes.kind() == Some(FileKind::Directory);
+                (may_be && ObjectName::parse(&path).is_some()).then_some((path, is_certain))
+            });
+            below.collect()
         };
-        if !folder.is_nested() {
-            return self.tell(folder.name(), entries, each).await;
-        }
-        let below = entries.into_iter().filter_map(|entry| {
-            let may_be = !matches!(
-                entry.attributes.kind(),
-                Some(kind) if !matches!(kind, FileKind::Directory | FileKind::Symlink)
-            );
-            let path = format!("{}/{}", folder.name(), std::str::from_utf8(&entry.name).ok()?);
-            let is_certain = entry.attributes.kind() == Some(FileKind::Directory);
-            (may_be && ObjectName::parse(&path).is_some()).then_some((path, is_certain))
-        });
+        let mut is_empty = true;
         let mut listings = stream::iter(below)
             .map(|(path, is_certain)| async move {
                 let entries = match self.entries(&path).await {
@@ -48,12 +55,25 @@ impl SftpStorage {
                 };
                 Ok::<_, Trouble>((path, entries.unwrap_or_default()))
             })
-            .buffer_unordered(self.directories_at_once().await?);
+            .buffer_unordered(at_once);
         while let Some(listed) = listings.next().await {
             let (path, entries) = listed?;
+            is_empty &= entries.is_empty();
             self.tell(&path, entries, each).await?;
         }
-        Ok(())
+        // There may be nothing because the folder leads nowhere.
+        if is_known && is_empty { self.entries_of(folder).await.map(drop) } else { Ok(()) }
+    }
+
+    /// All entries of a folder; `None` if it is not there: one that is empty may be missing, the
+    /// repository may not.
+    async fn entries_of(&self, folder: Folder) -> Result<Option<Vec<DirectoryEntry>>, Trouble> {
+        let entries = self.entries(folder.name()).await?;
+        if entries.is_none() {
+            let base = self.path("").await?;
+            self.pool.run(Retry::Yes, async |client| client.stat(&base).await).await?;
+        }
+        Ok(entries)
     }
 
     /// Removes temporary files that were last written longer ago than `age`, by the server's times
@@ -97,7 +117,7 @@ impl SftpStorage {
     async fn directories_at_once(&self) -> Result<usize, Trouble> {
         let lease = self.pool.lease(&mut self.pool.patience()).await?;
         let open = lease.client().limits().handles;
-        Ok(open.map_or(AT_ONCE, |most| (most / 2).clamp(1, 256) as usize))
+        Ok(open.map_or(AT_ONCE, |most| (most / 2).clamp(1, SHARDS as u64) as usize))
     }
 
     /// All entries of a directory; `None` if it is not there.

@@ -53,6 +53,19 @@ pub(super) struct Rest {
     pub(super) temporaries: Vec<Vec<u8>>,
     /// Its directory was made for it: that name, too, is to be made durable.
     pub(super) new_directory: bool,
+    /// Its name has been made durable.
+    pub(super) is_durable: bool,
+}
+
+/// How far an object got in one round trip.
+enum Finish {
+    /// It has its name; the connection that confirmed it, if it is known.
+    Named(Option<u64>),
+    /// It may have no name, and its temporary file is gone.
+    Again {
+        /// The answer was lost, so that it may yet get its name.
+        lost: bool,
+    },
 }
 
 /// A name that nobody else uses.
@@ -75,7 +88,13 @@ impl SftpStorage {
             if taken? {
                 return Err(Trouble::exists());
             }
-            self.place(&temporary, &fresh).await
+            match self.finish_at_once(&temporary, &fresh, &mut rest).await? {
+                Finish::Named(by) => Ok(by),
+                Finish::Again { lost } => {
+                    let temporary = self.write(&fresh, bytes, &mut rest).await?;
+                    self.place(&temporary, &fresh, lost).await
+                }
+            }
         };
         let stored = stored.await;
         self.clear(&stored, rest, name).await?;
@@ -164,15 +183,64 @@ impl SftpStorage {
         tokio::join!(open(directory), above);
     }
 
+    /// Gives a finished temporary file its name, makes that durable and removes the temporary one,
+    /// all in one round trip: servers take requests in their order. For one that does not, and
+    /// where something goes wrong, the small file is written once more.
+    async fn finish_at_once(
+        &self,
+        temporary: &[u8],
+        fresh: &Fresh<'_>,
+        rest: &mut Rest,
+    ) -> Result<Finish, Trouble> {
+        let lease = self.pool.lease(&mut self.pool.patience()).await?;
+        if !self.links(lease.client()) {
+            return self.place(temporary, fresh, false).await.map(Finish::Named);
+        }
+        let target = self.path(fresh.name).await?;
+        let (named, synced, removed) = tokio::join!(
+            lease.client().hardlink(temporary, &target),
+            self.sync_names(&lease, fresh.name, rest.new_directory),
+            lease.client().remove(temporary),
+        );
+        match named {
+            Ok(()) => {
+                match synced {
+                    Ok(()) => rest.is_durable = true,
+                    // It is forced to disk by another connection, if the name is still there.
+                    Err(error) if error.is_disconnect() => self.pool.discard(&lease),
+                    Err(error) => return Err(error.into()),
+                }
+                if removed.is_ok() {
+                    rest.temporaries.retain(|other| other != temporary);
+                }
+                Ok(Finish::Named(Some(lease.connection())))
+            }
+            Err(error) if error.is_disconnect() => {
+                self.pool.discard(&lease);
+                if fresh.only_once() {
+                    return Err(error.into());
+                }
+                match self.is_placed(&target, fresh).await? {
+                    true => Ok(Finish::Named(None)),
+                    false => Ok(Finish::Again { lost: true }),
+                }
+            }
+            Err(error) if error.kind == ClientErrorKind::AlreadyExists => Err(Trouble::exists()),
+            Err(_) => Ok(Finish::Again { lost: false }),
+        }
+    }
+
     /// Gives a finished temporary file its name. The connection that confirmed it, if it is known.
+    /// `lost`: a request to do so, of this content, was not answered.
     pub(super) async fn place(
         &self,
         temporary: &[u8],
         fresh: &Fresh<'_>,
+        mut lost: bool,
     ) -> Result<Option<u64>, Trouble> {
         let target = self.path(fresh.name).await?;
         let mut patience = self.pool.patience();
-        let (mut lost, mut missing, mut no_links) = (false, 0, false);
+        let (mut missing, mut no_links) = (0, false);
         loop {
             let lease = self.pool.lease(&mut patience).await?;
             let client = lease.client();
@@ -236,6 +304,7 @@ impl SftpStorage {
     ) -> Result<(), Trouble> {
         let removal = remove_all(self.pool.clone(), rest.temporaries);
         match stored {
+            Ok(_) if rest.is_durable => removal.await.map(drop).map_err(Trouble::from),
             Ok(by) => {
                 // In this order: the connection with the open directories is taken for syncing.
                 let sync = self.sync_name(name, *by, rest.new_directory);
@@ -303,15 +372,8 @@ impl SftpStorage {
         by: Option<u64>,
         new_directory: bool,
     ) -> Result<(), Trouble> {
-        let (directory, path) = (self.path(parent(name)).await?, self.path(name).await?);
-        let above = self.path(parent(parent(name))).await?;
+        let path = self.path(name).await?;
         let synced = self.pool.run_on(Retry::Yes, async |lease| {
-            let sync_above = async {
-                match new_directory {
-                    true => self.sync_on(lease, &above).await,
-                    false => Ok(()),
-                }
-            };
             // A connection that is still there says that the server did not go down since.
             let is_same = by == Some(lease.connection()) || !self.syncs(lease.client());
             let look = async {
@@ -320,9 +382,8 @@ impl SftpStorage {
                     false => found(lease.client().lstat(&path).await),
                 }
             };
-            let (synced, synced_above, stands) =
-                tokio::join!(self.sync_on(lease, &directory), sync_above, look);
-            synced.and(synced_above)?;
+            let (synced, stands) = tokio::join!(self.sync_names(lease, name, new_directory), look);
+            synced?;
             stands
         });
         match synced.await? {
@@ -333,6 +394,23 @@ impl SftpStorage {
                  have lost power): run it again"
                     .into(),
             )),
+        }
+    }
+
+    /// Forces the directory of an object to disk, and the one above it if that is new.
+    async fn sync_names(&self, lease: &Lease, name: &str, new_directory: bool) -> ClientResult<()> {
+        let sync = async |directory| match self.path(directory).await {
+            Ok(path) => self.sync_on(lease, &path).await,
+            // It was found before.
+            Err(_) => Ok(()),
+        };
+        let directory = parent(name);
+        match new_directory {
+            true => {
+                let (synced, above) = tokio::join!(sync(directory), sync(parent(directory)));
+                synced.and(above)
+            }
+            false => sync(directory).await,
         }
     }
 

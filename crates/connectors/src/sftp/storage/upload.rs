@@ -280,7 +280,7 @@ impl SftpUpload<'_> {
         }
         locked(&self.temporary.files).clear();
         let fresh = Fresh { name: fresh_name, size: self.sent, bytes: None };
-        let named = self.storage.place(&self.temporary.path, &fresh).await?;
+        let named = self.storage.place(&self.temporary.path, &fresh, false).await?;
         let temporaries = vec![self.temporary.path.clone()];
         let rest = Rest { temporaries, ..Rest::default() };
         self.storage.clear(&Ok(named), rest, fresh_name).await?;

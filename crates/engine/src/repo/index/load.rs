@@ -39,8 +39,10 @@ impl Index {
         store: &dyn Fn() -> Store,
     ) -> Result<Self> {
         again(store, &mut |store| {
-            let (segments, packs) = list(repository)?;
-            let load = Load::new(repository, store, segments).run_whole()?;
+            let segments = segments(repository)?;
+            let read = || Load::new(repository, store, segments).run_whole();
+            // What was listed in `index/` is read while `packs/` is listed.
+            let (load, packs) = repository.both(read, || PackListing::of(repository))?;
             Ok(load.mount(&packs, condemned)?.0)
         })
     }
@@ -50,7 +52,7 @@ impl Index {
     /// not see for absent.
     pub fn load_readable(repository: &Repository) -> Result<(Self, Vec<Error>)> {
         again(&|| Store::kept(repository), &mut |store| {
-            let (segments, packs) = list(repository)?;
+            let segments = segments(repository)?;
             let mut problems = Vec::new();
             let mut accept = |id, segment: Result<ReadSegment>| match segment {
                 Ok(segment) => {
@@ -63,7 +65,8 @@ impl Index {
                     Ok(None)
                 }
             };
-            let load = Load::new(repository, store, segments).run(&mut accept)?;
+            let read = || Load::new(repository, store, segments).run(&mut accept);
+            let (load, packs) = repository.both(read, || PackListing::of(repository))?;
             Ok((load.mount(&packs, &BTreeSet::new())?.0, problems))
         })
     }
@@ -73,23 +76,21 @@ impl Index {
     /// the storage's clock in seconds since the epoch.
     pub(crate) fn inventory(repository: &Repository, since: Option<i64>) -> Result<Inventory> {
         again(&|| Store::kept(repository), &mut |store| {
-            let mut segments = Vec::new();
-            repository.storage().list(Folder::Index, &mut |info| {
-                segments
-                    .extend(ObjectId::from_hex(info.name.base()).ok().map(|id| (id, info.size)));
-            })?;
-            segments.sort_unstable();
-            let (mut packs, mut young) = (Vec::new(), BTreeSet::new());
-            repository.storage().list(Folder::Packs, &mut |info| {
-                if let Ok(id) = ObjectId::from_hex(info.name.base()) {
-                    packs.push((id, info.size));
-                    if since.is_some_and(|since| info.modified > since) {
-                        young.insert(id);
+            let segments = segments(repository)?;
+            let read = || Load::new(repository, store, segments).run_whole();
+            let list = || {
+                let (mut packs, mut young) = (Vec::new(), BTreeSet::new());
+                repository.storage().list(Folder::Packs, &mut |info| {
+                    if let Ok(id) = ObjectId::from_hex(info.name.base()) {
+                        packs.push((id, info.size));
+                        if since.is_some_and(|since| info.modified > since) {
+                            young.insert(id);
+                        }
                     }
-                }
-            })?;
-            let packs = PackListing::new(packs);
-            let load = Load::new(repository, store, segments).run_whole()?;
+                })?;
+                Ok((PackListing::new(packs), young))
+            };
+            let (load, (packs, young)) = repository.both(read, list)?;
             let (segments, superseded) = (load.listed.clone(), load.superseded.clone());
             let (index, orphans) = load.mount(&packs, &BTreeSet::new())?;
             Ok(Inventory { index, segments, superseded, packs, young, orphans })
@@ -130,14 +131,14 @@ fn again<T>(store: &dyn Fn() -> Store, once: &mut dyn FnMut(Store) -> Result<T>)
     }
 }
 
-/// Segments, sorted, with their sizes, and packs.
-fn list(repository: &Repository) -> Result<(Vec<(ObjectId, u64)>, PackListing)> {
+/// Segments that are there, sorted, with their sizes.
+fn segments(repository: &Repository) -> Result<Vec<(ObjectId, u64)>> {
     let mut segments = Vec::new();
     repository.storage().list(Folder::Index, &mut |info| {
         segments.extend(ObjectId::from_hex(info.name.base()).ok().map(|id| (id, info.size)));
     })?;
     segments.sort_unstable();
-    Ok((segments, PackListing::of(repository)?))
+    Ok(segments)
 }
 
 /// A table, and whether it says all that its segments say.

@@ -105,16 +105,25 @@ impl SignIn<'_> {
 
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), SshError> {
-        // `none` is how a client learns what is offered. It is not counted as a failed try.
-        let first = self.with.handle.authenticate_none(self.with.target.user.clone());
-        let first = limited(first, self.with.options.timeout, &self.pause).await;
-        match self.answer(SignInMethod::None, None, first)? {
-            Answer::Accepted => return Ok(()),
-            Answer::Gone => return Err(self.gone().await),
-            Answer::Partial | Answer::Rejected => {}
-        }
         let memory = self.with.memory.host(&self.with.target.shown());
         let mut left = plan::candidates(self.with.options, self.with.target, &memory);
+        let is_own_key = |first: &Candidate| {
+            matches!(first, Candidate::Pasted | Candidate::File(_))
+                && first.is_configured(self.with.options)
+        };
+        if left.first().is_some_and(is_own_key) {
+            // What else is offered, the server says if it refuses the key that was configured.
+            self.offered = vec!["publickey"];
+        } else {
+            // `none` is how a client learns what is offered. It is not counted as a failed try.
+            let first = self.with.handle.authenticate_none(self.with.target.user.clone());
+            let first = limited(first, self.with.options.timeout, &self.pause).await;
+            match self.answer(SignInMethod::None, None, first)? {
+                Answer::Accepted => return Ok(()),
+                Answer::Gone => return Err(self.gone().await),
+                Answer::Partial | Answer::Rejected => {}
+            }
+        }
         let mut configured_rejected = false;
         while let Some(at) = left.iter().position(|candidate| {
             self.offered.contains(&candidate.method())
