@@ -45,7 +45,6 @@ impl SftpStorage {
             });
             below.collect()
         };
-        let mut is_empty = true;
         let mut listings = stream::iter(below)
             .map(|(path, is_certain)| async move {
                 let entries = match self.entries(&path).await {
@@ -56,13 +55,18 @@ impl SftpStorage {
                 Ok::<_, Trouble>((path, entries.unwrap_or_default()))
             })
             .buffer_unordered(at_once);
-        while let Some(listed) = listings.next().await {
-            let (path, entries) = listed?;
-            is_empty &= entries.is_empty();
-            self.tell(&path, entries, each).await?;
-        }
-        // There may be nothing because the folder leads nowhere.
-        if is_known && is_empty { self.entries_of(folder).await.map(drop) } else { Ok(()) }
+        let tell = async {
+            while let Some(listed) = listings.next().await {
+                let (path, entries) = listed?;
+                self.tell(&path, entries, each).await?;
+            }
+            Ok::<_, Trouble>(())
+        };
+        // There may be nothing below it because it leads nowhere.
+        let is_lost = async { is_known && !self.is_directory(folder.name()).await };
+        let (told, is_lost) = tokio::join!(tell, is_lost);
+        told?;
+        if is_lost { self.entries_of(folder).await.map(drop) } else { Ok(()) }
     }
 
     /// All entries of a folder; `None` if it is not there: one that is empty may be missing, the
@@ -143,9 +147,18 @@ impl SftpStorage {
     }
 
     async fn is_file(&self, directory: &str) -> bool {
-        let Ok(path) = self.path(directory).await else { return false };
+        self.kind(directory).await == Some(FileKind::File)
+    }
+
+    async fn is_directory(&self, directory: &str) -> bool {
+        self.kind(directory).await == Some(FileKind::Directory)
+    }
+
+    /// What is there, or where a link leads; `None` if that is not known.
+    async fn kind(&self, name: &str) -> Option<FileKind> {
+        let path = self.path(name).await.ok()?;
         let found = self.pool.run(Retry::Yes, async |client| client.stat(&path).await).await;
-        found.is_ok_and(|found| found.kind() == Some(FileKind::File))
+        found.ok()?.kind()
     }
 
     /// Tells of the objects among the entries of a directory.
