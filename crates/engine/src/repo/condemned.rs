@@ -47,7 +47,10 @@ impl Repository {
             record.packs
         })?;
         let ids = records.keys().copied().collect();
-        Ok((ids, records.into_values().flatten().collect()))
+        // A set is made of one row that is large enough: it may be a million packs.
+        let mut packs = Vec::with_capacity(records.values().map(Vec::len).sum());
+        records.into_values().for_each(|mut some| packs.append(&mut some));
+        Ok((ids, packs.into_iter().collect()))
     }
 
     /// What `take` takes of each record.

@@ -1,6 +1,7 @@
 //! The index of a hundred million blobs: fifty tebibytes in chunks of half a mebibyte. Long, and
 //! it takes about 11 GB below `TMPDIR`. `HOLDFAST_BLOBS` makes it smaller, `HOLDFAST_NEW_BLOBS` the
-//! backup of very many new ones; `HOLDFAST_LATENCY` is how many milliseconds each answer of the storage
+//! backup of very many new ones; with `HOLDFAST_GC_ALONE` nothing comes between opening and gc, as in a
+//! process of its own; `HOLDFAST_LATENCY` is how many milliseconds each answer of the storage
 //! takes.
 //! `cargo test -p holdfast-engine --test engine index_scale -- --ignored --nocapture`
 
@@ -194,6 +195,13 @@ fn a_hundred_million_blobs_need_little_memory() {
     drop(step("first opening, nothing cached", 192, load));
     assert!(storage.fetched.load(Ordering::Relaxed) as u64 >= packs / PACKS_PER_SEGMENT);
     storage.fetched.store(0, Ordering::Relaxed);
+    if number("HOLDFAST_GC_ALONE").is_some() {
+        let run =
+            || gc(&repository, &GcOptions::default(), &NoMonitor, &Interrupt::new(), &mut |_| {});
+        let report = step("gc of all packs, alone", 512, run).expect("gc");
+        assert_eq!((report.condemned.count, report.deleted.count), (packs, packs));
+        return;
+    }
     let index = step("opening", 192, load);
     assert_eq!(storage.fetched.load(Ordering::Relaxed), 0);
     assert_eq!((index.pack_count(), index.blob_count()), (packs, blobs));
