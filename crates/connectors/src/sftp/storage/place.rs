@@ -9,6 +9,7 @@
 
 use std::sync::atomic::Ordering;
 
+use futures_util::future::join_all;
 use holdfast_engine::storage::{Folder, StorageErrorKind};
 
 use super::problem::Trouble;
@@ -197,9 +198,10 @@ impl SftpStorage {
             return self.place(temporary, fresh, false).await.map(Finish::Named);
         }
         let target = self.path(fresh.name).await?;
+        let directories = self.directories_of(fresh.name, rest.new_directory).await?;
         let (named, synced, removed) = tokio::join!(
             lease.client().hardlink(temporary, &target),
-            self.sync_names(&lease, fresh.name, rest.new_directory),
+            self.sync_all(&lease, &directories),
             lease.client().remove(temporary),
         );
         match named {
@@ -373,6 +375,7 @@ impl SftpStorage {
         new_directory: bool,
     ) -> Result<(), Trouble> {
         let path = self.path(name).await?;
+        let directories = self.directories_of(name, new_directory).await?;
         let synced = self.pool.run_on(Retry::Yes, async |lease| {
             // A connection that is still there says that the server did not go down since.
             let is_same = by == Some(lease.connection()) || !self.syncs(lease.client());
@@ -382,7 +385,7 @@ impl SftpStorage {
                     false => found(lease.client().lstat(&path).await),
                 }
             };
-            let (synced, stands) = tokio::join!(self.sync_names(lease, name, new_directory), look);
+            let (synced, stands) = tokio::join!(self.sync_all(lease, &directories), look);
             synced?;
             stands
         });
@@ -397,21 +400,20 @@ impl SftpStorage {
         }
     }
 
-    /// Forces the directory of an object to disk, and the one above it if that is new.
-    async fn sync_names(&self, lease: &Lease, name: &str, new_directory: bool) -> ClientResult<()> {
-        let sync = async |directory| match self.path(directory).await {
-            Ok(path) => self.sync_on(lease, &path).await,
-            // It was found before.
-            Err(_) => Ok(()),
-        };
+    /// The directories that make the name of an object durable: its own, and the one above if that
+    /// is new.
+    async fn directories_of(&self, name: &str, is_new: bool) -> Result<Vec<Vec<u8>>, SftpError> {
         let directory = parent(name);
-        match new_directory {
-            true => {
-                let (synced, above) = tokio::join!(sync(directory), sync(parent(directory)));
-                synced.and(above)
-            }
-            false => sync(directory).await,
+        let mut paths = vec![self.path(directory).await?];
+        if is_new {
+            paths.push(self.path(parent(directory)).await?);
         }
+        Ok(paths)
+    }
+
+    async fn sync_all(&self, lease: &Lease, directories: &[Vec<u8>]) -> ClientResult<()> {
+        let all = join_all(directories.iter().map(|path| self.sync_on(lease, path))).await;
+        all.into_iter().collect()
     }
 
     async fn sync_on(&self, lease: &Lease, directory: &[u8]) -> ClientResult<()> {
